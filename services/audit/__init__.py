@@ -1,0 +1,1 @@
+"""Council: takes in receipts, keeps the ledger, answers who holds which version."""

@@ -1,0 +1,1 @@
+"""`ehcp`: talks to the services over HTTP, starts them as processes, imports none of them."""

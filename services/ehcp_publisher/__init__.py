@@ -1,0 +1,1 @@
+"""Council: accepts plans, decides shares, publishes instructions, serves documents."""

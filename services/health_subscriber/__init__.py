@@ -1,0 +1,1 @@
+"""Agency: delivers plans into clinical records."""

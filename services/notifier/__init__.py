@@ -1,0 +1,1 @@
+"""Council: notices what should have arrived and did not, and says so."""

@@ -1,0 +1,63 @@
+"""Connections to PostgreSQL, and the list of councils that a transaction may touch.
+
+Row-level security compares every row's ``la_code`` with ``ehcp.councils``, set for one transaction only, so a pooled
+connection never carries one caller's reach to the next.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+
+
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: b"\x01" + (value if isinstance(value, bytes) else orjson.dumps(value)),
+        decoder=lambda data: orjson.loads(data[1:]),
+    )
+
+
+async def open_pool(database_url: str, *, min_size: int = 1, max_size: int = 8) -> "asyncpg.Pool[asyncpg.Record]":
+    """Raises ``OSError`` or ``asyncpg.PostgresError`` when the server cannot be reached or refuses the account."""
+    pool: asyncpg.Pool[asyncpg.Record] = await asyncpg.create_pool(
+        database_url,
+        min_size=min_size,
+        max_size=max_size,
+        init=_prepare,
+        command_timeout=60,
+        server_settings={"timezone": "UTC", "idle_in_transaction_session_timeout": "60s"},
+    )
+    return pool
+
+
+@asynccontextmanager
+async def council_transaction(
+    pool: "asyncpg.Pool[asyncpg.Record]", councils: Iterable[str]
+) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"]:
+    """A transaction that sees the rows of these councils and of no other."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT set_config('ehcp.councils', $1, true)", ",".join(sorted(set(councils))))
+        yield connection
+
+
+def transient(error: BaseException) -> bool:
+    """Whether the same call may succeed once the server is back: connection lost, server starting or stopping."""
+    return isinstance(
+        error,
+        OSError
+        | asyncpg.PostgresConnectionError
+        | asyncpg.OperatorInterventionError
+        | asyncpg.InsufficientResourcesError
+        | asyncpg.InterfaceError
+        | asyncpg.DeadlockDetectedError
+        | asyncpg.SerializationError
+        | TimeoutError,
+    )
+
+
+Row = dict[str, Any]

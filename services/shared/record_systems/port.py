@@ -1,0 +1,154 @@
+"""The one port of delivery: what every record system does for a subscriber.
+
+An adapter takes a batch and answers one outcome for each, in order; it never raises for what a peer did, so that one
+recipient's trouble stays its own. It makes its own writes idempotent by (recipient, plan, version, rendering): the
+dispatcher may deliver the same content again after a crash. It needs no lock of its own: the dispatcher has one delivery
+in flight per share and never hands out an older ``seq`` after a newer one was taken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+from uuid import UUID
+
+from schemas.base import RecipientKind
+from schemas.documents import Council
+from schemas.identifiers import CodeScheme
+from schemas.manifest import Manifest
+from schemas.plan import Child, Section, SectionLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    kind: RecipientKind
+    scheme: CodeScheme
+    value: str
+    name: str
+    email: str | None = None
+    address: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A document or an attachment; ``data`` are its raw bytes, ``sha256`` their hash, already verified."""
+
+    name: str
+    media_type: str
+    sha256: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One rendering of one version for one recipient, its manifest verified against the instruction's hash."""
+
+    share_id: UUID
+    seq: int
+    plan_id: UUID
+    case_reference: str
+    council: Council
+    recipient: Recipient
+    version_id: UUID
+    version: int
+    issued_on: date
+    child: Child
+    sections: dict[SectionLetter, Section]
+    changed_sections: tuple[SectionLetter, ...]
+    manifest: Manifest
+    sha256: str
+    document: File | None
+    attachments: tuple[File, ...]
+    replaces: UUID | None
+    """The version this recipient's record held last as far as the subscriber knows; None for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """No further version will come; mark the copy, leave it in the record."""
+
+    share_id: UUID
+    seq: int
+    plan_id: UUID
+    recipient: Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """The system of record confirmed that it holds the version: its own id of it, and the hash read back."""
+
+    record: str
+    sha256: str
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The receiving system took it; that it was filed is not known."""
+
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """It is where a person will find it; ``opened`` (or nothing) comes later through :meth:`RecordSystem.reports`."""
+
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
+class Awaiting:
+    """A person must act before anything is sent (manual)."""
+
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Not now. ``after`` is what the peer asked for, in seconds; None leaves it to the back-off."""
+
+    reason: str
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Not until a person or a new instruction changes something. No personal data in ``reason``."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    record: str
+
+
+Outcome = Filed | Collected | Sent | Awaiting | Retry | Refused
+WithdrawOutcome = Withdrawn | Retry | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a record system says it really holds for a plan."""
+
+    version_id: UUID
+    sha256: str
+    record: str
+
+
+class RecordSystem(Protocol):
+    """Implemented by ``inbox``, ``manual``, ``webhook`` here and by ``fhir`` in the health subscriber."""
+
+    async def deliver(self, batch: Sequence[Content]) -> list[Outcome]:
+        """Make each recipient's record hold this content. One outcome each, in order; never raises for a peer's fault."""
+        ...
+
+    async def withdraw(self, batch: Sequence[Withdrawal]) -> list[WithdrawOutcome]:
+        """Mark each copy as no longer updated."""
+        ...
+
+    async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
+        """What the record really holds of these plans; a plan that it does not hold is absent."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Agency: delivers plans into social care case systems."""
