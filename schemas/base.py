@@ -1,0 +1,71 @@
+"""What every contract model shares: immutable, closed to unknown fields, aware times only, and refusals that help.
+
+A field that nobody knows is refused, not ignored: a council that misspells ``commissioning_bodies`` must hear of it
+before a commissioner goes without the plan. Messages between the exchange's own parts are :class:`Open`, so that a
+newer council may add fields; what is hashed is :class:`Kept`, so that a reader who does not know a field still
+computes the same hash. No model repeats what it was given in an error: a wrong NHS number is still almost an NHS
+number.
+"""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ContractError(ValueError):
+    """Raised by a validator: what is wrong and what to send instead, each without the value itself."""
+
+    def __init__(self, problem: str, instead: str) -> None:
+        super().__init__(f"{problem}; {instead}")
+        self.problem = problem
+        self.instead = instead
+
+
+class Closed(BaseModel):
+    """A document that comes in from a council: unknown fields are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, str_strip_whitespace=True, hide_input_in_errors=True
+    )
+
+
+class Open(BaseModel):
+    """A message between the exchange's own parts: unknown fields are ignored (a minor version may add some)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+
+
+class Kept(BaseModel):
+    """A part of a message that a hash covers: unknown fields are kept, so that the hash still fits."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+
+
+class RecipientKind(StrEnum):
+    """What a recipient is to the child, in the words of the regulations and of practice."""
+
+    PARENT = "parent"
+    YOUNG_PERSON = "young_person"
+    SCHOOL = "school"
+    COLLEGE = "college"
+    EARLY_YEARS = "early_years"
+    COMMISSIONING_BODY = "commissioning_body"
+    TRUST = "trust"
+    SOCIAL_CARE = "social_care"
+
+
+class Channel(StrEnum):
+    """How a recipient takes a plan; which outcome satisfies which channel: :func:`schemas.receipts.satisfies`."""
+
+    FHIR = "fhir"
+    WEBHOOK = "webhook"
+    INBOX = "inbox"
+    MANUAL = "manual"
+
+
+class Grounds(StrEnum):
+    """Why a recipient should hold a plan."""
+
+    STATUTORY = "statutory"
+    POLICY = "policy"
+    DECISION = "decision"

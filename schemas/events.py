@@ -1,0 +1,96 @@
+"""What travels on Kafka: thin CloudEvents 1.0 in binary mode; no name, date of birth, NHS number or plan text.
+
+A type carries its major version; a breaking change is a new major version beside the old one.
+"""
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from schemas.base import Open, RecipientKind
+from schemas.identifiers import CodeScheme
+from schemas.manifest import Sha256
+from schemas.plan import SectionLetter
+
+Seq = Annotated[int, Field(ge=1, le=2**53 - 1)]
+"""Number of a share's instruction; begins with 1 and rises with every change of the wish."""
+
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+"""1, 2, 3 ... in the order of acceptance, for people; systems use ``version_id``."""
+
+
+class EventType(StrEnum):
+    """The CloudEvents ``type`` of everything on the topics."""
+
+    PLAN_FINALISED = "ehcp.plan.finalised.v1"
+    PLAN_AMENDED = "ehcp.plan.amended.v1"
+    SHARE_REQUESTED = "ehcp.share.requested.v1"
+    SHARE_WITHDRAWN = "ehcp.share.withdrawn.v1"
+    RECEIPT = "ehcp.receipt.v1"
+    HEARTBEAT = "ehcp.heartbeat.v1"
+    ALERT_RAISED = "ehcp.alert.raised.v1"
+    ALERT_CLEARED = "ehcp.alert.cleared.v1"
+
+
+class RecipientCode(Open):
+    """Who should hold it, as the subscriber knows them: kind, and a code with its scheme."""
+
+    kind: RecipientKind
+    scheme: CodeScheme
+    value: str
+
+
+class PlanFinalised(Open):
+    """The first final version of a plan was issued (CFA 2014 s.40)."""
+
+    la_code: str
+    plan_id: UUID
+    version_id: UUID
+    version: VersionNumber
+    issued_on: date
+    sections: tuple[SectionLetter, ...] = ()
+
+
+class PlanAmended(PlanFinalised):
+    """A further version was issued and is now the current one."""
+
+    replaces: UUID
+    changed_sections: tuple[SectionLetter, ...] = ()
+
+
+class ShareRequested(Open):
+    """The whole wish for one share, never a difference: hold this version in this rendering."""
+
+    share_id: UUID
+    seq: Seq
+    la_code: str
+    plan_id: UUID
+    recipient: RecipientCode
+    version_id: UUID
+    version: VersionNumber
+    issued_on: date
+    sha256: Sha256
+    sections: tuple[SectionLetter, ...] = ()
+    changed_sections: tuple[SectionLetter, ...] = ()
+    remove: tuple[UUID, ...] = ()
+    """Versions to remove, until their removal is proved (recall)."""
+    requested_at: AwareDatetime
+    due_at: AwareDatetime
+    dataref: str
+    """Where the text and the documents are read, with a token: the document API."""
+
+
+class ShareWithdrawn(Open):
+    """No further version will come; the copy held is marked so and stays under its holder's retention."""
+
+    share_id: UUID
+    seq: Seq
+    la_code: str
+    plan_id: UUID
+    recipient: RecipientCode
+    remove: tuple[UUID, ...] = ()
+    requested_at: AwareDatetime
+    due_at: AwareDatetime

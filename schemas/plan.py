@@ -1,0 +1,220 @@
+"""A plan version as a council issues it: what comes into ``POST /v1/plans`` and ``POST /v1/plans/{plan_id}/versions``.
+
+Sections are kept apart (SEND Regulations 2014, reg 12). A version may instead be a document alone, as most existing
+plans are; what is missing is flagged, not refused. Section K's advice is part of the plan (reg 12(4)) and comes as
+attachments.
+"""
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from schemas.base import Closed, ContractError, RecipientKind
+from schemas.identifiers import LaCode, NhsNumber, Organisation, Uln, Upn
+
+
+def _one_line(value: str) -> str:
+    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in value):
+        raise ContractError("it holds a line break or another control character", "send one line of plain text")
+    return value
+
+
+def _no_nul(value: str) -> str:
+    # Word's soft line breaks and the like are common in plans and do no harm; a NUL ends the text in many systems.
+    if "\0" in value:
+        raise ContractError("the text holds a NUL character", "remove it; usually it comes from a damaged export")
+    return value
+
+
+def _email(value: str) -> str:
+    name, at, domain = value.rpartition("@")
+    if not (name and at and "." in domain) or any(c.isspace() for c in value) or "@" in name:
+        raise ContractError(
+            "it is not one e-mail address", "send one address, such as name@example.org, or leave it out"
+        )
+    return value
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_one_line)]
+Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_one_line)]
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9/_.:-]*$")]
+Prose = Annotated[str, StringConstraints(max_length=200_000), AfterValidator(_no_nul)]
+Email = Annotated[str, StringConstraints(max_length=254), AfterValidator(_email)]
+Address = Annotated[tuple[Line, ...], Field(max_length=10)]
+
+
+class SectionLetter(StrEnum):
+    """The sections of reg 12(1); H1 and H2 are separate in law."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+    D = "D"
+    E = "E"
+    F = "F"
+    G = "G"
+    H1 = "H1"
+    H2 = "H2"
+    I = "I"  # noqa: E741 - the law's own letter
+    J = "J"
+    K = "K"
+
+
+ItemRef = Annotated[str, StringConstraints(min_length=1, max_length=20), AfterValidator(_one_line)]
+
+
+class Item(Closed):
+    """One need, outcome or provision. ``serves`` names the items it answers: F1 serves E1, E1 serves B2."""
+
+    ref: ItemRef
+    text: Annotated[Prose, Field(min_length=1)]
+    serves: Annotated[tuple[ItemRef, ...], Field(max_length=100)] = ()
+    provider: Prose | None = None
+    frequency: Prose | None = None
+
+
+class Section(Closed):
+    """One section's text, its items, or both."""
+
+    text: Prose = ""
+    items: Annotated[tuple[Item, ...], Field(max_length=1_000)] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.text and not self.items:
+            raise ContractError("a section has neither text nor items", "leave an empty section out")
+        refs = [item.ref for item in self.items]
+        if len(set(refs)) != len(refs):
+            raise ContractError(
+                "two items of one section have the same ref", "give each item a ref of its own: B1, B2, B3"
+            )
+        return self
+
+
+class Child(Closed):
+    """Whose plan it is. The NHS number may be unknown yet: the plan is issued, its health shares are refused."""
+
+    family_name: Name
+    given_names: Name
+    preferred_name: Name | None = None
+    date_of_birth: date
+    nhs_number: NhsNumber | None = None
+    upn: Upn | None = None
+    uln: Uln | None = None
+    address: Address = ()
+    postcode: Line | None = None
+
+
+class FamilyRole(StrEnum):
+    PARENT = "parent"
+    YOUNG_PERSON = "young_person"
+
+
+class FamilyMember(Closed):
+    """A parent (as the Education Act has it) or the young person; each is a recipient of their own."""
+
+    reference: Reference
+    """The council's own stable reference for this person."""
+    role: FamilyRole
+    name: Name
+    email: Email | None = None
+    address: Address = ()
+
+
+class Placement(Closed):
+    """Section I: a named setting, or only a type of setting (reg 12(1)(i)); with the dates between which it holds."""
+
+    setting: Organisation | None = None
+    setting_type: Line | None = None
+    name: Name | None = None
+    from_: Annotated[date, Field(alias="from")]
+    until: date | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.setting is None and self.setting_type is None:
+            raise ContractError(
+                "a placement names neither a setting nor a type", "send setting (a code) or setting_type"
+            )
+        if self.until is not None and self.until < self.from_:
+            raise ContractError("a placement ends (until) before it begins (from)", "send until on or after from")
+        return self
+
+
+class Role(StrEnum):
+    ADVICE = "advice"
+    PROVISION = "provision"
+    NAMED_PROFESSIONAL = "named_professional"
+
+
+class Involved(Closed):
+    """Someone who gave advice (K), gives provision (F, G, H) or is named: should hold the plan, or is a share gap."""
+
+    role: Role
+    kind: RecipientKind | None = None
+    organisation: Organisation | None = None
+    name: Name | None = None
+    profession: Line | None = None
+    sections: Annotated[tuple[SectionLetter, ...], Field(max_length=12)] = ()
+    advice_dated: date | None = None
+
+    @model_validator(mode="after")
+    def _is_someone(self) -> Self:
+        # Without any of these nobody could ever find out whose share is missing.
+        if self.organisation is None and self.name is None and not self.profession:
+            raise ContractError("nobody is named", "send organisation, name or profession of who is involved")
+        return self
+
+
+class PlanVersion(Closed):
+    """One issued text of a plan. Immutable once accepted."""
+
+    issued_on: date
+    sections: dict[SectionLetter, Section] | None = None
+    placements: Annotated[tuple[Placement, ...], Field(max_length=50)] = ()
+    commissioning_bodies: Annotated[tuple[Organisation, ...], Field(max_length=20)] = ()
+    family: Annotated[tuple[FamilyMember, ...], Field(max_length=20)] = ()
+    involved: Annotated[tuple[Involved, ...], Field(max_length=200)] = ()
+    views_recorded_on: date | None = None
+    """When the child's or young person's views in section A were last asked for."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.sections is not None and not self.sections:
+            raise ContractError("sections is empty", "leave it out when the version is a document alone")
+        references = [member.reference for member in self.family]
+        if len(set(references)) != len(references):
+            raise ContractError(
+                "two members of the family have the same reference", "send one reference for each person"
+            )
+        return self
+
+
+class PlanSubmission(Closed):
+    """The first version of a plan. A repeat with the same case reference and text is harmless."""
+
+    la_code: LaCode
+    case_reference: Reference
+    child: Child
+    version: PlanVersion
+
+    @model_validator(mode="after")
+    def _born_before(self) -> Self:
+        if self.child.date_of_birth > self.version.issued_on:
+            raise ContractError("date_of_birth is after issued_on", "check which of the two dates has the typing error")
+        return self
+
+
+class VersionSubmission(Closed):
+    """A further version of a plan."""
+
+    version: PlanVersion
+
+
+class VersionLine(VersionSubmission):
+    """A further version, as one line of a batch."""
+
+    plan_id: UUID
