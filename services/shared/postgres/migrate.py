@@ -29,7 +29,7 @@ def folders(service: str) -> list[Path]:
 
 def up_part(text: str) -> str:
     """The statements between ``-- migrate:up`` and ``-- migrate:down``."""
-    match = re.search(r"^-- migrate:up\b.*?$(.*?)(?=^-- migrate:down\b|\Z)", text, re.S | re.M)
+    match = re.search(r"^-- migrate:up\b.*?$(.*?)(?=^-- migrate:down\b|\Z)", text, re.DOTALL | re.MULTILINE)
     if match is None:
         raise MigrationError("a migration has no line '-- migrate:up'")
     return match.group(1)
@@ -51,7 +51,9 @@ async def migrate(database_url: str, service: str, role: str | None = None) -> l
                 text = file.read_text()
                 checksum = hashlib.sha256(text.encode()).hexdigest()
                 known = await connection.fetchval(
-                    "SELECT checksum FROM public.schema_migrations WHERE service = $1 AND version = $2", service, file.stem
+                    "SELECT checksum FROM public.schema_migrations WHERE service = $1 AND version = $2",
+                    service,
+                    file.stem,
                 )
                 if known == checksum:
                     continue

@@ -1,0 +1,262 @@
+"""HTTP in: versions from councils, documents and share lists for subscribers. No rules here; see ``issuing`` and ``reads``."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+
+from schemas.documents import ReadRequest
+from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
+from services.ehcp_publisher import store
+from services.ehcp_publisher.documents import MAX_BYTES as MAX_FILE_BYTES
+from services.ehcp_publisher.documents import Received, receive_attachment, receive_document
+from services.ehcp_publisher.issuing import Answer, Issuing, Result, Submission
+from services.ehcp_publisher.reads import MAX_READS, Reads
+from services.shared.identity.tokens import Caller, CallerKind, Verifier
+from services.shared.web.problems import FieldError, Problem, invalid
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_LINES = 10_000
+MAX_LINE_BYTES = 8 * 2**20
+CHUNK = 100
+"""Lines issued in one transaction."""
+_TEMPLATE = "a PDF in the part 'document', the JSON in the part 'submission', other files in parts 'attachment'"
+
+
+def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -> APIRouter:
+    router = APIRouter(prefix="/v1")
+    CallerOf = Annotated[Caller, Depends(verifier)]  # noqa: N806 - it is a type
+
+    @router.post("/plans", status_code=201, summary="Issue the first version of a plan")
+    async def first_version(
+        request: Request, caller: CallerOf, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
+    ) -> Response:
+        caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
+        received = await _receive(request)
+        first = parse(PlanSubmission, received.json)
+        caller.must_act_for(first.la_code)
+        submission = Submission(
+            first.version, first=first, document=received.document, attachments=received.attachments
+        )
+        return await _issue_one(caller, submission, "POST /v1/plans", idempotency_key, received.hash)
+
+    @router.post("/plans/{plan_id}/versions", status_code=201, summary="Issue a further version")
+    async def further_version(
+        plan_id: UUID, request: Request, caller: CallerOf,
+        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> Response:  # fmt: skip
+        caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
+        received = await _receive(request)
+        version = parse(VersionSubmission, received.json).version
+        submission = Submission(version, plan_id, document=received.document, attachments=received.attachments)
+        return await _issue_one(
+            caller, submission, f"POST /v1/plans/{plan_id}/versions", idempotency_key, received.hash
+        )
+
+    async def _issue_one(
+        caller: Caller, submission: Submission, route: str, key: str | None, body_hash: str
+    ) -> Response:
+        if key:
+            async with pool.acquire() as connection:
+                before = await store.find_answer(connection, caller.client_id, route, key)
+            if before is not None:
+                if before["body_hash"] != body_hash:
+                    raise Problem(
+                        409, "key-reused", "This idempotency key was used with another body",
+                        "Send the first body again to get its answer, or use a new key for a new request.",
+                    )  # fmt: skip
+                return _json(before["status"], before["answer"])
+        (result,) = await issuing.issue(caller, [submission], (route, key, body_hash) if key else None)
+        if isinstance(result, Problem):
+            raise result
+        return _json(result.status, result.body)
+
+    @router.post("/batch", summary="Issue many versions: NDJSON in, one answer per line out")
+    async def batch(request: Request, caller: CallerOf, render: bool = True) -> Response:
+        """Each line is a first version (as for /v1/plans) or ``{"plan_id": …, "version": …}``.
+
+        A repeated line is harmless, so the whole batch may be sent again. ``render=false`` makes no PDF: recipients get
+        the sections alone.
+        """
+        caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
+        answers: list[bytes] = []
+        chunk: list[bytes] = []
+        async for line in _lines(request):
+            chunk.append(line)
+            if len(chunk) == CHUNK:
+                answers += await _issue_lines(caller, chunk, len(answers), render)
+                chunk = []
+            if len(answers) + len(chunk) > MAX_LINES:
+                raise Problem(
+                    413, "too-many-lines", "Too many lines in one batch",
+                    f"At most {MAX_LINES}; the first {len(answers)} were taken in. Repeating them is harmless.",
+                )  # fmt: skip
+        answers += await _issue_lines(caller, chunk, len(answers), render)
+        return Response(b"".join(answers), media_type="application/x-ndjson")
+
+    async def _issue_lines(caller: Caller, lines: list[bytes], before: int, render: bool) -> list[bytes]:
+        results: list[Result | None] = [None] * len(lines)
+        submissions: dict[int, Submission] = {}
+        for index, line in enumerate(lines):
+            try:
+                submissions[index] = _line(caller, line, render)
+            except Problem as problem:
+                results[index] = problem
+        for index, result in zip(submissions, await issuing.issue(caller, list(submissions.values())), strict=True):
+            results[index] = result
+        return [_line_answer(before + index + 1, result) for index, result in enumerate(results)]
+
+    @router.post("/documents/read", summary="Read renderings by (share, seq): NDJSON, one line each")
+    async def documents(request: Request, caller: CallerOf) -> Response:
+        caller.must_be(CallerKind.SUBSCRIBER)
+        wanted = parse(ReadRequest, await request.body()).reads
+        if len(wanted) > MAX_READS:
+            raise Problem(413, "too-many-reads", "Too many reads at once", f"At most {MAX_READS} in one request.")
+        lines = reads.read(caller.client_id, caller.subscriber or "", wanted)
+        # The first line is made before the answer begins, so that a failure to authorise is still an error status.
+        first = await anext(lines, None)
+
+        async def body() -> AsyncIterator[bytes]:
+            if first is not None:
+                yield first
+            async for line in lines:
+                yield line
+
+        return StreamingResponse(body(), media_type="application/x-ndjson")
+
+    @router.get("/shares", summary="The calling subscriber's own shares, paged")
+    async def shares(
+        caller: CallerOf,
+        after: UUID | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+        unanswered: bool = False,
+    ) -> Response:
+        caller.must_be(CallerKind.SUBSCRIBER)
+        page = await reads.list_shares(caller.subscriber or "", after, limit, unanswered=unanswered)
+        following = page[-1]["share_id"] if len(page) == limit else None
+        return _json(200, {"shares": page, "next": following})
+
+    return router
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """What came in, whichever way: the JSON and the files."""
+
+    json: bytes
+    document: Received | None
+    attachments: tuple[Received, ...]
+
+    @property
+    def hash(self) -> str:
+        """Over all parts, for idempotency; a multipart boundary differs at every try and does not count."""
+        digest = hashlib.sha256(self.json)
+        for file in (self.document, *self.attachments):
+            digest.update(file.sha256.encode() if file else b"-")
+        return digest.hexdigest()
+
+
+async def _receive(request: Request) -> _Received:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return _Received(await request.body(), None, ())
+    if kind != "multipart/form-data":
+        raise Problem(
+            415, "media-type", "Unknown content type", "Send application/json, or multipart/form-data: " + _TEMPLATE
+        )
+    async with request.form(max_files=60, max_fields=5, max_part_size=MAX_LINE_BYTES) as form:
+        parts = form.multi_items()
+        unknown = {name for name, _ in parts} - {"submission", "document", "attachment"}
+        if unknown:
+            raise Problem(422, "unknown-part", "Unknown part", "Send " + _TEMPLATE)
+        submission = form.get("submission")
+        if submission is None:
+            raise Problem(
+                422, "no-submission", "The part 'submission' is missing", "Send " + _TEMPLATE,
+                [FieldError("submission", "missing", "the plan version as JSON")],
+            )  # fmt: skip
+        text = await submission.read() if isinstance(submission, UploadFile) else submission.encode()
+        document = form.get("document")
+        if len(form.getlist("document")) > 1 or isinstance(document, str):
+            raise Problem(422, "document", "Send one document, as a file", "Further files go in parts 'attachment'.")
+        return _Received(
+            text,
+            receive_document(document.filename or "document.pdf", await _bytes(document)) if document else None,
+            tuple(
+                [
+                    receive_attachment(part.filename or "attachment", await _bytes(part))
+                    for name, part in parts
+                    if name == "attachment" and isinstance(part, UploadFile)
+                ]
+            ),
+        )
+
+
+async def _bytes(file: UploadFile) -> bytes:
+    """One byte more than allowed is enough to refuse it."""
+    return await file.read(MAX_FILE_BYTES + 1)
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """Raises :class:`Problem`: 400 when it is no JSON, 422 when it does not fit."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        errors = error.errors(include_input=False, include_url=False)
+        if errors[0]["type"] == "json_invalid":
+            where = str(errors[0].get("ctx", {}).get("error", "")).partition(" at ")
+            raise Problem(
+                400, "malformed", "This is not JSON",
+                f"{where[0]}{' at ' + where[2] if where[2] else ''}. Send JSON in UTF-8.".lstrip(". "),
+            ) from None  # fmt: skip
+        raise invalid(errors) from None
+
+
+def _line(caller: Caller, line: bytes, render: bool) -> Submission:
+    if len(line) > MAX_LINE_BYTES:
+        raise Problem(413, "too-large", "The line is too large", f"At most {MAX_LINE_BYTES // 2**20} MiB in one line.")
+    # Whether a line is a first version shows in its keys; a cheap look spares parsing the text twice.
+    if b'"plan_id"' in line[:200] or (b'"case_reference"' not in line and b'"plan_id"' in line):
+        further = parse(VersionLine, line)
+        return Submission(further.version, further.plan_id, render=render)
+    first = parse(PlanSubmission, line)
+    caller.must_act_for(first.la_code)
+    return Submission(first.version, first=first, render=render)
+
+
+def _line_answer(number: int, result: Result | None) -> bytes:
+    match result:
+        case Answer(status, body):
+            answer = body | {"line": number, "status": status, "result": body["status"]}
+        case Problem():
+            answer = {"line": number, "status": result.status, "problem": result.as_json()}
+        case _:
+            raise AssertionError("every line has a result")
+    return orjson.dumps(answer) + b"\n"
+
+
+async def _lines(request: Request) -> AsyncIterator[bytes]:
+    rest = b""
+    async for piece in request.stream():
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield line
+        if len(rest) > 2 * MAX_LINE_BYTES:
+            raise Problem(
+                413, "too-large", "A line is too large", f"At most {MAX_LINE_BYTES // 2**20} MiB in one line."
+            )
+    if rest.strip():
+        yield rest
+
+
+def _json(status: int, body: Any) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")

@@ -1,0 +1,84 @@
+"""The council's publisher: wires settings, keys, API, relay and resend sweep into one process. No rules here."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from joserfc.jwk import OKPKey
+
+from services.ehcp_publisher import keys, store
+from services.ehcp_publisher.api import make_router
+from services.ehcp_publisher.issuing import Issuing
+from services.ehcp_publisher.reads import Reads
+from services.ehcp_publisher.registry import Directory, read_registry
+from services.ehcp_publisher.rendering import Renderer
+from services.ehcp_publisher.resend import Resend
+from services.shared import logging
+from services.shared.identity.keys import read_key
+from services.shared.identity.tokens import Caller, CallerKind, Client, Issuer, Verifier
+from services.shared.outbox.relay import Relay
+from services.shared.postgres.pool import open_pool
+from services.shared.runtime import Service, make_app, run
+from services.shared.sealing.sealing import read_master_key
+from services.shared.settings import KafkaSettings, ServiceSettings
+from services.shared.web.limits import BodyLimit
+
+NAME = "ehcp_publisher"
+MAX_BODY = 512 * 2**20
+"""Bytes: a document and its attachments of 25 MiB each, or a batch."""
+
+
+class Settings(ServiceSettings):
+    registry_file: Path
+    master_key_file: Path
+    token_key_file: Path
+    issuer: str
+    resend_after_seconds: float = 60
+
+
+async def build() -> Service:
+    settings = Settings()
+    kafka = KafkaSettings()
+    logging.configure(NAME, settings.log_format, settings.log_level)
+    registry = read_registry(settings.registry_file)
+    master = read_master_key(settings.master_key_file)
+    token_key = read_key(settings.token_key_file, "EHCP_TOKEN_KEY_FILE")
+    pool = await open_pool(settings.database_url)
+    async with pool.acquire() as connection, connection.transaction():
+        new_keys = {c.la_code: keys.wrap_new_council_key(master, c.la_code) for c in registry.councils}
+        await store.load_registry(connection, registry, new_keys)
+        child_keys = keys.ChildKeys(master, await store.council_keys(connection))
+    councils = [council.la_code for council in registry.councils]
+    resend_after = timedelta(seconds=settings.resend_after_seconds)
+
+    async def find_client(client_id: str) -> Client | None:
+        async with pool.acquire() as connection:
+            row = await store.find_client(connection, client_id)
+        if row is None:
+            return None
+        caller = Caller(client_id, CallerKind(row["kind"]), frozenset(row["la_codes"]), row["subscriber"])
+        return Client(caller, OKPKey.import_key(row["public_key"]))
+
+    async def first_use(client_id: str, jti: str, expires_at: Any) -> bool:
+        async with pool.acquire() as connection:
+            return await store.first_use(connection, client_id, jti, expires_at)
+
+    directory = Directory(registry)
+    renderer = Renderer()
+    issuing = Issuing(pool, directory, child_keys, renderer, resend_after)
+    reads = Reads(pool, child_keys, councils)
+    app = make_app("EHC Plan Exchange: publisher")
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY)
+    app.include_router(Issuer(settings.issuer, token_key, find_client, first_use).router())
+    app.include_router(make_router(issuing, reads, Verifier(settings.issuer, token_key), pool))
+    relay = Relay(settings.database_url, "publisher.outbox", kafka, NAME)
+    resend = Resend(pool, councils, resend_after)
+    return Service(NAME, settings, app, pool, work={"relay": relay.run, "resend": resend.run})
+
+
+def main() -> None:
+    run(NAME, build)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The document API: what a subscriber reads when it delivers, by (share, ``seq``), authorised at read time.
+
+Invariant: a read locks the share, writes its act and commits before a byte is sent; a withdrawal takes the same lock, so the
+two cannot cross. Renderings are immutable, so their bytes are read after the commit, outside the transaction.
+"""
+
+import base64
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from schemas.documents import ReadOutcome, Wanted
+from schemas.manifest import Manifest
+from schemas.plan import FamilyMember
+from services.ehcp_publisher import store
+from services.ehcp_publisher.keys import ChildKeys
+from services.ehcp_publisher.store import Act
+from services.shared.postgres.pool import council_transaction
+
+MAX_READS = 200
+MAX_BYTES = 32 * 1024 * 1024
+"""Beyond this the rest of an answer is ``later``, so that one answer never fills the reader's memory."""
+
+
+class Reads:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", keys: ChildKeys, councils: Sequence[str]) -> None:
+        self._pool = pool
+        self._keys = keys
+        self._councils = list(councils)
+
+    async def read(self, client_id: str, subscriber: str, reads: Sequence[Wanted]) -> AsyncIterator[bytes]:
+        """NDJSON lines, one for each read, in order."""
+        answers, allowed = await self._authorise(client_id, subscriber, reads)
+        renderings, shares, attachments = await self._fetch(allowed)
+        for wanted, answer in zip(reads, answers, strict=True):
+            if answer["outcome"] == ReadOutcome.OK:
+                row = renderings[allowed[wanted.share_id]["rendering_id"]]
+                answer["rendering"] = self._rendering(
+                    row, shares[wanted.share_id], attachments.get(row["version_id"], [])
+                )
+            yield orjson.dumps(answer) + b"\n"
+
+    async def _authorise(
+        self, client_id: str, subscriber: str, reads: Sequence[Wanted]
+    ) -> tuple[list[dict[str, Any]], dict[UUID, Any]]:
+        answers: list[dict[str, Any]] = []
+        allowed: dict[UUID, Any] = {}
+        acts: list[Act] = []
+        room = MAX_BYTES
+        async with council_transaction(self._pool, self._councils) as connection:
+            shares = await store.lock_reads(connection, subscriber, [each.share_id for each in reads])
+            for wanted in reads:
+                share = shares.get(wanted.share_id)
+                outcome = _outcome(share, wanted.seq)
+                if outcome is ReadOutcome.OK and room < share["size"] and allowed:
+                    outcome = ReadOutcome.LATER
+                if outcome is ReadOutcome.OK:
+                    room -= share["size"]
+                    allowed[wanted.share_id] = share
+                    acts.append(
+                        Act("read", client_id, share["la_code"], share["plan_id"], share["version_id"],
+                            wanted.share_id, wanted.seq)
+                    )  # fmt: skip
+                current = share["seq"] if share else None
+                answers.append(
+                    {"share_id": wanted.share_id, "seq": wanted.seq, "outcome": outcome, "current_seq": current}
+                )
+            await store.insert_acts(connection, acts)
+        return answers, allowed
+
+    async def _fetch(
+        self, allowed: dict[UUID, Any]
+    ) -> tuple[dict[UUID, Any], dict[UUID, Any], dict[UUID, list[bytes]]]:
+        if not allowed:
+            return {}, {}, {}
+        async with council_transaction(self._pool, self._councils) as connection:
+            renderings = await store.read_renderings(connection, [row["rendering_id"] for row in allowed.values()])
+            shares = await store.read_instructions(connection, [(s, row["seq"]) for s, row in allowed.items()])
+            versions = [row["version_id"] for row in renderings.values() if row["manifest"]["attachments"]]
+            attachments = await store.read_attachments(connection, versions) if versions else {}
+        return renderings, shares, attachments
+
+    def _rendering(self, row: Any, share: Any, attachments: list[bytes]) -> dict[str, Any]:
+        key = self._keys.child_key(row["la_code"], row["child_id"], row["wrapped_key"])
+        manifest = Manifest.model_validate(row["manifest"])
+        body = orjson.loads(key.open(row["body"], f"version:{row['version_id']}"))
+        instruction = orjson.loads(share["data"])
+        recipient = instruction["recipient"] | {"name": share["name"]}
+        if share["person"]:
+            sealed = key.open(share["person"], f"person:{share['recipient_id']}")
+            member = FamilyMember.model_validate_json(sealed)
+            recipient |= {"name": member.name, "email": member.email, "address": member.address}
+        document = None
+        if manifest.document and row["document"]:
+            document = _file(manifest.document, key.open(row["document"], f"document:{row['rendering_id']}"))
+        return {
+            "plan_id": row["plan_id"], "case_reference": row["case_reference"],
+            "council": {"la_code": row["la_code"], "name": row["council"], "ods_code": row["ods_code"]},
+            "recipient": recipient, "version_id": row["version_id"], "version": row["number"],
+            "issued_on": row["issued_on"],
+            "child": orjson.Fragment(key.open(row["identity"], f"child:{row['child_id']}")),
+            "sections": {k: v for k, v in (body["sections"] or {}).items() if k in manifest.sections},
+            "changed_sections": instruction["changed_sections"], "manifest": row["manifest"], "sha256": row["sha256"],
+            "document": document,
+            "attachments": [
+                _file(entry, key.open(data, f"attachment:{row['version_id']}:{i}"))
+                for i, (entry, data) in enumerate(zip(manifest.attachments, attachments, strict=True))
+            ],
+        }  # fmt: skip
+
+    async def list_shares(
+        self, subscriber: str, after: UUID | None, limit: int, *, unanswered: bool
+    ) -> list[dict[str, Any]]:
+        """A page of the subscriber's own shares, from which it can rebuild itself."""
+        async with council_transaction(self._pool, self._councils) as connection:
+            rows = await store.list_shares(connection, subscriber, after, limit, unanswered)
+        return [
+            {
+                "share_id": row["share_id"],
+                "seq": row["seq"],
+                "type": row["type"],
+                "instruction": orjson.loads(row["data"]),
+            }
+            for row in rows
+        ]
+
+
+def _outcome(share: Any, seq: int) -> ReadOutcome:
+    if share is None:
+        return ReadOutcome.UNKNOWN
+    if share["seq"] != seq:
+        return ReadOutcome.STALE
+    return ReadOutcome.OK if share["action"] == "hold" else ReadOutcome.WITHDRAWN
+
+
+def _file(entry: Any, data: bytes) -> dict[str, str]:
+    return {
+        "name": entry.name, "media_type": entry.media_type, "sha256": entry.sha256,
+        "data": base64.b64encode(data).decode(),
+    }  # fmt: skip

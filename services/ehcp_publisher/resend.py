@@ -1,0 +1,125 @@
+"""Put out again what no receipt answered in time, so that a lost message, or a wiped broker, costs time and no truth.
+
+Looks only at ``publisher.unsatisfied``: what is open, not what exists. A share that a receipt satisfied leaves the table; one
+that waits for a person is left alone; a ``conflict``, or a receipt with a higher ``seq`` than was ever wanted (a database
+restored from backup), is wanted again under a higher ``seq``.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from schemas.events import EventType
+from schemas.plan import SectionLetter
+from schemas.receipts import Status
+from services.ehcp_publisher import instructions, shares, store
+from services.ehcp_publisher.registry import Known
+from services.ehcp_publisher.store import Act, Wish
+from services.shared.postgres.pool import council_transaction
+
+log = structlog.get_logger()
+
+BATCH = 500
+LONGEST = timedelta(hours=1)
+_AWAITS_A_PERSON = {Status.WAITING, Status.SENT, Status.COLLECTED, Status.REFUSED}
+
+
+def next_look(now: datetime, resends: int, resend_after: timedelta) -> datetime:
+    """Doubling from ``resend_after`` to an hour."""
+    return now + min(resend_after * 2 ** min(resends, 20), LONGEST)
+
+
+class Resend:
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", councils: list[str], resend_after: timedelta, every: float = 1.0
+    ) -> None:
+        self._pool = pool
+        self._councils = councils
+        self._resend_after = resend_after
+        self._every = every
+
+    async def run(self) -> None:
+        while True:
+            if await self.sweep() < BATCH:
+                await asyncio.sleep(self._every)
+
+    async def sweep(self) -> int:
+        """One batch; returns how many shares were looked at."""
+        conflicts: list[UUID] = []
+        async with council_transaction(self._pool, self._councils) as connection:
+            gone = await store.delete_satisfied(connection, BATCH)
+            rows = await store.lock_unanswered(connection, BATCH)
+            now = await connection.fetchval("SELECT clock_timestamp()") if rows else None
+            checks, outbox = [], []
+            for row in rows:
+                resends = row["resends"]
+                at = next_look(now, resends, self._resend_after)
+                answered = row["receipt_seq"] == row["seq"]
+                if row["subscriber"] is None:
+                    at = now + LONGEST
+                elif row["status"] == Status.CONFLICT or (row["receipt_seq"] or 0) > row["seq"]:
+                    conflicts.append(row["share_id"])
+                elif answered and row["status"] in _AWAITS_A_PERSON:
+                    resends += 1
+                elif answered and row["next_try_at"] and row["next_try_at"] > now:
+                    at = row["next_try_at"] + self._resend_after
+                else:
+                    resends += 1
+                    at = next_look(now, resends, self._resend_after)
+                    outbox.append(
+                        instructions.to_subscriber(
+                            row["subscriber"], row["share_id"], row["type"], row["la_code"], row["data"], now
+                        )
+                    )
+                checks.append((row["share_id"], resends, at))
+            await store.check_later(connection, checks)
+            await store.insert_outbox(connection, outbox)
+        if outbox:
+            log.info("instructions_sent_again", shares=len(outbox))
+        for share_id in conflicts:
+            await self._want_again(share_id)
+        return gone + len(rows)
+
+    async def _want_again(self, share_id: UUID) -> None:
+        """The same wish under a ``seq`` above everything the subscriber has seen."""
+        async with council_transaction(self._pool, self._councils) as connection:
+            row = await store.lock_share_for_new_wish(connection, share_id)
+            if row is None or not (row["status"] == Status.CONFLICT or (row["receipt_seq"] or 0) > row["seq"]):
+                return
+            wish = _again(row, await connection.fetchval("SELECT clock_timestamp()"), self._resend_after)
+            out = instructions.to_subscriber(
+                row["subscriber"], share_id, wish.type, wish.la_code, wish.data, wish.requested_at
+            )
+            await store.write_wishes(connection, [wish], [out])
+            details = {"reason": "the subscriber reported a conflict"}
+            act = Act("shared", "resend", wish.la_code, wish.plan_id, wish.version_id, share_id, wish.seq, details)
+            await store.insert_acts(connection, [act])
+        log.warning("wanted_again", share_id=str(share_id), seq=wish.seq)
+
+
+def _again(row: Any, now: datetime, resend_after: timedelta) -> Wish:
+    recipient = Known(
+        row["recipient_id"], row["kind"], row["scheme"], row["value"], row["name"], row["subscriber"], row["channel"]
+    )
+    seq = max(row["seq"], row["receipt_seq"] or 0) + 1
+    due_at = shares.due_at(recipient.channel, now)
+    common: dict[str, Any] = {
+        "share_id": row["share_id"], "seq": seq, "la_code": row["la_code"], "plan_id": row["plan_id"],
+        "recipient": recipient, "requested_at": now, "due_at": due_at,
+    }  # fmt: skip
+    if row["action"] == "hold":
+        sections = tuple(SectionLetter(letter) for letter in row["section_hashes"])
+        type_, data = EventType.SHARE_REQUESTED, instructions.hold(
+            **common, version_id=row["version_id"], version=row["number"], issued_on=row["issued_on"],
+            sha256=row["sha256"], sections=sections, changed=sections,
+        )  # fmt: skip
+    else:
+        type_, data = EventType.SHARE_WITHDRAWN, instructions.withdraw(**common)
+    return Wish(
+        row["share_id"], row["la_code"], row["plan_id"], row["recipient_id"], row["subscriber"], seq, row["action"],
+        row["version_id"], row["rendering_id"], type_, data, now, due_at, now + resend_after, None,
+    )  # fmt: skip

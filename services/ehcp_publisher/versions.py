@@ -1,0 +1,97 @@
+"""Which version is current, and what a newly received one is: the new current one, history, a repeat, or the same text.
+
+Pure. The current version is the greatest by (``issued_on``, number) that is not recalled; an older one that comes in late is
+history: kept, and never shared as new.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from uuid import UUID
+
+from schemas.manifest import canonical, section_hash, sha256
+from schemas.plan import PlanVersion, SectionLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A version that the exchange has."""
+
+    version_id: UUID
+    number: int
+    issued_on: date
+    text_hash: str
+    section_hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The hashes of what people read: sections, and the documents that the council sent."""
+
+    section_hashes: dict[SectionLetter, str]
+    text_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    number: int
+    replaces: Issued
+    changed: tuple[SectionLetter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    number: int
+    current: Issued
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Same text, same day: the answer is the one given before."""
+
+    issued: Issued
+
+
+@dataclass(frozen=True, slots=True)
+class SameText:
+    """Same text as the current version under another date: nothing new to share."""
+
+    current: Issued
+
+
+Decision = First | Next | History | Repeat | SameText
+
+
+def text_of(version: PlanVersion, document: str | None, attachments: Sequence[str]) -> Text:
+    """``document`` and ``attachments`` are SHA-256 of the files that came with the version."""
+    hashes = {letter: section_hash(section) for letter, section in sorted((version.sections or {}).items())}
+    return Text(hashes, sha256(canonical({"sections": hashes, "document": document, "attachments": list(attachments)})))
+
+
+def current(known: Sequence[Issued]) -> Issued | None:
+    return max(known, key=lambda each: (each.issued_on, each.number), default=None)
+
+
+def changed_sections(before: Mapping[str, str], after: Mapping[SectionLetter, str]) -> tuple[SectionLetter, ...]:
+    """Letters whose text differs, appeared or went; in the order of the regulations."""
+    return tuple(letter for letter in SectionLetter if before.get(letter.value) != after.get(letter))
+
+
+def decide(known: Sequence[Issued], issued_on: date, text: Text) -> Decision:
+    now = current(known)
+    if now is None:
+        return First()
+    for each in known:
+        if each.text_hash == text.text_hash and each.issued_on == issued_on:
+            return Repeat(each)
+    number = max(each.number for each in known) + 1
+    if issued_on < now.issued_on:
+        return History(number, now)
+    if now.text_hash == text.text_hash:
+        return SameText(now)
+    return Next(number, now, changed_sections(now.section_hashes, text.section_hashes))
