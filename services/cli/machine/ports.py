@@ -1,0 +1,36 @@
+"""Free ports on the loopback interface."""
+
+import asyncio
+import socket
+
+HOST = "127.0.0.1"
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: a port whose last connections are in TIME_WAIT can be taken again.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Different free ports: all are held open until the last is known, so none comes twice."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+async def answers(port: int) -> bool:
+    """True when something accepts connections; raises OSError when nothing does."""
+    _, writer = await asyncio.open_connection(HOST, port)
+    writer.close()
+    return True
