@@ -1,0 +1,66 @@
+"""HTTP in: who holds which version. For a council's own people and case system, of their own councils only.
+
+Invariant: every read is an act in ``audit.pending``, committed before a byte of the answer is sent. Another council's
+plan looks like no plan at all.
+"""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+
+from services.audit import store
+from services.audit.holders import Holder, holder
+from services.shared.identity.tokens import Caller, CallerKind, Verifier
+from services.shared.postgres.pool import council_transaction
+from services.shared.web.problems import Problem
+
+FIRST = UUID(int=0)
+
+
+class PlanHolders(BaseModel):
+    plan_id: UUID
+    la_code: str
+    holders: list[Holder]
+
+
+class HoldersPage(BaseModel):
+    holders: list[Holder]
+    next: UUID | None
+    """Send it as ``after`` for the next page; None on the last."""
+
+
+def router(pool: store.Pool, verifier: Verifier) -> APIRouter:
+    api = APIRouter(prefix="/v1")
+
+    async def council_caller(caller: Annotated[Caller, Depends(verifier)]) -> Caller:
+        caller.must_be(CallerKind.OPERATOR, CallerKind.CASE_SYSTEM)
+        return caller
+
+    @api.get("/plans/{plan_id}/holders", summary="Who should hold this plan, and who holds which version of it")
+    async def holders_of_plan(plan_id: UUID, caller: Annotated[Caller, Depends(council_caller)]) -> PlanHolders:
+        async with council_transaction(pool, caller.la_codes) as connection:
+            la_code = await store.read_plan_council(connection, plan_id)
+            if la_code is None:
+                raise Problem(
+                    404, "no-such-plan", "No such plan", "Send the id of a plan of a council that this client acts for."
+                )
+            holders = [holder(dict(row)) for row in await store.read_holders_of_plan(connection, plan_id)]
+            await store.write_read_acts(connection, caller.client_id, {la_code}, plan_id, {"shares": len(holders)})
+        return PlanHolders(plan_id=plan_id, la_code=la_code, holders=holders)
+
+    @api.get("/holders", summary="All shares of the caller's councils, page by page")
+    async def all_holders(
+        caller: Annotated[Caller, Depends(council_caller)],
+        after: UUID = FIRST,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    ) -> HoldersPage:
+        async with council_transaction(pool, caller.la_codes) as connection:
+            holders = [holder(dict(row)) for row in await store.read_holders(connection, after, limit)]
+            await store.write_read_acts(
+                connection, caller.client_id, caller.la_codes, None, {"after": str(after), "shares": len(holders)}
+            )
+        return HoldersPage(holders=holders, next=holders[-1].share_id if len(holders) == limit else None)
+
+    return api

@@ -1,0 +1,171 @@
+"""Judge one record of a receipts topic: is it a receipt of that topic's subscriber, for its own share; does it satisfy.
+
+Invariant: whatever bytes come in, the answer is a value, never an exception; what is not accepted becomes a dead letter
+with one reason, which repeats nothing of the input. Pure: the handler brings the directory and the shares, and stores
+the answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from uuid import UUID
+
+from joserfc.jwk import OKPKey
+
+from schemas.base import Channel
+from schemas.events import EventType
+from schemas.receipts import HostedBy, Receipt, Status, satisfies
+from services.shared.identity.receipts import ReceiptError, verify
+from services.shared.kafka.consume import Record
+
+_ENDED = frozenset({Status.WITHDRAWN, Status.RELEASED})
+"""What a subscriber says when it has ended a share: the answer to a withdrawal and to nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """A subscriber as the council's directory knows it. ``key`` is None where the directory holds no usable one."""
+
+    name: str
+    hosted_by: HostedBy
+    key: OKPKey | None
+
+    @property
+    def topic(self) -> str:
+        return f"ehcp.receipts.{self.name}.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The council's wish for one share, as it is now."""
+
+    share_id: UUID
+    la_code: str
+    plan_id: UUID
+    subscriber: str | None
+    channel: Channel
+    seq: int
+    withdrawn: bool
+    version_id: UUID
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A receipt whose signature and topic fit; the share is still to be looked up."""
+
+    record: Record
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    subscriber: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    record: Record
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An accepted receipt. ``reason`` is the subscriber's, or why it does not satisfy although its status would."""
+
+    record: Record
+    receipt: Receipt
+    share: Share
+    satisfies: bool
+    reason: str | None
+
+
+def read(record: Record, subscribers: Mapping[str, Subscriber]) -> Signed | Heartbeat | DeadLetter:
+    """``subscribers`` by topic. A heartbeat needs no signature: only that subscriber's account may write there."""
+    subscriber = subscribers.get(record.topic)
+    if subscriber is None:
+        return DeadLetter(record, "no subscriber in the directory has this topic")
+    if not all(_is_utf8(value) for _, value in record.headers):
+        return DeadLetter(record, "a header is not UTF-8")
+    match record.header("ce_type"):
+        case EventType.HEARTBEAT:
+            return Heartbeat(subscriber.name)
+        case EventType.RECEIPT:
+            return _read_receipt(record, subscriber)
+        case _:
+            return DeadLetter(record, "the header ce_type names neither a receipt nor a heartbeat")
+
+
+def _read_receipt(record: Record, subscriber: Subscriber) -> Signed | DeadLetter:
+    if subscriber.key is None:
+        return DeadLetter(record, "the directory holds no usable key of this subscriber")
+    try:
+        receipt = verify(record.value, subscriber.key)
+        receipt = receipt.model_copy(
+            update={
+                "at": receipt.at.astimezone(UTC),
+                "next_try_at": receipt.next_try_at and receipt.next_try_at.astimezone(UTC),
+            }
+        )
+    except ReceiptError as error:
+        return DeadLetter(record, str(error))
+    except OverflowError:  # year 1 or 9999 in another zone: no database could hold it
+        return DeadLetter(record, "a time of the receipt is out of range")
+    if receipt.subscriber != subscriber.name:
+        return DeadLetter(record, "the receipt names another subscriber than its topic")
+    # The key orders the receipts of a share; under another key they could overtake each other.
+    if record.key != str(receipt.share_id).encode():
+        return DeadLetter(record, "the record's key is not the receipt's share")
+    if any("\0" in text for text in (receipt.record, receipt.reason) if text):
+        return DeadLetter(record, "a text of the receipt holds a NUL character, which cannot be stored")
+    return Signed(record, receipt)
+
+
+def judge(signed: Signed, share: Share | None) -> Judged | DeadLetter:
+    """``share`` is None when the council has none of this id.
+
+    That cannot be a receipt overtaking our own row: a share is committed before its instruction is published. It is a
+    made-up id, or the council's database was restored from before the share was made; then the dead letter keeps the
+    proof of what the recipient holds, and can be put in again once the share is back.
+    """
+    receipt = signed.receipt
+    if share is None:
+        return DeadLetter(signed.record, "the council has no such share")
+    if share.subscriber != receipt.subscriber:
+        return DeadLetter(signed.record, "the share belongs to another subscriber")
+    contradiction = _contradiction(receipt, share)
+    return Judged(
+        signed.record,
+        receipt,
+        share,
+        satisfies=contradiction is None and satisfies(share.channel, receipt.status),
+        reason=receipt.reason or contradiction,
+    )
+
+
+def _contradiction(receipt: Receipt, share: Share) -> str | None:
+    """Why a receipt proves nothing about this wish, although it is genuine; None when it may satisfy.
+
+    What an older instruction said is not looked up: whether it was satisfied no longer decides anything but a due time.
+    """
+    if receipt.seq > share.seq:
+        # Our database was restored; the publisher answers by wanting again under a higher seq. Until then this must not
+        # satisfy, or our next wish with that number would count as held.
+        return "the receipt is for an instruction that the council has not given"
+    if receipt.seq < share.seq:
+        return None
+    if share.withdrawn:
+        return None if receipt.status in _ENDED else "the share is withdrawn, which this does not answer"
+    if receipt.status in _ENDED:
+        return "the recipient should hold the plan, which this does not answer"
+    if receipt.version_id not in (None, share.version_id) or receipt.sha256 not in (None, share.sha256):
+        return "the receipt is for another version or rendering than the one wanted"
+    return None
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,274 @@
+"""All SQL of audit, as named functions over a connection of a council transaction (row-level security applies).
+
+Load-bearing: :func:`append_receipts` adds only what is not there yet, so a replay changes nothing, and writes each new
+receipt's act in the same statement; :func:`lock_shares` comes first, so that what :func:`read_told` reads and
+:func:`write_newest` stores is the word of all receipts of a share, also while two processes handle the same topic in a
+rebalance. Receipts are never updated; the role has no right to.
+"""
+
+import base64
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import orjson
+from joserfc.errors import JoseError
+from joserfc.jwk import OKPKey
+
+from schemas.base import Channel
+from schemas.receipts import HostedBy, Status
+from services.audit.newest import Newest, Told
+from services.audit.receipts import DeadLetter, Judged, Share, Subscriber
+from services.shared.kafka.consume import Record
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Who may send receipts (by topic), and all councils of this exchange."""
+
+    subscribers: dict[str, Subscriber]
+    la_codes: tuple[str, ...]
+
+
+async def read_directory(pool: Pool) -> Directory:
+    """As it is now: a key that was changed counts from the next batch on."""
+    async with pool.acquire() as connection:
+        subscribers = await connection.fetch(
+            "SELECT subscriber, hosted_by, receipt_key::text AS receipt_key FROM publisher.v_subscriber"
+        )
+        councils = await connection.fetch("SELECT la_code FROM publisher.v_council ORDER BY la_code")
+    known = [Subscriber(r["subscriber"], HostedBy(r["hosted_by"]), _key(r["receipt_key"])) for r in subscribers]
+    return Directory({each.topic: each for each in known}, tuple(row["la_code"] for row in councils))
+
+
+@lru_cache(maxsize=256)
+def _key(text: str) -> OKPKey | None:
+    try:
+        return OKPKey.import_key(orjson.loads(text))
+    except (JoseError, ValueError, TypeError, KeyError):
+        return None  # one subscriber's broken entry must not stop the receipts of the others
+
+
+# --- receipts in --------------------------------------------------------------------------------
+
+
+async def read_shares(connection: Connection, share_ids: Collection[UUID]) -> dict[UUID, Share]:
+    rows = await connection.fetch(
+        "SELECT share_id, la_code, plan_id, subscriber, channel, seq, action, version_id, sha256"
+        " FROM publisher.v_share WHERE share_id = ANY($1)",
+        list(share_ids),
+    )
+    return {
+        row["share_id"]: Share(
+            row["share_id"], row["la_code"], row["plan_id"], row["subscriber"], Channel(row["channel"]), row["seq"],
+            row["action"] == "withdraw", row["version_id"], row["sha256"],
+        )
+        for row in rows
+    }  # fmt: skip
+
+
+async def lock_shares(connection: Connection, share_ids: Iterable[UUID]) -> None:
+    """Until the end of the transaction, against other audit processes. In order, so that two never wait for each other.
+
+    Advisory, since a share's first receipt has no row to lock yet and the publisher's rows are not ours.
+    """
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('audit.share:' || share_id, 0))"
+        " FROM unnest($1::uuid[]) WITH ORDINALITY AS t (share_id, place) ORDER BY place",
+        sorted(share_ids),
+    )
+
+
+async def append_receipts(connection: Connection, judged: Sequence[Judged]) -> set[tuple[UUID, int]]:
+    """Receipts that are not there yet, each with its act. Returns the (share, number) of those that were new."""
+    receipts = [each.receipt for each in judged]
+    shares = [each.share for each in judged]
+    rows = await connection.fetch(
+        """
+        WITH told AS (
+            SELECT * FROM unnest(
+                $1::uuid[], $2::bigint[], $3::text[], $4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::bool[],
+                $9::uuid[], $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[],
+                $15::bytea[], $16::jsonb[]
+            ) AS t (share_id, number, la_code, plan_id, seq, subscriber, status, satisfies, version_id, sha256,
+                    record, reason, next_try_at, at, signed, details)
+        ), new AS (
+            INSERT INTO audit.receipt (share_id, number, la_code, seq, subscriber, status, satisfies, version_id, sha256,
+                                       record, reason, next_try_at, at, signed)
+            SELECT share_id, number, la_code, seq, subscriber, status, satisfies, version_id, sha256, record, reason,
+                   next_try_at, at, signed FROM told
+            ON CONFLICT (share_id, number) DO NOTHING RETURNING share_id, number
+        ), acts AS (
+            INSERT INTO audit.pending (act, actor, la_code, plan_id, version_id, share_id, seq, details)
+            SELECT status, subscriber, la_code, plan_id, version_id, share_id, seq, details
+            FROM told JOIN new USING (share_id, number)
+        )
+        SELECT share_id, number FROM new
+        """,
+        [r.share_id for r in receipts], [r.number for r in receipts], [s.la_code for s in shares],
+        [s.plan_id for s in shares], [r.seq for r in receipts], [r.subscriber for r in receipts],
+        [r.status.value for r in receipts], [each.satisfies for each in judged], [r.version_id for r in receipts],
+        [r.sha256 for r in receipts], [r.record for r in receipts], [each.reason for each in judged],
+        [r.next_try_at for r in receipts], [r.at for r in receipts], [each.record.value for each in judged],
+        [_details(each) for each in judged],
+    )  # fmt: skip
+    return {(row["share_id"], row["number"]) for row in rows}
+
+
+def _details(judged: Judged) -> dict[str, Any]:
+    receipt = judged.receipt
+    details = {
+        "number": receipt.number, "hosted_by": receipt.hosted_by, "at": receipt.at, "satisfies": judged.satisfies,
+        "record": receipt.record, "sha256": receipt.sha256, "reason": judged.reason,
+    }  # fmt: skip
+    return {name: value for name, value in details.items() if value is not None}
+
+
+async def read_signed(connection: Connection, places: Collection[tuple[UUID, int]]) -> dict[tuple[UUID, int], bytes]:
+    """The stored bytes of these (share, number)."""
+    rows = await connection.fetch(
+        "SELECT share_id, number, signed FROM audit.receipt"
+        " JOIN unnest($1::uuid[], $2::bigint[]) AS t (share_id, number) USING (share_id, number)",
+        [share_id for share_id, _ in places], [number for _, number in places],
+    )  # fmt: skip
+    return {(row["share_id"], row["number"]): row["signed"] for row in rows}
+
+
+async def read_told(connection: Connection, share_ids: Collection[UUID]) -> dict[UUID, list[Told]]:
+    """What was told of each share, as far as the fold needs it: a share that failed a thousand times has a few rows."""
+    rows = await connection.fetch(
+        """
+        SELECT DISTINCT ON (share_id, seq, status, satisfies)
+               share_id, number, seq, status, satisfies, version_id, sha256, record, reason, next_try_at, at
+        FROM audit.receipt WHERE share_id = ANY($1) ORDER BY share_id, seq, status, satisfies, number DESC
+        """,
+        list(share_ids),
+    )
+    told: dict[UUID, list[Told]] = defaultdict(list)
+    for row in rows:
+        told[row["share_id"]].append(
+            Told(
+                row["number"], row["seq"], Status(row["status"]), row["satisfies"], row["version_id"], row["sha256"],
+                row["record"], row["reason"], row["next_try_at"], row["at"],
+            )
+        )  # fmt: skip
+    return told
+
+
+async def write_newest(connection: Connection, folded: Mapping[UUID, Newest], la_codes: Mapping[UUID, str]) -> None:
+    """One row for each share; ``folded`` and ``la_codes`` have the same keys."""
+    newest = [each.newest for each in folded.values()]
+    held = [each.held for each in folded.values()]
+    await connection.execute(
+        """
+        INSERT INTO audit.newest (share_id, la_code, seq, number, status, version_id, sha256, record, reason,
+                                  next_try_at, at, satisfied_seq, lost, held_version_id, held_status, held_record,
+                                  held_at)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::uuid[], $7::text[],
+                             $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::bool[],
+                             $14::uuid[], $15::text[], $16::text[], $17::timestamptz[])
+        ON CONFLICT (share_id) DO UPDATE SET
+            la_code = excluded.la_code, seq = excluded.seq, number = excluded.number, status = excluded.status,
+            version_id = excluded.version_id, sha256 = excluded.sha256, record = excluded.record,
+            reason = excluded.reason, next_try_at = excluded.next_try_at, at = excluded.at,
+            satisfied_seq = excluded.satisfied_seq, lost = excluded.lost, held_version_id = excluded.held_version_id,
+            held_status = excluded.held_status, held_record = excluded.held_record, held_at = excluded.held_at
+        """,
+        list(folded), [la_codes[share_id] for share_id in folded], [n.seq for n in newest], [n.number for n in newest],
+        [n.status.value for n in newest], [n.version_id for n in newest], [n.sha256 for n in newest],
+        [n.record for n in newest], [n.reason for n in newest], [n.next_try_at for n in newest], [n.at for n in newest],
+        [each.satisfied_seq for each in folded.values()], [each.lost for each in folded.values()],
+        [h and h.version_id for h in held], [h and h.status.value for h in held], [h and h.record for h in held],
+        [h and h.at for h in held],
+    )  # fmt: skip
+
+
+async def write_dead_letters(connection: Connection, letters: Sequence[DeadLetter]) -> None:
+    """Each with its origin; one that comes again after a crash is there already."""
+    records = [letter.record for letter in letters]
+    await connection.execute(
+        """
+        INSERT INTO audit.dead_letter (topic, partition, "offset", key, value, headers, reason)
+        SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bytea[], $5::bytea[], $6::jsonb[], $7::text[])
+        ON CONFLICT DO NOTHING
+        """,
+        [r.topic for r in records], [r.partition for r in records], [r.offset for r in records],
+        [r.key for r in records], [r.value for r in records], [_headers(r) for r in records],
+        [letter.reason for letter in letters],
+    )  # fmt: skip
+
+
+def _headers(record: Record) -> list[dict[str, str | None]]:
+    """As they came, so that the record can be put in again: base64 where bytes are no text that jsonb takes."""
+    return [{"name": name.replace("\0", "�"), **_header_value(value)} for name, value in record.headers]
+
+
+def _header_value(value: bytes | None) -> dict[str, str | None]:
+    if value is None:
+        return {"text": None}
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    return {"base64": base64.b64encode(value).decode()} if "\0" in text else {"text": text}
+
+
+async def write_heartbeats(connection: Connection, subscribers: Collection[str]) -> None:
+    """Seen now, by the database's clock."""
+    await connection.execute(
+        "INSERT INTO audit.heartbeat (subscriber, last_seen) SELECT name, now() FROM unnest($1::text[]) AS t (name)"
+        " ON CONFLICT (subscriber) DO UPDATE SET last_seen = greatest(heartbeat.last_seen, excluded.last_seen)",
+        list(subscribers),
+    )
+
+
+# --- who holds what -----------------------------------------------------------------------------
+
+_HOLDERS = """
+    SELECT s.share_id, s.plan_id, s.case_reference, s.la_code, s.recipient_name, s.recipient_kind, s.channel,
+           s.subscriber, s.hosted_by, s.seq, s.action, s.version, s.version_id, s.requested_at,
+           coalesce(u.due_at, s.due_at) AS due_at, n.seq AS told_seq, n.status, n.record, n.reason, n.at,
+           coalesce(n.satisfied_seq, 0) AS satisfied_seq, h.number AS held_version, n.held_status, n.held_record,
+           n.held_at, now() AS now
+    FROM publisher.v_share s
+    LEFT JOIN publisher.v_unsatisfied u ON u.share_id = s.share_id
+    LEFT JOIN audit.newest n ON n.share_id = s.share_id
+    LEFT JOIN publisher.v_version h ON h.version_id = n.held_version_id
+"""
+
+
+async def read_plan_council(connection: Connection, plan_id: UUID) -> str | None:
+    """The plan's council; None when the caller's councils have no such plan."""
+    la_code: str | None = await connection.fetchval("SELECT la_code FROM publisher.v_plan WHERE plan_id = $1", plan_id)
+    return la_code
+
+
+async def read_holders_of_plan(connection: Connection, plan_id: UUID) -> list[asyncpg.Record]:
+    rows: list[asyncpg.Record] = await connection.fetch(f"{_HOLDERS} WHERE s.plan_id = $1 ORDER BY s.share_id", plan_id)
+    return rows
+
+
+async def read_holders(connection: Connection, after: UUID, limit: int) -> list[asyncpg.Record]:
+    """The next ``limit`` shares of the transaction's councils, in order of ``share_id``."""
+    rows: list[asyncpg.Record] = await connection.fetch(
+        f"{_HOLDERS} WHERE s.share_id > $1 ORDER BY s.share_id LIMIT $2", after, limit
+    )
+    return rows
+
+
+async def write_read_acts(
+    connection: Connection, actor: str, la_codes: Collection[str], plan_id: UUID | None, details: dict[str, Any]
+) -> None:
+    """A read of who holds what, in the ledger of each council whose shares were looked at."""
+    await connection.execute(
+        "INSERT INTO audit.pending (act, actor, la_code, plan_id, details)"
+        " SELECT 'holders_read', $1, la_code, $3, $4 FROM unnest($2::text[]) AS t (la_code)",
+        actor, sorted(la_codes), plan_id, details,
+    )  # fmt: skip
