@@ -47,6 +47,13 @@ class Record:
                 return (value or b"").decode(errors="replace")
         return ""
 
+    def header_text(self) -> list[list[str]]:
+        """Every header as text, for a dead letter; bytes that are no UTF-8 show as ``\\x…``, NUL is not for jsonb."""
+        return [
+            [name.replace("\0", "\\x00"), (value or b"").decode(errors="backslashreplace").replace("\0", "\\x00")]
+            for name, value in self.headers
+        ]
+
 
 @dataclass(slots=True)
 class Progress:

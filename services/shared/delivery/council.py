@@ -1,0 +1,91 @@
+"""What a subscriber asks the council: renderings by (share, ``seq``), and the list of its own shares. Verifies every hash."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import orjson
+
+from schemas.documents import ReadAnswer, ReadOutcome, Rendering
+from schemas.documents import File as FileOnTheWire
+from schemas.manifest import FileEntry, section_hash, sha256
+from services.shared.identity.client import TokenClient
+from services.shared.record_systems.port import Content, File, Recipient
+
+
+class CouncilAwayError(Exception):
+    """The document API does not answer, or not with what it promised. Try again later."""
+
+
+class BadRenderingError(Exception):
+    """What was read is not what the instruction names: a hash differs."""
+
+
+class Council:
+    def __init__(self, http: httpx2.AsyncClient, url: str, tokens: TokenClient) -> None:
+        self._http = http
+        self._url = url.rstrip("/")
+        self._tokens = tokens
+
+    async def read(self, wanted: Sequence[tuple[UUID, int]]) -> dict[UUID, ReadAnswer]:
+        """The answers by share; a share that is missing did not fit and is to be asked for again."""
+        body = orjson.dumps({"reads": [{"share_id": share, "seq": seq} for share, seq in wanted]})
+        answer = await self._call("POST", "/v1/documents/read", content=body, json=True)
+        answers = [ReadAnswer.model_validate_json(line) for line in answer.content.splitlines() if line]
+        return {each.share_id: each for each in answers if each.outcome is not ReadOutcome.LATER}
+
+    async def shares(self, after: UUID | None, *, unanswered: bool) -> tuple[list[dict[str, Any]], UUID | None]:
+        """A page of the list: rows of type and instruction, and where to go on."""
+        query = f"?limit=1000&unanswered={str(unanswered).lower()}" + (f"&after={after}" if after else "")
+        page = orjson.loads((await self._call("GET", f"/v1/shares{query}")).content)
+        following = page["next"]
+        return page["shares"], UUID(following) if following else None
+
+    async def _call(self, method: str, path: str, *, content: bytes = b"", json: bool = False) -> httpx2.Response:
+        try:
+            headers = await self._tokens.headers()
+            if json:
+                headers["content-type"] = "application/json"
+            answer = await self._http.request(method, self._url + path, content=content, headers=headers)
+        except httpx2.HTTPError as error:
+            raise CouncilAwayError(f"the document API cannot be reached ({type(error).__name__})") from None
+        except Exception as error:
+            raise CouncilAwayError(f"no token for the document API ({type(error).__name__})") from None
+        if answer.status_code == 401:
+            self._tokens.forget()
+        if answer.status_code != 200:
+            raise CouncilAwayError(f"the document API answered {answer.status_code}")
+        return answer
+
+
+def content_of(rendering: Rendering, share_id: UUID, seq: int, expected: str, replaces: UUID | None) -> Content:
+    """Check every hash against the instruction's, then hand out plain bytes. Raises :class:`BadRenderingError`."""
+    manifest = rendering.manifest
+    if manifest.hash() != expected:
+        raise BadRenderingError("the rendering's hash is not the instruction's")
+    if {letter: section_hash(section) for letter, section in rendering.sections.items()} != manifest.sections:
+        raise BadRenderingError("a section's hash is not the manifest's")
+    document = _open(rendering.document, manifest.document) if rendering.document and manifest.document else None
+    if (manifest.document is None) != (document is None) or len(manifest.attachments) != len(rendering.attachments):
+        raise BadRenderingError("a file of the manifest is missing")
+    attachments = tuple(
+        _open(file, entry) for file, entry in zip(rendering.attachments, manifest.attachments, strict=True)
+    )
+    who = rendering.recipient
+    return Content(
+        share_id=share_id, seq=seq, plan_id=rendering.plan_id, case_reference=rendering.case_reference,
+        council=rendering.council,
+        recipient=Recipient(who.kind, who.scheme, who.value, who.name, who.email, who.address),
+        version_id=rendering.version_id, version=rendering.version, issued_on=rendering.issued_on, child=rendering.child,
+        sections=rendering.sections, changed_sections=rendering.changed_sections, manifest=manifest, sha256=expected,
+        document=document, attachments=attachments, replaces=replaces,
+    )  # fmt: skip
+
+
+def _open(file: FileOnTheWire, entry: FileEntry) -> File:
+    data = base64.b64decode(file.data)
+    if sha256(data) != entry.sha256:
+        raise BadRenderingError("a file's hash is not the manifest's")
+    return File(entry.name, entry.media_type, entry.sha256, data)

@@ -1,0 +1,261 @@
+"""Make parked instructions true: claim, read, deliver, and record attempt, state and receipt in one transaction.
+
+One delivery in flight per share (the claim), one batch per lane: a lane is one record system, so a dead one delays nobody
+else. No connection is held while a peer is called. The lease outlives the hard deadline, so a claim that is taken over has
+nothing in flight any more; a dispatcher that lost its lease writes nothing.
+"""
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from schemas.documents import ReadAnswer, ReadOutcome
+from schemas.receipts import Status
+from services.shared.clock import Clock, utc_now
+from services.shared.delivery import states, store
+from services.shared.delivery.council import BadRenderingError, Council, CouncilAwayError, content_of
+from services.shared.delivery.receipts import Draft, Receipts
+from services.shared.delivery.store import Claimed, Result
+from services.shared.ids import new_id
+from services.shared.postgres.pool import transient
+from services.shared.record_systems.port import (
+    Collected,
+    Content,
+    Filed,
+    Outcome,
+    Recipient,
+    RecordSystem,
+    Refused,
+    Retry,
+    Sent,
+    Withdrawal,
+    Withdrawn,
+    WithdrawOutcome,
+)
+from services.shared.record_systems.systems import Systems
+
+log = structlog.get_logger()
+
+PER_LANE = 100
+CLAIM = 500
+HARD_DEADLINE_SECONDS = 90
+"""For one batch, below the lease of ``store.LEASE_SECONDS``."""
+AnyOutcome = Outcome | WithdrawOutcome
+
+
+class Conflict:
+    """The council wants a lower ``seq`` than is here."""
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        council: Council,
+        systems: Systems,
+        receipts: Receipts,
+        instance: str,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._pool = pool
+        self._council = council
+        self._systems = systems
+        self._receipts = receipts
+        self._instance = instance
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._busy: dict[str, asyncio.Task[None]] = {}
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled; raises when the database fails, to be started again."""
+        await self._settle()
+        async with self._pool.acquire() as connection:
+            await store.release(connection, self._instance)
+        while True:
+            self._wake.clear()
+            if not await self._claim_and_start():
+                wait = await self._until_next()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), wait)
+                except TimeoutError:
+                    continue
+
+    async def _settle(self) -> None:
+        """Let batches of an earlier, failed run come to their end before their claims are given back."""
+        if self._busy:
+            await asyncio.wait(self._busy.values())
+
+    async def _claim_and_start(self) -> bool:
+        claim_id = new_id()
+        async with self._pool.acquire() as connection:
+            claimed = await store.claim(connection, claim_id, self._instance, list(self._busy), PER_LANE, CLAIM)
+        lanes: dict[str, list[Claimed]] = {}
+        for each in claimed:
+            lanes.setdefault(each.lane, []).append(each)
+        for lane, batch in lanes.items():
+            task = asyncio.create_task(self._lane(lane, batch, claim_id), name=f"lane:{lane}")
+            self._busy[lane] = task
+            task.add_done_callback(functools.partial(self._lane_done, lane))
+        return bool(claimed)
+
+    def _lane_done(self, lane: str, task: "asyncio.Task[None]") -> None:
+        del self._busy[lane]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The claim runs out by itself and the batch is delivered again; say why it did not end.
+            log.error("batch_not_recorded", lane=lane, reason=type(error).__name__, exc_info=error)
+        self.wake()
+
+    async def _until_next(self) -> float:
+        async with self._pool.acquire() as connection:
+            due = await store.next_due(connection)
+        if due is None:
+            return 1.0
+        return min(max((due - self._clock()).total_seconds(), 0.02), 1.0)
+
+    async def _lane(self, lane: str, batch: list[Claimed], claim_id: UUID) -> None:
+        system = self._systems.system(lane)
+        holds = [each for each in batch if each.action == states.Action.HOLD]
+        withdrawals = [each for each in batch if each.action == states.Action.WITHDRAW]
+        if withdrawals:
+            await self._withdraw(system, withdrawals, claim_id)
+        while holds:
+            holds = await self._hold(system, holds, claim_id)
+
+    async def _hold(self, system: RecordSystem | None, batch: list[Claimed], claim_id: UUID) -> list[Claimed]:
+        """Deliver what one answer of the document API holds; returns the rest."""
+        started = self._clock()
+        try:
+            answers = await self._council.read([(each.share_id, each.seq) for each in batch])
+        except CouncilAwayError as error:
+            await self._finish(claim_id, started, [(each, Retry(str(error)), None) for each in batch])
+            return []
+        outcomes: list[tuple[Claimed, AnyOutcome | Conflict, str | None]] = []
+        contents: list[tuple[Claimed, Content]] = []
+        for each in batch:
+            if (answer := answers.get(each.share_id)) is not None:
+                judged = _judge(each, answer)
+                if isinstance(judged, Content):
+                    contents.append((each, judged))
+                else:
+                    outcomes.append((each, judged, None))
+        done = await self._deliver(system, [content for _, content in contents])
+        outcomes += [(each, out, c.sha256) for (each, c), out in zip(contents, done, strict=True)]
+        await self._finish(claim_id, started, outcomes)
+        return [each for each in batch if each.share_id not in answers]
+
+    async def _deliver(self, system: RecordSystem | None, contents: Sequence[Content]) -> Sequence[Outcome]:
+        if system is None:
+            return [Retry("the record system of this lane is not configured")] * len(contents)
+        if not contents:
+            return []
+        try:
+            async with asyncio.timeout(HARD_DEADLINE_SECONDS):
+                return await system.deliver(contents)
+        except TimeoutError:
+            return [Retry(f"the record system took longer than {HARD_DEADLINE_SECONDS} s")] * len(contents)
+        except Exception as error:
+            if transient(error):
+                log.warning("record_system_away", reason=type(error).__name__)
+            else:
+                log.exception("record_system_failed")
+            return [Retry(f"the adapter failed ({type(error).__name__})")] * len(contents)
+
+    async def _withdraw(self, system: RecordSystem | None, batch: list[Claimed], claim_id: UUID) -> None:
+        started = self._clock()
+        done: Sequence[WithdrawOutcome]
+        # Nothing of ours was ever delivered: there is no copy to mark.
+        held = [each for each in batch if each.held_seq > 0]
+        outcomes: list[tuple[Claimed, AnyOutcome | Conflict, str | None]] = [
+            (each, Withdrawn(""), None) for each in batch if each.held_seq == 0
+        ]
+        if held and system is not None:
+            try:
+                async with asyncio.timeout(HARD_DEADLINE_SECONDS):
+                    done = await system.withdraw([_withdrawal(each) for each in held])
+            except Exception as error:
+                log.exception("record_system_failed")
+                done = [Retry(f"the adapter failed ({type(error).__name__})")] * len(held)
+            outcomes += [(each, out, None) for each, out in zip(held, done, strict=True)]
+        await self._finish(claim_id, started, outcomes)
+
+    async def _finish(
+        self,
+        claim_id: UUID,
+        started: datetime,
+        outcomes: Sequence[tuple[Claimed, AnyOutcome | Conflict, str | None]],
+    ) -> None:
+        """Write it, and go on trying while the database is away: what was filed must not wait for the lease to run out."""
+        now = self._clock()
+        results, drafts = [], []
+        for each, outcome, sha in outcomes:
+            result, draft = record(each, outcome, sha, now)
+            results.append(result)
+            drafts.append(draft)
+        wait = 0.1
+        while True:
+            try:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    mine = await store.finish(connection, claim_id, started, results)
+                    await self._receipts.write(connection, [draft for draft in drafts if draft.share_id in mine])
+                return
+            except Exception as error:
+                if not transient(error) or self._clock() - started > timedelta(seconds=store.LEASE_SECONDS):
+                    raise
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 2)
+
+
+def _judge(each: Claimed, answer: ReadAnswer) -> Content | Retry | Refused | Conflict:
+    match answer.outcome:
+        case ReadOutcome.OK if answer.rendering is not None:
+            try:
+                expected = each.instruction["sha256"]
+                return content_of(answer.rendering, each.share_id, each.seq, expected, each.held_version_id)
+            except BadRenderingError as error:
+                return Retry(str(error))
+        case ReadOutcome.STALE if (answer.current_seq or 0) < each.seq:
+            return Conflict()
+        case ReadOutcome.STALE | ReadOutcome.WITHDRAWN:
+            return Retry("a newer instruction is on its way")
+        case _:
+            return Refused("the council does not know this share")
+
+
+def record(each: Claimed, outcome: AnyOutcome | Conflict, sha256: str | None, now: datetime) -> tuple[Result, Draft]:
+    """What an outcome leaves in the books, and what it says to the council. Pure."""
+    version = UUID(each.instruction["version_id"]) if each.action == states.Action.HOLD else each.held_version_id
+    status = Status.CONFLICT if isinstance(outcome, Conflict) else states.status_of(outcome)
+    reason = outcome.reason if isinstance(outcome, Retry | Refused) else None
+    if isinstance(outcome, Conflict):
+        reason = "the council wants a lower seq than is here"
+    if isinstance(outcome, Filed) and outcome.warning:
+        reason = outcome.warning
+    where = outcome.record if isinstance(outcome, Filed | Collected | Sent | Withdrawn) else None
+    held = isinstance(outcome, Filed | Collected | Sent | Withdrawn)
+    proof = outcome.sha256 if isinstance(outcome, Filed) else sha256
+    next_try = None
+    if isinstance(outcome, Retry):
+        next_try = now + timedelta(seconds=states.back_off(each.attempts + 1, outcome.after))
+    result = Result(
+        each.share_id, each.seq, status, reason, where or None, held, version, proof if held else None, next_try
+    )
+    draft = Draft(
+        each.share_id, each.seq, status, version, proof if held else None, where or None, reason, next_try,
+        each.attempts + 1,
+    )  # fmt: skip
+    return result, draft
+
+
+def _withdrawal(each: Claimed) -> Withdrawal:
+    code = each.instruction["recipient"]
+    recipient = Recipient(code["kind"], code["scheme"], code["value"], "")
+    return Withdrawal(each.share_id, each.seq, UUID(each.instruction["plan_id"]), recipient)

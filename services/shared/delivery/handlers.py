@@ -1,0 +1,165 @@
+"""Kafka in: park instructions, and nothing else. Never calls anything slow; the dispatcher does the work.
+
+One transaction per batch writes the newest wish of each share, the receipts of what is already known, and dead letters for
+what nobody can read. Then the offset is committed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+import structlog
+from pydantic import ValidationError
+
+from schemas.events import EventType, RecipientCode, ShareRequested, ShareWithdrawn
+from schemas.receipts import Status
+from services.shared.clock import Clock, utc_now
+from services.shared.delivery import states, store
+from services.shared.delivery.receipts import Draft, Receipts
+from services.shared.delivery.states import Action, Parked, Wish
+from services.shared.kafka.consume import Record
+from services.shared.record_systems.systems import Systems
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What was read off the topic, or off the council's list."""
+
+    share_id: UUID
+    plan_id: UUID
+    recipient: RecipientCode
+    wish: Wish
+    version_id: UUID | None
+    data: dict[str, Any]
+
+
+class UnreadableError(Exception):
+    """Why a record is no instruction; nothing of its content."""
+
+
+def read_instruction(type_: str, value: bytes) -> Instruction:
+    """Raises :class:`UnreadableError`."""
+    try:
+        data = orjson.loads(value)
+        match type_:
+            case EventType.SHARE_REQUESTED:
+                hold = ShareRequested.model_validate(data)
+                wish = Wish(hold.seq, Action.HOLD, hold.sha256)
+                return Instruction(hold.share_id, hold.plan_id, hold.recipient, wish, hold.version_id, data)
+            case EventType.SHARE_WITHDRAWN:
+                gone = ShareWithdrawn.model_validate(data)
+                wish = Wish(gone.seq, Action.WITHDRAW, None)
+                return Instruction(gone.share_id, gone.plan_id, gone.recipient, wish, None, data)
+            case _:
+                raise UnreadableError("the header ce_type names no instruction that this version knows")
+    except orjson.JSONDecodeError:
+        raise UnreadableError("the value is not JSON") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        raise UnreadableError(f"{'/'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+class Parking:
+    """Writes instructions into the subscriber's books."""
+
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        systems: Systems,
+        receipts: Receipts,
+        wake: Callable[[], None],
+        clock: Clock = utc_now,
+    ) -> None:
+        self._pool = pool
+        self._systems = systems
+        self._receipts = receipts
+        self._wake = wake
+        self._clock = clock
+
+    async def handle(self, records: Sequence[Record]) -> None:
+        """The consumer's handler."""
+        instructions: list[Instruction] = []
+        unreadable: list[tuple[Record, str]] = []
+        for record in records:
+            try:
+                instructions.append(read_instruction(record.header("ce_type"), record.value))
+            except UnreadableError as error:
+                unreadable.append((record, str(error)))
+        async with self._pool.acquire() as connection, connection.transaction():
+            if unreadable:
+                await store.insert_dead_letters(connection, unreadable)
+            await self.park(connection, instructions)
+        for record, reason in unreadable:
+            log.warning(
+                "dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason
+            )
+        self.woken()
+
+    def woken(self) -> None:
+        """After a commit: tell the dispatcher."""
+        self._wake()
+
+    async def park(self, connection: Any, instructions: Sequence[Instruction], *, listed: bool = False) -> None:
+        """Within the caller's transaction. ``listed``: from the council's list, which is told again and again, so that a
+        repeat asks for no receipt; and where it names a lower ``seq`` than is here, the dispatcher asks the council."""
+        rows = await store.lock_deliveries(connection, [each.share_id for each in instructions])
+        known = {i: Wish(row["seq"], Action(row["action"]), row["sha256"]) for i, row in rows.items()}
+        open_ = {i for i, row in rows.items() if row["state"] in (Status.WAITING, Status.FAILED)}
+        parked: dict[UUID, store.Parking] = {}
+        again: list[UUID] = []
+        doubted: list[UUID] = []
+        drafts: list[Draft] = []
+        for each in instructions:
+            before = known.get(each.share_id)
+            match states.park(before, each.wish):
+                case Parked.NEW:
+                    if before is not None and each.share_id in open_:
+                        drafts.append(Draft(each.share_id, before.seq, Status.SUPERSEDED))
+                    parking, said = self._take(each)
+                    parked[each.share_id] = parking
+                    drafts += said
+                    known[each.share_id] = each.wish
+                    open_.add(each.share_id)
+                case Parked.AGAIN if not listed:
+                    again.append(each.share_id)
+                case Parked.AGAIN:
+                    pass
+                case Parked.SUPERSEDED if listed:
+                    doubted.append(each.share_id)
+                case Parked.SUPERSEDED:
+                    drafts.append(Draft(each.share_id, each.wish.seq, Status.SUPERSEDED, each.version_id))
+                case Parked.CONFLICT:
+                    reason = "another instruction with this seq is already here"
+                    drafts.append(Draft(each.share_id, each.wish.seq, Status.CONFLICT, each.version_id, reason=reason))
+                    log.error("conflicting_instruction", share_id=str(each.share_id), seq=each.wish.seq)
+        if parked:
+            await store.save_parked(connection, list(parked.values()))
+        if doubted:
+            await store.due_now(connection, doubted)
+        await self._receipts.send_again(connection, again)
+        await self._receipts.write(connection, drafts)
+
+    def _take(self, each: Instruction) -> tuple[store.Parking, list[Draft]]:
+        """The row of a new wish: due at once, or waiting for a person, or refused because nobody here serves it."""
+        lane = self._systems.lane(each.recipient)
+        state, due, drafts = Status.WAITING, None, []
+        if lane is None:
+            reason = f"this subscriber has no record system for {each.recipient.scheme}:{each.recipient.value}"
+            state = Status.REFUSED
+            drafts = [Draft(each.share_id, each.wish.seq, state, each.version_id, reason=reason)]
+        elif self._systems.is_manual(lane):
+            # Nothing is sent by itself: the officer's record is the evidence. A withdrawn share needs no sending.
+            state = Status.WAITING if each.wish.action is Action.HOLD else Status.WITHDRAWN
+            drafts = [Draft(each.share_id, each.wish.seq, state, each.version_id, each.wish.sha256)]
+        else:
+            due = self._clock()
+        parking = store.Parking(
+            each.share_id, each.wish.seq, each.wish.action, each.data, each.wish.sha256, each.plan_id, lane or "",
+            state, due,
+        )  # fmt: skip
+        return parking, drafts

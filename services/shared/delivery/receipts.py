@@ -1,0 +1,71 @@
+"""Write signed receipts in the transaction that makes them true; the relay takes them to the council."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from schemas.events import EventType
+from schemas.receipts import HostedBy, Receipt, Status
+from services.shared.clock import Clock, utc_now
+from services.shared.delivery import store
+from services.shared.kafka import cloudevents
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A receipt before it has its number."""
+
+    share_id: UUID
+    seq: int
+    status: Status
+    version_id: UUID | None = None
+    sha256: str | None = None
+    record: str | None = None
+    reason: str | None = None
+    next_try_at: datetime | None = None
+    attempt: int = 0
+
+
+class Receipts:
+    """One subscriber's receipts. ``sign`` gives the bytes that go to the council."""
+
+    def __init__(
+        self, subscriber: str, hosted_by: HostedBy, sign: Callable[[Receipt], bytes], clock: Clock = utc_now
+    ) -> None:
+        self._subscriber = subscriber
+        self._hosted_by = hosted_by
+        self._sign = sign
+        self._clock = clock
+        self.topic = f"ehcp.receipts.{subscriber}.v1"
+
+    def _headers(self) -> dict[str, str]:
+        return cloudevents.headers(
+            EventType.RECEIPT, f"/subscribers/{self._subscriber}", self._clock(), content_type="application/jose"
+        )
+
+    async def write(self, connection: Any, drafts: Sequence[Draft]) -> None:
+        """Number, sign, keep, and put into the outbox. Call last in a transaction: the numbers' row lock is short then."""
+        if not drafts:
+            return
+        numbers = await store.take_numbers(connection, len(drafts))
+        signed = []
+        for number, draft in zip(numbers, drafts, strict=True):
+            receipt = Receipt(
+                number=number, subscriber=self._subscriber, hosted_by=self._hosted_by, share_id=draft.share_id,
+                seq=draft.seq, status=draft.status, version_id=draft.version_id, sha256=draft.sha256,
+                record=draft.record, reason=draft.reason, next_try_at=draft.next_try_at, attempt=draft.attempt,
+                at=self._clock(),
+            )  # fmt: skip
+            signed.append(
+                store.SignedReceipt(
+                    number, draft.share_id, draft.seq, draft.status, self._sign(receipt), self._headers()
+                )
+            )
+        await store.save_receipts(connection, self.topic, signed)
+
+    async def send_again(self, connection: Any, share_ids: Sequence[UUID]) -> None:
+        """The newest receipt of each share once more, byte for byte."""
+        if share_ids:
+            await store.send_again(connection, self.topic, share_ids, self._headers())

@@ -1,0 +1,106 @@
+"""What an instruction means for what is there, what an outcome means for a delivery, and when to try again. Pure.
+
+The invariants of the whole exchange are here: a lower ``seq`` never replaces a higher one, an equal ``seq`` with another hash
+is never believed, and what is held only ever rises.
+"""
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from schemas.receipts import Status
+from services.shared.record_systems.port import (
+    Awaiting,
+    Collected,
+    Filed,
+    Outcome,
+    Refused,
+    Retry,
+    Sent,
+    Withdrawn,
+    WithdrawOutcome,
+)
+
+
+class Action(StrEnum):
+    HOLD = "hold"
+    WITHDRAW = "withdraw"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The part of an instruction that ordering looks at. ``sha256`` is None for a withdrawal."""
+
+    seq: int
+    action: Action
+    sha256: str | None
+
+
+class Parked(StrEnum):
+    """What parking an instruction does."""
+
+    NEW = "new"
+    """Nothing was known, or a lower ``seq``: this is the wish now."""
+    AGAIN = "again"
+    """The same instruction: its newest receipt is sent again."""
+    SUPERSEDED = "superseded"
+    """A newer one is here: recorded, never delivered."""
+    CONFLICT = "conflict"
+    """Equal ``seq``, another wish: a restored backup counted again. Refused and reported."""
+
+
+def park(known: Wish | None, coming: Wish) -> Parked:
+    if known is None or coming.seq > known.seq:
+        return Parked.NEW
+    if coming.seq < known.seq:
+        return Parked.SUPERSEDED
+    return Parked.AGAIN if coming == known else Parked.CONFLICT
+
+
+BACK_OFF = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
+"""Seconds before the second, third … attempt; the last repeats for ever, since a statutory share is never given up."""
+
+
+def back_off(attempts: int, asked: float | None = None, jitter: float | None = None) -> float:
+    """Seconds until the next attempt after ``attempts`` failed ones; never sooner than the peer ``asked``.
+
+    Up to a fifth more, at random, so that recipients that failed together do not come back together.
+    """
+    base = BACK_OFF[min(max(attempts, 1), len(BACK_OFF)) - 1]
+    spread = random.random() if jitter is None else jitter
+    return max(base, asked or 0.0) * (1 + 0.2 * spread)
+
+
+def status_of(outcome: Outcome | WithdrawOutcome) -> Status:
+    """What a receipt says of an outcome."""
+    match outcome:
+        case Filed():
+            return Status.FILED
+        case Collected():
+            return Status.COLLECTED
+        case Sent():
+            return Status.SENT
+        case Awaiting():
+            return Status.WAITING
+        case Retry():
+            return Status.FAILED
+        case Refused():
+            return Status.REFUSED
+        case Withdrawn():
+            return Status.WITHDRAWN
+        case _:
+            assert_never(outcome)
+
+
+EVIDENCE: dict[Status, frozenset[Status]] = {
+    Status.WAITING: frozenset({Status.SENT, Status.REFUSED}),
+    Status.SENT: frozenset({Status.COLLECTED, Status.OPENED, Status.FILED, Status.REFUSED}),
+    Status.COLLECTED: frozenset({Status.OPENED, Status.FILED, Status.REFUSED}),
+    Status.OPENED: frozenset({Status.FILED}),
+}
+"""Which later evidence may follow which state of the same ``seq``; everything else is refused."""
+
+
+def accepts(state: Status, evidence: Status) -> bool:
+    return evidence in EVIDENCE.get(state, frozenset())

@@ -1,0 +1,266 @@
+"""All SQL of delivery, as named functions. The load-bearing statement is :func:`claim`.
+
+Invariants: ``seq`` and ``held_seq`` of a share never fall (a trigger refuses it); a receipt, the attempt it tells of and the
+state it leaves are one transaction; a claim is fenced, so a dispatcher that lost its lease writes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from services.shared.kafka.consume import Record
+
+LEASE_SECONDS = 120
+"""Longer than the dispatcher's hard deadline for one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """An instruction to write as a share's newest."""
+
+    share_id: UUID
+    seq: int
+    action: str
+    instruction: dict[str, Any]
+    sha256: str | None
+    plan_id: UUID
+    lane: str
+    state: str
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    share_id: UUID
+    seq: int
+    action: str
+    instruction: dict[str, Any]
+    lane: str
+    held_seq: int
+    held_version_id: UUID | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one claimed delivery. ``held`` is set when the record system now holds this ``seq``."""
+
+    share_id: UUID
+    seq: int
+    status: str
+    reason: str | None
+    record: str | None
+    held: bool
+    version_id: UUID | None
+    sha256: str | None
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedReceipt:
+    number: int
+    share_id: UUID
+    seq: int
+    status: str
+    signed: bytes
+    headers: dict[str, str]
+
+
+async def lock_deliveries(connection: Any, share_ids: Sequence[UUID]) -> dict[UUID, Any]:
+    rows = await connection.fetch(
+        "SELECT share_id, seq, action, sha256, state FROM delivery.delivery WHERE share_id = ANY($1)"
+        " ORDER BY share_id FOR UPDATE",
+        list(share_ids),
+    )
+    return {row["share_id"]: row for row in rows}
+
+
+async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
+    """The newest wish of each share; a claim in flight stays, and its owner finds the higher ``seq`` when it is done."""
+    await connection.execute(
+        """
+        INSERT INTO delivery.delivery AS d
+            (share_id, seq, action, instruction, sha256, plan_id, lane, state, next_attempt_at)
+        SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[], $5::text[], $6::uuid[], $7::text[],
+                             $8::text[], $9::timestamptz[])
+        ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, action = excluded.action, instruction = excluded.instruction,
+            sha256 = excluded.sha256, lane = excluded.lane, next_attempt_at = excluded.next_attempt_at,
+            state = excluded.state, attempts = 0, parked_at = now()
+        WHERE d.seq < excluded.seq
+        """,
+        *_columns(parked, "share_id seq action instruction sha256 plan_id lane state next_attempt_at"),
+    )
+
+
+async def release(connection: Any, instance: str) -> None:
+    """Give back what an earlier run of this very instance had claimed: it is dead, so nothing of it is in flight."""
+    await connection.execute(
+        "UPDATE delivery.delivery SET claim = NULL, claimed_until = NULL"
+        " WHERE claimed_by = $1 AND claimed_until IS NOT NULL AND next_attempt_at IS NOT NULL",
+        instance,
+    )
+
+
+async def due_now(connection: Any, share_ids: Sequence[UUID]) -> None:
+    """Deliver these again: the council, or the record system, does not have what was thought."""
+    await connection.execute(
+        "UPDATE delivery.delivery SET next_attempt_at = now() WHERE share_id = ANY($1) AND next_attempt_at IS NULL",
+        list(share_ids),
+    )
+
+
+async def claim(
+    connection: Any, claim_id: UUID, instance: str, busy: Sequence[str], per_lane: int, limit: int
+) -> list[Claimed]:
+    """Due deliveries of lanes that are not busy, at most ``per_lane`` of each, leased to ``claim_id``."""
+    rows = await connection.fetch(
+        """
+        WITH due AS (
+            SELECT share_id, lane FROM delivery.delivery
+            WHERE next_attempt_at <= now() AND (claimed_until IS NULL OR claimed_until < now()) AND lane <> ALL($2)
+            ORDER BY next_attempt_at LIMIT $4 FOR UPDATE SKIP LOCKED
+        ), chosen AS (
+            SELECT share_id FROM (SELECT share_id, row_number() OVER (PARTITION BY lane) AS n FROM due) ranked WHERE n <= $3
+        )
+        UPDATE delivery.delivery d SET claim = $1, claimed_until = now() + make_interval(secs => $5), claimed_by = $6
+        FROM chosen WHERE d.share_id = chosen.share_id
+        RETURNING d.share_id, d.seq, d.action, d.instruction, d.lane, d.held_seq, d.held_version_id, d.attempts
+        """,
+        claim_id, list(busy), per_lane, limit, LEASE_SECONDS, instance,
+    )  # fmt: skip
+    return [Claimed(**dict(row)) for row in rows]
+
+
+async def next_due(connection: Any) -> datetime | None:
+    """When the next delivery may be claimed."""
+    due: datetime | None = await connection.fetchval(
+        "SELECT min(greatest(next_attempt_at, claimed_until)) FROM (SELECT next_attempt_at, claimed_until"
+        " FROM delivery.delivery WHERE next_attempt_at IS NOT NULL ORDER BY next_attempt_at LIMIT 100) soon"
+    )
+    return due
+
+
+async def finish(connection: Any, claim_id: UUID, started_at: datetime, results: Sequence[Result]) -> set[UUID]:
+    """Write what became of a claim; returns the shares whose lease still held (the others write nothing).
+
+    Where a newer instruction was parked meanwhile, what is held rises to what was delivered, and the state stays that of
+    the newer wish, which is due.
+    """
+    rows = await connection.fetch(
+        """
+        WITH result AS (
+            SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bool[], $7::uuid[], $8::text[],
+                                 $9::timestamptz[])
+            AS t (share_id, seq, status, record, held, version_id, sha256, next_attempt_at)
+        ), mine AS (
+            SELECT d.share_id FROM delivery.delivery d JOIN result r USING (share_id)
+            WHERE d.claim = $1 ORDER BY d.share_id FOR UPDATE OF d
+        )
+        UPDATE delivery.delivery d SET claim = NULL, claimed_until = NULL,
+            held_seq = CASE WHEN r.held THEN greatest(d.held_seq, r.seq) ELSE d.held_seq END,
+            held_version_id = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.version_id ELSE d.held_version_id END,
+            held_sha256 = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.sha256 ELSE d.held_sha256 END,
+            held_record = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.record ELSE d.held_record END,
+            state = CASE WHEN d.seq = r.seq THEN r.status ELSE d.state END,
+            attempts = CASE WHEN d.seq = r.seq THEN d.attempts + 1 ELSE d.attempts END,
+            next_attempt_at = CASE WHEN d.seq = r.seq THEN r.next_attempt_at ELSE d.next_attempt_at END
+        FROM result r JOIN mine USING (share_id) WHERE d.share_id = r.share_id
+        RETURNING d.share_id
+        """,
+        claim_id, *_columns(results, "share_id seq status record held version_id sha256 next_attempt_at"),
+    )  # fmt: skip
+    mine = {row["share_id"] for row in rows}
+    kept = [result for result in results if result.share_id in mine]
+    await connection.execute(
+        "INSERT INTO delivery.attempt (share_id, seq, started_at, outcome, reason, record)"
+        " SELECT share_id, seq, $1, outcome, reason, record"
+        " FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[])"
+        " AS t (share_id, seq, outcome, reason, record)",
+        started_at, *_columns(kept, "share_id seq status reason record"),
+    )  # fmt: skip
+    return mine
+
+
+async def take_numbers(connection: Any, count: int) -> range:
+    """Receipt numbers: above the last, and above the clock in microseconds, so that a lost database never counts again."""
+    last: int = await connection.fetchval(
+        "UPDATE delivery.receipt_number SET last ="
+        " greatest(last, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) + $1 RETURNING last",
+        count,
+    )
+    return range(last - count + 1, last + 1)
+
+
+async def save_receipts(connection: Any, topic: str, receipts: Sequence[SignedReceipt]) -> None:
+    """Keep them, and put them into the outbox."""
+    await connection.execute(
+        "INSERT INTO delivery.receipt (number, share_id, seq, status, signed)"
+        " SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::text[], $5::bytea[])",
+        *_columns(receipts, "number share_id seq status signed"),
+    )
+    await _into_outbox(connection, topic, [(str(r.share_id), r.headers, r.signed) for r in receipts])
+
+
+async def send_again(connection: Any, topic: str, share_ids: Sequence[UUID], headers: dict[str, str]) -> int:
+    """The newest receipt of each share once more, byte for byte."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT ON (share_id) share_id, signed FROM delivery.receipt WHERE share_id = ANY($1)"
+        " ORDER BY share_id, number DESC",
+        list(share_ids),
+    )
+    await _into_outbox(connection, topic, [(str(row["share_id"]), headers, row["signed"]) for row in rows])
+    return len(rows)
+
+
+async def _into_outbox(connection: Any, topic: str, rows: Sequence[tuple[str, dict[str, str], bytes]]) -> None:
+    if not rows:
+        return
+    await connection.execute(
+        "INSERT INTO delivery.outbox (topic, key, headers, value)"
+        " SELECT $1, * FROM unnest($2::text[], $3::jsonb[], $4::bytea[])",
+        topic, [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows],
+    )  # fmt: skip
+    await connection.execute("NOTIFY outbox")
+
+
+async def lock_for_evidence(connection: Any, share_id: UUID) -> Any:
+    return await connection.fetchrow(
+        "SELECT share_id, seq, state, instruction, held_seq, held_version_id, held_sha256, held_record"
+        " FROM delivery.delivery WHERE share_id = $1 FOR UPDATE",
+        share_id,
+    )
+
+
+async def save_evidence(connection: Any, share_id: UUID, state: str, record: str | None, *, held: bool) -> None:
+    await connection.execute(
+        "UPDATE delivery.delivery SET state = $2, held_record = coalesce($3, held_record), next_attempt_at = NULL,"
+        " held_seq = CASE WHEN $4 THEN seq ELSE held_seq END,"
+        " held_version_id = CASE WHEN $4 THEN (instruction->>'version_id')::uuid ELSE held_version_id END,"
+        " held_sha256 = CASE WHEN $4 THEN sha256 ELSE held_sha256 END WHERE share_id = $1",
+        share_id, state, record, held,
+    )  # fmt: skip
+
+
+async def list_deliveries(connection: Any, state: str | None, after: UUID | None, limit: int) -> list[Any]:
+    return list(
+        await connection.fetch(
+            "SELECT share_id, seq, action, state, instruction, held_record, parked_at FROM delivery.delivery"
+            " WHERE ($1::text IS NULL OR state = $1) AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
+            state, after, limit,
+        )
+    )  # fmt: skip
+
+
+async def insert_dead_letters(connection: Any, letters: Sequence[tuple[Record, str]]) -> None:
+    """(record, reason); the same record twice is kept once."""
+    await connection.executemany(
+        'INSERT INTO delivery.dead_letter (topic, partition, "offset", key, value, headers, reason)'
+        " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        [(r.topic, r.partition, r.offset, r.key, r.value, r.header_text(), reason) for r, reason in letters],
+    )
+
+
+def _columns(items: Sequence[Any], names: str) -> list[list[Any]]:
+    return [[getattr(item, name) for item in items] for name in names.split()]

@@ -1,0 +1,92 @@
+"""Wire a subscriber: what all of them do, given the record systems that this one has. A subscriber's ``app.py`` calls it."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import httpx2
+from fastapi import APIRouter
+
+from schemas.receipts import HostedBy
+from services.shared import logging
+from services.shared.delivery.council import Council
+from services.shared.delivery.dispatcher import Dispatcher
+from services.shared.delivery.handlers import Parking
+from services.shared.delivery.receipts import Receipts
+from services.shared.delivery.reconcile import Reconcile
+from services.shared.identity.client import TokenClient
+from services.shared.identity.keys import read_key
+from services.shared.identity.receipts import signer
+from services.shared.kafka.consume import consume, make_broker
+from services.shared.outbox.relay import Relay
+from services.shared.postgres.pool import open_pool
+from services.shared.record_systems.inbox import Inbox, InboxKeys
+from services.shared.record_systems.systems import Builder, read_systems
+from services.shared.runtime import Service, make_app
+from services.shared.sealing.sealing import read_master_key
+from services.shared.settings import KafkaSettings, ServiceSettings
+
+
+class SubscriberSettings(ServiceSettings):
+    subscriber: str
+    council_url: str
+    client_id: str
+    client_key_file: Path
+    receipt_key_file: Path
+    record_systems_file: Path
+    master_key_file: Path
+    hosted_by: HostedBy = HostedBy.AGENCY
+    reconcile_seconds: float = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a subscriber's own record systems and pages are built from."""
+
+    pool: "asyncpg.Pool[asyncpg.Record]"
+    inbox: Inbox
+    inbox_keys: InboxKeys
+    receipts: Receipts
+
+
+async def build_subscriber(
+    name: str,
+    settings: SubscriberSettings,
+    builders: Callable[[Parts], dict[str, Builder]],
+    routers: Callable[[Parts], Iterable[APIRouter]] = lambda _: (),
+) -> Service:
+    """``builders`` makes adapters by kind; ``inbox`` is there for every subscriber. Raises one-sentence errors on bad settings."""
+    logging.configure(name, settings.log_format, settings.log_level)
+    kafka = KafkaSettings()
+    master = read_master_key(settings.master_key_file)
+    sign = signer(read_key(settings.receipt_key_file, "EHCP_RECEIPT_KEY_FILE"))
+    client_key = read_key(settings.client_key_file, "EHCP_CLIENT_KEY_FILE")
+    pool = await open_pool(settings.database_url)
+    receipts = Receipts(settings.subscriber, settings.hosted_by, sign)
+    inbox_keys = InboxKeys(master)
+    parts = Parts(pool, Inbox(pool, inbox_keys), inbox_keys, receipts)
+    systems = read_systems(
+        settings.record_systems_file, {"inbox": lambda _: parts.inbox, **builders(parts)}
+    )
+    http = httpx2.AsyncClient(timeout=httpx2.Timeout(30, connect=5), trust_env=False)
+    council = Council(
+        http, settings.council_url, TokenClient(http, settings.council_url, settings.client_id, client_key)
+    )
+    instance = os.environ.get("EHCP_GROUP_INSTANCE_ID", f"{name}-0")
+    dispatcher = Dispatcher(pool, council, systems, receipts, instance)
+    parking = Parking(pool, systems, receipts, dispatcher.wake)
+    reconcile = Reconcile(pool, council, parking, settings.reconcile_seconds)
+    relay = Relay(settings.database_url, "delivery.outbox", kafka, name)
+    broker = make_broker(kafka, name)
+    topic, group = f"ehcp.shares.{settings.subscriber}.v1", f"ehcp.{settings.subscriber}"
+    progress = consume(broker, [topic], group, parking.handle)
+    app = make_app(f"EHC Plan Exchange: {name.replace('_', ' ')}")
+    for router in routers(parts):
+        app.include_router(router)
+    return Service(
+        name, settings, app, pool, broker, [progress],
+        {"dispatcher": dispatcher.run, "reconcile": reconcile.run, "relay": relay.run},
+        [systems.close, http.aclose],
+    )  # fmt: skip

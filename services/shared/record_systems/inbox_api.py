@@ -1,0 +1,91 @@
+"""An inbox as its organisation reads it: the list, an item, its files. Opening one is evidence, and becomes a receipt.
+
+A reader sees its own organisation's inbox only, and each opening is kept with who opened it. Opened means that the text or
+the document was fetched, not that it was listed.
+"""
+
+import base64
+from typing import Annotated, Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from fastapi import APIRouter, Depends, Query, Response
+
+from schemas.receipts import Status
+from services.shared.delivery import evidence
+from services.shared.delivery.receipts import Receipts
+from services.shared.identity.tokens import Caller, CallerKind, Verifier
+from services.shared.record_systems.inbox import InboxKeys
+from services.shared.web.problems import Problem
+
+
+def make_inbox_router(
+    pool: "asyncpg.Pool[asyncpg.Record]", keys: InboxKeys, receipts: Receipts, verifier: Verifier
+) -> APIRouter:
+    router = APIRouter(prefix="/v1/inbox")
+    CallerOf = Annotated[Caller, Depends(verifier)]  # noqa: N806 - it is a type
+
+    @router.get("", summary="What is in the calling organisation's inbox")
+    async def listed(
+        caller: CallerOf, after: UUID | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 100
+    ) -> Response:
+        caller.must_be(CallerKind.RECIPIENT)
+        rows = await pool.fetch(
+            "SELECT share_id, seq, plan_id, version_id, arrived_at, opened_at, withdrawn_at FROM delivery.inbox"
+            " WHERE recipient = $1 AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
+            caller.recipient, after, limit,
+        )  # fmt: skip
+        following = rows[-1]["share_id"] if len(rows) == limit else None
+        return _json({"items": [dict(row) for row in rows], "next": following})
+
+    @router.get("/{share_id}", summary="Read one item: this opens it")
+    async def item(share_id: UUID, caller: CallerOf) -> Response:
+        content = await _open(share_id, caller)
+        for file in content["files"]:
+            del file["data"]
+        return _json(content | {"share_id": share_id})
+
+    @router.get("/{share_id}/files/{position}", summary="Read one file of an item: this opens it")
+    async def file(share_id: UUID, position: int, caller: CallerOf) -> Response:
+        files = (await _open(share_id, caller))["files"]
+        if not 0 <= position < len(files):
+            raise Problem(404, "no-file", "There is no such file", f"This item has {len(files)} files, from 0.")
+        headers = {"Content-Disposition": "inline", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return Response(base64.b64decode(files[position]["data"]), 200, headers, files[position]["media_type"])
+
+    async def _open(share_id: UUID, caller: Caller) -> dict[str, Any]:
+        """The act of opening is committed before a byte is sent."""
+        caller.must_be(CallerKind.RECIPIENT)
+        async with pool.acquire() as connection, connection.transaction():
+            # The delivery's row first, as the dispatcher and the evidence do, so that no two wait for each other.
+            await connection.execute(
+                "SELECT FROM delivery.delivery WHERE share_id = $1 FOR UPDATE", share_id
+            )
+            row = await connection.fetchrow(
+                "SELECT seq, content, withdrawn_at, recipient FROM delivery.inbox"
+                " WHERE share_id = $1 AND recipient = $2 FOR UPDATE",
+                share_id, caller.recipient,
+            )  # fmt: skip
+            if row is None:
+                raise Problem(404, "no-item", "There is no such item", "It is not in this organisation's inbox.")
+            if row["withdrawn_at"] is None:
+                await connection.execute(
+                    "UPDATE delivery.inbox SET opened_at = coalesce(opened_at, now()), opened_by = coalesce(opened_by, $2)"
+                    " WHERE share_id = $1",
+                    share_id, caller.client_id,
+                )  # fmt: skip
+                try:
+                    await evidence.record(connection, receipts, share_id, row["seq"], Status.OPENED)
+                except evidence.EvidenceRefusedError:
+                    # A newer version is parked but not here yet; this copy is read all the same, and is no evidence for it.
+                    pass
+            key = (await keys.of(connection, [row["recipient"]]))[row["recipient"]]
+        content: dict[str, Any] = orjson.loads(key.open(row["content"], f"inbox:{share_id}:{row['seq']}"))
+        return content | {"withdrawn_at": row["withdrawn_at"]}
+
+    return router
+
+
+def _json(body: Any) -> Response:
+    return Response(orjson.dumps(body), 200, {"Cache-Control": "no-store"}, "application/json")

@@ -1,0 +1,87 @@
+"""Manual delivery: an officer sends the plan (by post, by hand) and records how and when; that record is the evidence.
+
+Nothing is sent by itself, so there is no adapter: parking leaves the share waiting, and this interface takes the officer's
+record. *Sent* is what satisfies; coverage shows it as sent, never as filed.
+"""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import asyncpg
+import orjson
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import Field
+
+from schemas.base import Closed
+from schemas.receipts import Status
+from services.shared.clock import utc_now
+from services.shared.delivery import evidence, store
+from services.shared.delivery.receipts import Receipts
+from services.shared.identity.tokens import Caller, CallerKind, Verifier
+from services.shared.web.problems import FieldError, Problem
+
+How = Literal["post", "email", "hand", "portal"]
+
+
+class SentRecord(Closed):
+    """What the officer states. ``by`` is the officer, not the family."""
+
+    seq: int
+    sent_on: date
+    how: How
+    by: Annotated[str, Field(min_length=1, max_length=100)]
+    note: Annotated[str, Field(max_length=500)] = ""
+
+
+def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts, verifier: Verifier) -> APIRouter:
+    router = APIRouter(prefix="/v1/deliveries")
+    CallerOf = Annotated[Caller, Depends(verifier)]  # noqa: N806 - it is a type
+
+    @router.get("", summary="Manual deliveries of the caller's councils")
+    async def listed(
+        caller: CallerOf,
+        state: Literal["awaiting", "sent", "withdrawn"] | None = None,
+        after: UUID | None = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    ) -> Response:
+        caller.must_be(CallerKind.OPERATOR)
+        wanted = "waiting" if state == "awaiting" else state
+        async with pool.acquire() as connection:
+            rows = await store.list_deliveries(connection, wanted, after, limit)
+        items = [_item(row) for row in rows if row["instruction"]["la_code"] in caller.la_codes]
+        return _json({"deliveries": items, "next": rows[-1]["share_id"] if len(rows) == limit else None})
+
+    @router.post("/{share_id}/sent", summary="Record that and how a plan was sent")
+    async def sent(share_id: UUID, record: SentRecord, caller: CallerOf) -> Response:
+        caller.must_be(CallerKind.OPERATOR)
+        if record.sent_on > utc_now().date():
+            raise Problem(
+                422, "sent-in-future", "The date of sending is in the future", "Record it when it has been sent.",
+                [FieldError("sent_on", "in the future", "the day on which it was sent, as YYYY-MM-DD")],
+            )  # fmt: skip
+        async with pool.acquire() as connection, connection.transaction():
+            row = await store.lock_for_evidence(connection, share_id)
+            if row is None or row["instruction"]["la_code"] not in caller.la_codes:
+                raise Problem(404, "no-delivery", "There is no such delivery", "No manual delivery of your councils has this id.")
+            proof = f"sent by {record.how} on {record.sent_on}, recorded by {record.by}"
+            try:
+                new = await evidence.record(connection, receipts, share_id, record.seq, Status.SENT, proof=proof)
+            except evidence.EvidenceRefusedError as error:
+                raise Problem(409, "evidence-refused", "This cannot be recorded", str(error)) from None
+        return _json({"share_id": share_id, "seq": record.seq, "status": "sent", "recorded": new, "record": proof})
+
+    return router
+
+
+def _item(row: Any) -> dict[str, Any]:
+    instruction = row["instruction"]
+    return {
+        "share_id": row["share_id"], "seq": row["seq"], "state": row["state"], "plan_id": instruction["plan_id"],
+        "recipient_kind": instruction["recipient"]["kind"], "version": instruction.get("version"),
+        "due_at": instruction["due_at"], "parked_at": row["parked_at"], "record": row["held_record"],
+    }  # fmt: skip
+
+
+def _json(body: Any) -> Response:
+    return Response(orjson.dumps(body), 200, media_type="application/json")

@@ -1,0 +1,81 @@
+"""Which record system serves which recipient: a subscriber's ``EHCP_RECORD_SYSTEMS_FILE``, read once at start.
+
+A *lane* is one record system: the dispatcher has one batch in flight per lane, so that trouble stays with its cause.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from schemas.base import Closed
+from schemas.events import RecipientCode
+from schemas.identifiers import OrganisationCode
+from services.shared.record_systems.port import RecordSystem
+
+
+class RecordSystemsFileError(Exception):
+    """One sentence that says where the file is wrong."""
+
+
+class SystemSettings(Closed):
+    """One record system. ``recipients`` is ``"*"`` for everyone that no other entry names."""
+
+    name: str
+    kind: Literal["fhir", "webhook", "inbox", "manual"]
+    recipients: tuple[OrganisationCode, ...] | Literal["*"]
+    url: str | None = None
+    secret: str | None = None
+    allow_private: bool = False
+    token: str | None = None
+
+
+class _File(Closed):
+    record_systems: tuple[SystemSettings, ...]
+
+
+Builder = Callable[[SystemSettings], RecordSystem]
+
+
+class Systems:
+    def __init__(self, entries: tuple[SystemSettings, ...], builders: dict[str, Builder]) -> None:
+        """``builders`` makes an adapter by kind; ``manual`` needs none, since nothing is sent by itself."""
+        self._lanes: dict[tuple[str, str], str] = {}
+        self._everyone: str | None = None
+        self._manual = {entry.name for entry in entries if entry.kind == "manual"}
+        self._systems: dict[str, RecordSystem] = {}
+        for entry in entries:
+            if entry.kind != "manual":
+                if entry.kind not in builders:
+                    raise RecordSystemsFileError(
+                        f"{entry.name}: this subscriber has no record system of kind {entry.kind}"
+                    )
+                self._systems[entry.name] = builders[entry.kind](entry)
+            if entry.recipients == "*":
+                self._everyone = entry.name
+            else:
+                self._lanes |= {(code.scheme, code.value): entry.name for code in entry.recipients}
+
+    def lane(self, recipient: RecipientCode) -> str | None:
+        return self._lanes.get((recipient.scheme, recipient.value), self._everyone)
+
+    def is_manual(self, lane: str) -> bool:
+        return lane in self._manual
+
+    def system(self, lane: str) -> RecordSystem | None:
+        return self._systems.get(lane)
+
+    async def close(self) -> None:
+        for system in self._systems.values():
+            await system.close()
+
+
+def read_systems(file: Path, builders: dict[str, Builder]) -> Systems:
+    try:
+        return Systems(_File.model_validate_json(file.read_bytes()).record_systems, builders)
+    except OSError as error:
+        raise RecordSystemsFileError(f"EHCP_RECORD_SYSTEMS_FILE cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first: Any = error.errors(include_input=False)[0]
+        raise RecordSystemsFileError(f"wrong at {'/'.join(map(str, first['loc']))}: {first['msg']}") from None
