@@ -47,6 +47,8 @@ async def council_transaction(
 
 def transient(error: BaseException) -> bool:
     """Whether the same call may succeed once the server is back: connection lost, server starting or stopping."""
+    if isinstance(error, ValueError):
+        return False  # asyncpg refuses a value that has no place in PostgreSQL with an InterfaceError: no retry mends it
     return isinstance(
         error,
         OSError
