@@ -6,7 +6,6 @@ receipt's act in the same statement; :func:`lock_shares` comes first, so that wh
 rebalance. Receipts are never updated; the role has no right to.
 """
 
-import base64
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from schemas.base import Channel
 from schemas.receipts import HostedBy, Status
 from services.audit.newest import Newest, Told
 from services.audit.receipts import DeadLetter, Judged, Share, Subscriber
-from services.shared.kafka.consume import Record
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -100,8 +98,8 @@ async def append_receipts(connection: Connection, judged: Sequence[Judged]) -> s
             ) AS t (share_id, number, la_code, plan_id, seq, subscriber, status, satisfies, version_id, sha256,
                     record, reason, next_try_at, at, signed, details)
         ), new AS (
-            INSERT INTO audit.receipt (share_id, number, la_code, seq, subscriber, status, satisfies, version_id, sha256,
-                                       record, reason, next_try_at, at, signed)
+            INSERT INTO audit.receipt (share_id, number, la_code, seq, subscriber, status, satisfies, version_id,
+                                       sha256, record, reason, next_try_at, at, signed)
             SELECT share_id, number, la_code, seq, subscriber, status, satisfies, version_id, sha256, record, reason,
                    next_try_at, at, signed FROM told
             ON CONFLICT (share_id, number) DO NOTHING RETURNING share_id, number
@@ -200,24 +198,9 @@ async def write_dead_letters(connection: Connection, letters: Sequence[DeadLette
         ON CONFLICT DO NOTHING
         """,
         [r.topic for r in records], [r.partition for r in records], [r.offset for r in records],
-        [r.key for r in records], [r.value for r in records], [_headers(r) for r in records],
+        [r.key for r in records], [r.value for r in records], [r.header_text() for r in records],
         [letter.reason for letter in letters],
     )  # fmt: skip
-
-
-def _headers(record: Record) -> list[dict[str, str | None]]:
-    """As they came, so that the record can be put in again: base64 where bytes are no text that jsonb takes."""
-    return [{"name": name.replace("\0", "�"), **_header_value(value)} for name, value in record.headers]
-
-
-def _header_value(value: bytes | None) -> dict[str, str | None]:
-    if value is None:
-        return {"text": None}
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    return {"base64": base64.b64encode(value).decode()} if "\0" in text else {"text": text}
 
 
 async def write_heartbeats(connection: Connection, subscribers: Collection[str]) -> None:
