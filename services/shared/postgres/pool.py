@@ -48,7 +48,8 @@ async def council_transaction(
 def transient(error: BaseException) -> bool:
     """Whether the same call may succeed once the server is back: connection lost, server starting or stopping."""
     if isinstance(error, ValueError):
-        return False  # asyncpg refuses a value that has no place in PostgreSQL with an InterfaceError: no retry mends it
+        # asyncpg refuses a value that PostgreSQL cannot hold with an InterfaceError too; no retry mends that.
+        return False
     return isinstance(
         error,
         OSError
