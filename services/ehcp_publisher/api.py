@@ -33,7 +33,7 @@ _TEMPLATE = "a PDF in the part 'document', the JSON in the part 'submission', ot
 
 def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -> APIRouter:
     router = APIRouter(prefix="/v1")
-    CallerOf = Annotated[Caller, Depends(verifier)]  # noqa: N806 - it is a type
+    CallerOf = Annotated[Caller, Depends(verifier)]
 
     @router.post("/plans", status_code=201, summary="Issue the first version of a plan")
     async def first_version(
@@ -43,9 +43,7 @@ def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -
         received = await _receive(request)
         first = parse(PlanSubmission, received.json)
         caller.must_act_for(first.la_code)
-        submission = Submission(
-            first.version, first=first, document=received.document, attachments=received.attachments
-        )
+        submission = Submission(first.version, first=first, document=received.document, attachments=received.attachments)
         return await _issue_one(caller, submission, "POST /v1/plans", idempotency_key, received.hash)
 
     @router.post("/plans/{plan_id}/versions", status_code=201, summary="Issue a further version")
@@ -57,13 +55,9 @@ def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -
         received = await _receive(request)
         version = parse(VersionSubmission, received.json).version
         submission = Submission(version, plan_id, document=received.document, attachments=received.attachments)
-        return await _issue_one(
-            caller, submission, f"POST /v1/plans/{plan_id}/versions", idempotency_key, received.hash
-        )
+        return await _issue_one(caller, submission, f"POST /v1/plans/{plan_id}/versions", idempotency_key, received.hash)
 
-    async def _issue_one(
-        caller: Caller, submission: Submission, route: str, key: str | None, body_hash: str
-    ) -> Response:
+    async def _issue_one(caller: Caller, submission: Submission, route: str, key: str | None, body_hash: str) -> Response:
         if key:
             async with pool.acquire() as connection:
                 before = await store.find_answer(connection, caller.client_id, route, key)
@@ -169,9 +163,7 @@ async def _receive(request: Request) -> _Received:
     if kind == "application/json":
         return _Received(await request.body(), None, ())
     if kind != "multipart/form-data":
-        raise Problem(
-            415, "media-type", "Unknown content type", "Send application/json, or multipart/form-data: " + _TEMPLATE
-        )
+        raise Problem(415, "media-type", "Unknown content type", "Send application/json, or multipart/form-data: " + _TEMPLATE)
     async with request.form(max_files=60, max_fields=5, max_part_size=MAX_LINE_BYTES) as form:
         parts = form.multi_items()
         unknown = {name for name, _ in parts} - {"submission", "document", "attachment"}
@@ -251,9 +243,7 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
             if line.strip():
                 yield line
         if len(rest) > 2 * MAX_LINE_BYTES:
-            raise Problem(
-                413, "too-large", "A line is too large", f"At most {MAX_LINE_BYTES // 2**20} MiB in one line."
-            )
+            raise Problem(413, "too-large", "A line is too large", f"At most {MAX_LINE_BYTES // 2**20} MiB in one line.")
     if rest.strip():
         yield rest
 

@@ -113,7 +113,7 @@ class Issuing:
                 if isinstance(result, _Changed):
                     if attempts[index] < _ATTEMPTS:
                         continue
-                    result = Problem(409, "busy", "The plan keeps changing", "Send this version again.")  # noqa: PLW2901
+                    result = Problem(409, "busy", "The plan keeps changing", "Send this version again.")
                 results[index] = result
                 del waiting[index]
         return [results[index] for index in range(len(submissions))]
@@ -154,15 +154,14 @@ class Issuing:
                 422, "no-text", "The version has no text", "It has neither sections nor a document.",
                 [FieldError("version/sections", "neither sections nor a document", "send sections, a document part, or both")],
             )  # fmt: skip
-        if plan is None and first is None:
-            raise Problem(
-                404, "unknown-plan", "There is no such plan",
-                "No plan of your council has this id; send a first version to /v1/plans.",
-            )  # fmt: skip
         new: NewPlan | None = None
         decision = versions.decide(plan.versions if plan else (), version.issued_on, text)
         if plan is None:
-            assert first is not None
+            if first is None:
+                raise Problem(
+                    404, "unknown-plan", "There is no such plan",
+                    "No plan of your council has this id; send a first version to /v1/plans.",
+                )  # fmt: skip
             new, key = self._new_plan(first)
             plan_id, la_code, case_reference, child = new.plan_id, first.la_code, first.case_reference, first.child
         else:
@@ -240,18 +239,14 @@ class Issuing:
                 raise
             log.exception("issue_failed", lines=len(prepared))
             if len(prepared) == 1:
-                failed = Problem(
-                    500, "internal", "This version could not be stored", "Nothing of it was kept; send it again."
-                )
+                failed = Problem(500, "internal", "This version could not be stored", "Nothing of it was kept; send it again.")
                 return dict.fromkeys(prepared, failed)
         results = {}
         for index, ready in prepared.items():
             results |= await self._commit(caller, {index: ready}, None)
         return results
 
-    async def _write(
-        self, connection: Any, caller: Caller, prepared: dict[int, _Prepared]
-    ) -> dict[int, Result | _Changed]:
+    async def _write(self, connection: Any, caller: Caller, prepared: dict[int, _Prepared]) -> dict[int, Result | _Changed]:
         results: dict[int, Result | _Changed] = {}
         made = await store.insert_plans(connection, [p.new for p in prepared.values() if p.new])
         plans = await store.lock_plans(connection, [p.plan_id for p in prepared.values()])
@@ -267,9 +262,7 @@ class Issuing:
             if type(decision) is not type(ready.decision):
                 results[index] = _Changed()
                 continue
-            results[index] = self._decide_one(
-                caller, ready, decision, standing.get(ready.plan_id, []), requested_at, batch
-            )
+            results[index] = self._decide_one(caller, ready, decision, standing.get(ready.plan_id, []), requested_at, batch)
         await store.insert_versions(connection, batch.versions)
         await store.save_recipients(connection, batch.people, batch.unknown)
         await store.write_wishes(connection, batch.wishes, batch.outbox)
@@ -291,16 +284,14 @@ class Issuing:
                     extra={"plan_id": str(ready.plan_id), "version_id": str(now.version_id)},
                 )  # fmt: skip
             case versions.History(number, now):
-                assert ready.version is not None
-                version = replace(ready.version, number=number)
+                version = _numbered(ready, number)
                 batch.versions.append(version)
                 batch.acts.append(_issued(caller, ready, version, current=False))
                 body = _body(ready, version.version_id, number, "kept_as_history")
                 note = f"Issued before the current version ({now.issued_on}); kept as history and not shared."
                 return Answer(201, body | {"warnings": [note]})
             case versions.First(number) | versions.Next(number, _, _):
-                assert ready.version is not None
-                version = replace(ready.version, number=number)
+                version = _numbered(ready, number)
                 batch.versions.append(version)
                 batch.acts.append(_issued(caller, ready, version, current=True))
                 wishes = self._share(caller, ready, version, decision, standing, requested_at, batch)
@@ -384,9 +375,7 @@ class _Batch:
     def add_wish(self, wish: Wish, caller: Caller) -> None:
         self.wishes.append(wish)
         act = "shared" if wish.action == "hold" else "withdrawn"
-        self.acts.append(
-            Act(act, caller.client_id, wish.la_code, wish.plan_id, wish.version_id, wish.share_id, wish.seq)
-        )
+        self.acts.append(Act(act, caller.client_id, wish.la_code, wish.plan_id, wish.version_id, wish.share_id, wish.seq))
         if wish.subscriber:
             self.outbox.append(
                 instructions.to_subscriber(
@@ -401,6 +390,12 @@ def _one_per_plan(waiting: dict[int, Submission]) -> dict[int, Submission]:
     for index, submission in waiting.items():
         wave.setdefault(submission.place, index)
     return {index: waiting[index] for index in wave.values()}
+
+
+def _numbered(ready: _Prepared, number: int) -> NewVersion:
+    if ready.version is None:
+        raise RuntimeError("a version is written only where one was prepared")
+    return replace(ready.version, number=number)
 
 
 def _issued(caller: Caller, ready: _Prepared, version: NewVersion, *, current: bool) -> Act:
@@ -421,9 +416,7 @@ def _event(
         "issued_on": version.issued_on, "sections": tuple(ready.text.section_hashes),
     }  # fmt: skip
     if isinstance(decision, versions.First):
-        return instructions.domain_event(
-            EventType.PLAN_FINALISED, ready.plan_id, ready.la_code, PlanFinalised(**common), at
-        )
+        return instructions.domain_event(EventType.PLAN_FINALISED, ready.plan_id, ready.la_code, PlanFinalised(**common), at)
     event = PlanAmended(**common, replaces=decision.replaces.version_id, changed_sections=decision.changed)
     return instructions.domain_event(EventType.PLAN_AMENDED, ready.plan_id, ready.la_code, event, at)
 

@@ -38,9 +38,7 @@ class Reads:
         for wanted, answer in zip(reads, answers, strict=True):
             if answer["outcome"] == ReadOutcome.OK:
                 row = renderings[allowed[wanted.share_id]["rendering_id"]]
-                answer["rendering"] = self._rendering(
-                    row, shares[wanted.share_id], attachments.get(row["version_id"], [])
-                )
+                answer["rendering"] = self._rendering(row, shares[wanted.share_id], attachments.get(row["version_id"], []))
             yield orjson.dumps(answer) + b"\n"
 
     async def _authorise(
@@ -55,9 +53,9 @@ class Reads:
             for wanted in reads:
                 share = shares.get(wanted.share_id)
                 outcome = _outcome(share, wanted.seq)
-                if outcome is ReadOutcome.OK and room < share["size"] and allowed:
+                if share is not None and outcome is ReadOutcome.OK and room < share["size"] and allowed:
                     outcome = ReadOutcome.LATER
-                if outcome is ReadOutcome.OK:
+                if share is not None and outcome is ReadOutcome.OK:
                     room -= share["size"]
                     allowed[wanted.share_id] = share
                     acts.append(
@@ -65,15 +63,11 @@ class Reads:
                             wanted.share_id, wanted.seq)
                     )  # fmt: skip
                 current = share["seq"] if share else None
-                answers.append(
-                    {"share_id": wanted.share_id, "seq": wanted.seq, "outcome": outcome, "current_seq": current}
-                )
+                answers.append({"share_id": wanted.share_id, "seq": wanted.seq, "outcome": outcome, "current_seq": current})
             await store.insert_acts(connection, acts)
         return answers, allowed
 
-    async def _fetch(
-        self, allowed: dict[UUID, Any]
-    ) -> tuple[dict[UUID, Any], dict[UUID, Any], dict[UUID, list[bytes]]]:
+    async def _fetch(self, allowed: dict[UUID, Any]) -> tuple[dict[UUID, Any], dict[UUID, Any], dict[UUID, list[bytes]]]:
         if not allowed:
             return {}, {}, {}
         async with council_transaction(self._pool, self._councils) as connection:
@@ -111,9 +105,7 @@ class Reads:
             ],
         }  # fmt: skip
 
-    async def list_shares(
-        self, subscriber: str, after: UUID | None, limit: int, *, unanswered: bool
-    ) -> list[dict[str, Any]]:
+    async def list_shares(self, subscriber: str, after: UUID | None, limit: int, *, unanswered: bool) -> list[dict[str, Any]]:
         """A page of the subscriber's own shares, from which it can rebuild itself."""
         async with council_transaction(self._pool, self._councils) as connection:
             rows = await store.list_shares(connection, subscriber, after, limit, unanswered)

@@ -109,9 +109,7 @@ def read_registry(file: Path) -> Registry:
         raise RegistryError(f"EHCP_REGISTRY_FILE cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        raise RegistryError(
-            f"the registry file is wrong at {'/'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from None
+        raise RegistryError(f"the registry file is wrong at {'/'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ _AWAITS_A_PERSON = {Status.WAITING, Status.SENT, Status.COLLECTED, Status.REFUSE
 
 def next_look(now: datetime, resends: int, resend_after: timedelta) -> datetime:
     """Doubling from ``resend_after`` to an hour."""
-    return now + min(resend_after * 2 ** min(resends, 20), LONGEST)
+    return now + min(resend_after * float(2 ** min(resends, 20)), LONGEST)
 
 
 class Resend:
@@ -53,8 +53,9 @@ class Resend:
         async with council_transaction(self._pool, self._councils) as connection:
             gone = await store.delete_satisfied(connection, BATCH)
             rows = await store.lock_unanswered(connection, BATCH)
-            now = await connection.fetchval("SELECT clock_timestamp()") if rows else None
-            checks, outbox = [], []
+            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+            checks: list[tuple[UUID, int, datetime]] = []
+            outbox: list[instructions.OutboxRow] = []
             for row in rows:
                 resends = row["resends"]
                 at = next_look(now, resends, self._resend_after)
@@ -91,9 +92,7 @@ class Resend:
             if row is None or not (row["status"] == Status.CONFLICT or (row["receipt_seq"] or 0) > row["seq"]):
                 return
             wish = _again(row, await connection.fetchval("SELECT clock_timestamp()"), self._resend_after)
-            out = instructions.to_subscriber(
-                row["subscriber"], share_id, wish.type, wish.la_code, wish.data, wish.requested_at
-            )
+            out = instructions.to_subscriber(row["subscriber"], share_id, wish.type, wish.la_code, wish.data, wish.requested_at)
             await store.write_wishes(connection, [wish], [out])
             details = {"reason": "the subscriber reported a conflict"}
             act = Act("shared", "resend", wish.la_code, wish.plan_id, wish.version_id, share_id, wish.seq, details)

@@ -88,9 +88,7 @@ def decide(plan_id: UUID, la_code: str, version: PlanVersion, directory: Directo
         for rule in policy.rules:
             reference = f"{rule.lawful_basis} · {policy.approval} · {rule.rule}"
             for involved in version.involved:
-                if involved.organisation and (
-                    known_ := directory.find(involved.organisation, frozenset(rule.kinds), on)
-                ):
+                if involved.organisation and (known_ := directory.find(involved.organisation, frozenset(rule.kinds), on)):
                     add(known_, Ground(Grounds.POLICY, reference, rule.reason, on))
     return tuple(found.values())
 

@@ -128,7 +128,7 @@ class Wish:
     """None leaves the grounds as they are."""
 
 
-# --- registry and clients -------------------------------------------------------------------------------------------------
+# --- registry and clients ---
 
 
 async def load_registry(connection: Any, registry: Registry, wrapped_keys: dict[str, bytes]) -> None:
@@ -194,7 +194,7 @@ async def first_use(connection: Any, client_id: str, jti: str, expires_at: datet
     )  # fmt: skip
 
 
-# --- plans and versions -----------------------------------------------------------------------------------------------------
+# --- plans and versions ---
 
 _PLANS = """
     SELECT p.plan_id, p.la_code, p.case_reference, p.child_id, c.wrapped_key, c.identity
@@ -202,9 +202,7 @@ _PLANS = """
 """
 
 
-async def find_plans(
-    connection: Any, plan_ids: Sequence[UUID], references: Sequence[tuple[str, str]]
-) -> list[KnownPlan]:
+async def find_plans(connection: Any, plan_ids: Sequence[UUID], references: Sequence[tuple[str, str]]) -> list[KnownPlan]:
     """Plans by id or by (council, case reference); those of other councils are not seen."""
     rows = await connection.fetch(
         _PLANS + " WHERE p.plan_id = ANY($1)"
@@ -294,7 +292,7 @@ async def insert_versions(connection: Any, versions: Sequence[NewVersion]) -> No
     )
 
 
-# --- recipients and shares ----------------------------------------------------------------------------------------------------
+# --- recipients and shares ---
 
 
 async def save_recipients(connection: Any, people: Sequence[Person], unknown: Sequence[Known]) -> None:
@@ -435,7 +433,7 @@ async def insert_acts(connection: Any, acts: Sequence[Act]) -> None:
     )
 
 
-# --- idempotency keys -----------------------------------------------------------------------------------------------------------
+# --- idempotency keys ---
 
 
 async def find_answer(connection: Any, client_id: str, route: str, key: str) -> Row | None:
@@ -446,9 +444,7 @@ async def find_answer(connection: Any, client_id: str, route: str, key: str) -> 
     return dict(row) if row else None
 
 
-async def keep_answer(
-    connection: Any, client_id: str, route: str, key: str, body_hash: str, status: int, answer: Any
-) -> bool:
+async def keep_answer(connection: Any, client_id: str, route: str, key: str, body_hash: str, status: int, answer: Any) -> bool:
     """False when another request with this key was faster."""
     return bool(
         await connection.fetchval(
@@ -459,7 +455,7 @@ async def keep_answer(
     )  # fmt: skip
 
 
-# --- resend sweep -----------------------------------------------------------------------------------------------------------------
+# --- resend sweep ---
 
 
 async def delete_satisfied(connection: Any, limit: int) -> int:
@@ -523,7 +519,7 @@ async def lock_share_for_new_wish(connection: Any, share_id: UUID) -> Any:
     )
 
 
-# --- document API -------------------------------------------------------------------------------------------------------------------
+# --- document API ---
 
 
 async def lock_reads(connection: Any, subscriber: str, share_ids: Sequence[UUID]) -> dict[UUID, Any]:
@@ -583,17 +579,14 @@ async def read_attachments(connection: Any, version_ids: Sequence[UUID]) -> dict
 
 async def list_shares(connection: Any, subscriber: str, after: UUID | None, limit: int, unanswered: bool) -> list[Any]:
     """A page of a subscriber's own shares with their newest instruction, in order of ``share_id``."""
-    only = "JOIN publisher.unsatisfied u ON u.share_id = s.share_id" if unanswered else ""
-    return list(
-        await connection.fetch(
-            f"""
-            SELECT s.share_id, s.seq, i.type, i.data FROM publisher.share s {only}
-            JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
-            WHERE s.subscriber = $1 AND ($2::uuid IS NULL OR s.share_id > $2) ORDER BY s.share_id LIMIT $3
-            """,
-            subscriber, after, limit,
-        )
-    )  # fmt: skip
+    # Two statements, since the small table must lead where only what is open is asked for.
+    everything = "SELECT s.share_id, s.seq, i.type, i.data FROM publisher.share s"
+    open_only = "SELECT s.share_id, s.seq, i.type, i.data FROM publisher.unsatisfied u JOIN publisher.share s USING (share_id)"
+    rest = (
+        " JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq"
+        " WHERE s.subscriber = $1 AND ($2::uuid IS NULL OR s.share_id > $2) ORDER BY s.share_id LIMIT $3"
+    )
+    return list(await connection.fetch((open_only if unanswered else everything) + rest, subscriber, after, limit))
 
 
 def _columns(items: Sequence[Any], names: str) -> list[list[Any]]:

@@ -41,5 +41,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-

@@ -8,8 +8,8 @@ from uuid import UUID
 import httpx2
 import orjson
 
-from schemas.documents import ReadAnswer, ReadOutcome, Rendering
 from schemas.documents import File as FileOnTheWire
+from schemas.documents import ReadAnswer, ReadOutcome, Rendering
 from schemas.manifest import FileEntry, section_hash, sha256
 from services.shared.identity.client import TokenClient
 from services.shared.record_systems.port import Content, File, Recipient
@@ -70,9 +70,7 @@ def content_of(rendering: Rendering, share_id: UUID, seq: int, expected: str, re
     document = _open(rendering.document, manifest.document) if rendering.document and manifest.document else None
     if (manifest.document is None) != (document is None) or len(manifest.attachments) != len(rendering.attachments):
         raise BadRenderingError("a file of the manifest is missing")
-    attachments = tuple(
-        _open(file, entry) for file, entry in zip(rendering.attachments, manifest.attachments, strict=True)
-    )
+    attachments = tuple(_open(file, entry) for file, entry in zip(rendering.attachments, manifest.attachments, strict=True))
     who = rendering.recipient
     return Content(
         share_id=share_id, seq=seq, plan_id=rendering.plan_id, case_reference=rendering.case_reference,

@@ -245,9 +245,7 @@ def record(each: Claimed, outcome: AnyOutcome | Conflict, sha256: str | None, no
     next_try = None
     if isinstance(outcome, Retry):
         next_try = now + timedelta(seconds=states.back_off(each.attempts + 1, outcome.after))
-    result = Result(
-        each.share_id, each.seq, status, reason, where or None, held, version, proof if held else None, next_try
-    )
+    result = Result(each.share_id, each.seq, status, reason, where or None, held, version, proof if held else None, next_try)
     draft = Draft(
         each.share_id, each.seq, status, version, proof if held else None, where or None, reason, next_try,
         each.attempts + 1,

@@ -1,4 +1,4 @@
-"""Evidence that comes later than the delivery: a person opened it, an officer sent it. Becomes a receipt of the same ``seq``."""
+"""Evidence that comes later than the delivery: a person opened it, an officer sent it. It becomes a receipt of that ``seq``."""
 
 from typing import Any
 from uuid import UUID
@@ -30,8 +30,6 @@ async def record(
     instruction = row["instruction"]
     proof = proof or row["held_record"]
     await store.save_evidence(connection, share_id, status, proof, held=status is not Status.REFUSED)
-    draft = Draft(
-        share_id, seq, status, UUID(instruction["version_id"]), row["held_sha256"] or instruction["sha256"], proof
-    )
+    draft = Draft(share_id, seq, status, UUID(instruction["version_id"]), row["held_sha256"] or instruction["sha256"], proof)
     await receipts.write(connection, [draft])
     return True

@@ -95,9 +95,7 @@ class Parking:
                 await store.insert_dead_letters(connection, unreadable)
             await self.park(connection, instructions)
         for record, reason in unreadable:
-            log.warning(
-                "dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason
-            )
+            log.warning("dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
         self.woken()
 
     def woken(self) -> None:

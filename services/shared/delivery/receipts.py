@@ -31,9 +31,7 @@ class Draft:
 class Receipts:
     """One subscriber's receipts. ``sign`` gives the bytes that go to the council."""
 
-    def __init__(
-        self, subscriber: str, hosted_by: HostedBy, sign: Callable[[Receipt], bytes], clock: Clock = utc_now
-    ) -> None:
+    def __init__(self, subscriber: str, hosted_by: HostedBy, sign: Callable[[Receipt], bytes], clock: Clock = utc_now) -> None:
         self._subscriber = subscriber
         self._hosted_by = hosted_by
         self._sign = sign
@@ -59,9 +57,7 @@ class Receipts:
                 at=self._clock(),
             )  # fmt: skip
             signed.append(
-                store.SignedReceipt(
-                    number, draft.share_id, draft.seq, draft.status, self._sign(receipt), self._headers()
-                )
+                store.SignedReceipt(number, draft.share_id, draft.seq, draft.status, self._sign(receipt), self._headers())
             )
         await store.save_receipts(connection, self.topic, signed)
 

@@ -22,9 +22,7 @@ RETRY_SECONDS = 2.0
 
 
 class Reconcile:
-    def __init__(
-        self, pool: "asyncpg.Pool[asyncpg.Record]", council: Council, parking: Parking, every: float = 300.0
-    ) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", council: Council, parking: Parking, every: float = 300.0) -> None:
         self._pool = pool
         self._council = council
         self._parking = parking

@@ -57,7 +57,7 @@ async def build_subscriber(
     builders: Callable[[Parts], dict[str, Builder]],
     routers: Callable[[Parts], Iterable[APIRouter]] = lambda _: (),
 ) -> Service:
-    """``builders`` makes adapters by kind; ``inbox`` is there for every subscriber. Raises one-sentence errors on bad settings."""
+    """``builders`` makes adapters by kind; every subscriber has ``inbox``. Raises one-sentence errors on bad settings."""
     logging.configure(name, settings.log_format, settings.log_level)
     kafka = KafkaSettings()
     master = read_master_key(settings.master_key_file)
@@ -67,13 +67,9 @@ async def build_subscriber(
     receipts = Receipts(settings.subscriber, settings.hosted_by, sign)
     inbox_keys = InboxKeys(master)
     parts = Parts(pool, Inbox(pool, inbox_keys), inbox_keys, receipts)
-    systems = read_systems(
-        settings.record_systems_file, {"inbox": lambda _: parts.inbox, **builders(parts)}
-    )
+    systems = read_systems(settings.record_systems_file, {"inbox": lambda _: parts.inbox, **builders(parts)})
     http = httpx2.AsyncClient(timeout=httpx2.Timeout(30, connect=5), trust_env=False)
-    council = Council(
-        http, settings.council_url, TokenClient(http, settings.council_url, settings.client_id, client_key)
-    )
+    council = Council(http, settings.council_url, TokenClient(http, settings.council_url, settings.client_id, client_key))
     instance = os.environ.get("EHCP_GROUP_INSTANCE_ID", f"{name}-0")
     dispatcher = Dispatcher(pool, council, systems, receipts, instance)
     parking = Parking(pool, systems, receipts, dispatcher.wake)

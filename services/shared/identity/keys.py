@@ -14,6 +14,4 @@ def read_key(file: Path, setting: str) -> OKPKey:
     try:
         return OKPKey.import_key(orjson.loads(file.read_bytes()))
     except (OSError, ValueError) as error:
-        raise KeyFileError(
-            f"{setting} must name a file with an Ed25519 JSON Web Key ({type(error).__name__})"
-        ) from None
+        raise KeyFileError(f"{setting} must name a file with an Ed25519 JSON Web Key ({type(error).__name__})") from None

@@ -81,9 +81,7 @@ def _claims(token: str, key: OKPKey) -> dict[str, Any]:
 class Issuer:
     """Issues tokens for one audience: the council's exchange, or a school service of its own."""
 
-    def __init__(
-        self, issuer: str, key: OKPKey, find_client: FindClient, first_use: FirstUse, clock: Clock = utc_now
-    ) -> None:
+    def __init__(self, issuer: str, key: OKPKey, find_client: FindClient, first_use: FirstUse, clock: Clock = utc_now) -> None:
         self._issuer = issuer
         self._key = key
         self._find_client = find_client
@@ -104,9 +102,7 @@ class Issuer:
         if claims.get("iss") != claims.get("sub"):
             raise _refused("iss and sub must both be the client id.")
         audience = claims.get("aud")
-        if not (
-            {self._issuer, f"{self._issuer}/oauth/token"} & set(audience if isinstance(audience, list) else [audience])
-        ):
+        if not ({self._issuer, f"{self._issuer}/oauth/token"} & set(audience if isinstance(audience, list) else [audience])):
             raise _refused(f"aud must be {self._issuer}.")
         expires = claims.get("exp")
         if not isinstance(expires, int | float) or expires < now.timestamp() - LEEWAY:

@@ -99,9 +99,7 @@ def make_broker(settings: KafkaSettings, client_id: str) -> KafkaBroker:
     )
 
 
-def consume(
-    broker: KafkaBroker, topics: Sequence[str], group: str, handler: Handler, *, max_records: int = 500
-) -> Progress:
+def consume(broker: KafkaBroker, topics: Sequence[str], group: str, handler: Handler, *, max_records: int = 500) -> Progress:
     """Subscribe ``handler`` to ``topics``. Call before the broker starts; returns what liveness looks at."""
     progress = Progress()
     subscriber: Any
@@ -129,8 +127,7 @@ def consume(
 
     async def on_batch(message: KafkaMessage) -> None:
         records = [
-            Record(r.topic, r.partition, r.offset, r.key or b"", r.value or b"", tuple(r.headers))
-            for r in message.raw_message
+            Record(r.topic, r.partition, r.offset, r.key or b"", r.value or b"", tuple(r.headers)) for r in message.raw_message
         ]
         progress.busy_since = time.monotonic()
         try:

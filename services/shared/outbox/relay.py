@@ -78,22 +78,15 @@ class Relay:
         try:
             async with asyncio.timeout(30):
                 for row in rows:
-                    futures.append(
-                        await producer.send(
-                            row["topic"], row["value"], key=row["key"].encode(), headers=_headers(row["headers"])
-                        )
-                    )
+                    headers = _headers(row["headers"])
+                    futures.append(await producer.send(row["topic"], row["value"], key=row["key"].encode(), headers=headers))
                 outcomes = await asyncio.gather(*futures, return_exceptions=True)
-        except (
-            _REFUSED
-        ) as error:  # send() itself refuses a record that is too large: set it aside, the rest comes again
+        except _REFUSED as error:  # send() itself refuses a record that is too large: set it aside, the rest comes again
             await self._set_aside(connection, rows[len(futures)]["id"], error)
             return 1
         except TimeoutError:
             raise RelayStuckError(f"no acknowledgement for {self._table} within 30 s") from None
-        done = [
-            row["id"] for row, outcome in zip(rows, outcomes, strict=True) if not isinstance(outcome, BaseException)
-        ]
+        done = [row["id"] for row, outcome in zip(rows, outcomes, strict=True) if not isinstance(outcome, BaseException)]
         await connection.execute(f"DELETE FROM {self._table} WHERE id = ANY($1)", done)
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, _REFUSED):

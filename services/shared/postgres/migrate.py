@@ -80,7 +80,7 @@ def main() -> None:
     for service in sys.argv[1:]:
         try:
             for name in asyncio.run(migrate(url, service)):
-                print(f"{service}: applied {name}")
+                sys.stdout.write(f"{service}: applied {name}\n")
         except (MigrationError, asyncpg.PostgresError) as error:
             sys.exit(f"{service}: {error}")
 

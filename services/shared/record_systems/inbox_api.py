@@ -5,6 +5,7 @@ the document was fetched, not that it was listed.
 """
 
 import base64
+import contextlib
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -24,12 +25,10 @@ def make_inbox_router(
     pool: "asyncpg.Pool[asyncpg.Record]", keys: InboxKeys, receipts: Receipts, verifier: Verifier
 ) -> APIRouter:
     router = APIRouter(prefix="/v1/inbox")
-    CallerOf = Annotated[Caller, Depends(verifier)]  # noqa: N806 - it is a type
+    CallerOf = Annotated[Caller, Depends(verifier)]
 
     @router.get("", summary="What is in the calling organisation's inbox")
-    async def listed(
-        caller: CallerOf, after: UUID | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 100
-    ) -> Response:
+    async def listed(caller: CallerOf, after: UUID | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Response:
         caller.must_be(CallerKind.RECIPIENT)
         rows = await pool.fetch(
             "SELECT share_id, seq, plan_id, version_id, arrived_at, opened_at, withdrawn_at FROM delivery.inbox"
@@ -59,9 +58,7 @@ def make_inbox_router(
         caller.must_be(CallerKind.RECIPIENT)
         async with pool.acquire() as connection, connection.transaction():
             # The delivery's row first, as the dispatcher and the evidence do, so that no two wait for each other.
-            await connection.execute(
-                "SELECT FROM delivery.delivery WHERE share_id = $1 FOR UPDATE", share_id
-            )
+            await connection.execute("SELECT FROM delivery.delivery WHERE share_id = $1 FOR UPDATE", share_id)
             row = await connection.fetchrow(
                 "SELECT seq, content, withdrawn_at, recipient FROM delivery.inbox"
                 " WHERE share_id = $1 AND recipient = $2 FOR UPDATE",
@@ -75,11 +72,9 @@ def make_inbox_router(
                     " WHERE share_id = $1",
                     share_id, caller.client_id,
                 )  # fmt: skip
-                try:
+                # A newer version may be parked but not here yet; this copy is read all the same, and is no evidence for it.
+                with contextlib.suppress(evidence.EvidenceRefusedError):
                     await evidence.record(connection, receipts, share_id, row["seq"], Status.OPENED)
-                except evidence.EvidenceRefusedError:
-                    # A newer version is parked but not here yet; this copy is read all the same, and is no evidence for it.
-                    pass
             key = (await keys.of(connection, [row["recipient"]]))[row["recipient"]]
         content: dict[str, Any] = orjson.loads(key.open(row["content"], f"inbox:{share_id}:{row['seq']}"))
         return content | {"withdrawn_at": row["withdrawn_at"]}

@@ -36,7 +36,7 @@ class SentRecord(Closed):
 
 def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts, verifier: Verifier) -> APIRouter:
     router = APIRouter(prefix="/v1/deliveries")
-    CallerOf = Annotated[Caller, Depends(verifier)]  # noqa: N806 - it is a type
+    CallerOf = Annotated[Caller, Depends(verifier)]
 
     @router.get("", summary="Manual deliveries of the caller's councils")
     async def listed(
@@ -63,7 +63,9 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
         async with pool.acquire() as connection, connection.transaction():
             row = await store.lock_for_evidence(connection, share_id)
             if row is None or row["instruction"]["la_code"] not in caller.la_codes:
-                raise Problem(404, "no-delivery", "There is no such delivery", "No manual delivery of your councils has this id.")
+                raise Problem(
+                    404, "no-delivery", "There is no such delivery", "No manual delivery of your councils has this id."
+                )
             proof = f"sent by {record.how} on {record.sent_on}, recorded by {record.by}"
             try:
                 new = await evidence.record(connection, receipts, share_id, record.seq, Status.SENT, proof=proof)

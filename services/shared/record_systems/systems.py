@@ -48,9 +48,7 @@ class Systems:
         for entry in entries:
             if entry.kind != "manual":
                 if entry.kind not in builders:
-                    raise RecordSystemsFileError(
-                        f"{entry.name}: this subscriber has no record system of kind {entry.kind}"
-                    )
+                    raise RecordSystemsFileError(f"{entry.name}: this subscriber has no record system of kind {entry.kind}")
                 self._systems[entry.name] = builders[entry.kind](entry)
             if entry.recipients == "*":
                 self._everyone = entry.name

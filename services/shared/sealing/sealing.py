@@ -75,9 +75,7 @@ def read_master_key(file: Path) -> Key:
     try:
         raw = base64.b64decode(file.read_text().strip(), validate=True)
     except (OSError, ValueError) as error:
-        raise SealError(
-            f"the master key file cannot be read ({type(error).__name__}): set EHCP_MASTER_KEY_FILE"
-        ) from None
+        raise SealError(f"the master key file cannot be read ({type(error).__name__}): set EHCP_MASTER_KEY_FILE") from None
     if len(raw) != 32:
         raise SealError("the master key file must hold base64 of 32 bytes")
     return Key(raw)

@@ -15,9 +15,7 @@ class BodyLimit:
         self._max = max_bytes
 
     def _too_large(self) -> Problem:
-        return Problem(
-            413, "too-large", "The request is too large", f"At most {self._max // 2**20} MiB in one request."
-        )
+        return Problem(413, "too-large", "The request is too large", f"At most {self._max // 2**20} MiB in one request.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

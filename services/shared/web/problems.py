@@ -71,9 +71,7 @@ def invalid(errors: Sequence[Any], prefix: str = "") -> Problem:
         for error in errors
     ]
     first = listed[0]
-    return Problem(
-        422, "invalid", "The request does not fit the contract", f"{first.field}: {first.problem}", listed[:50]
-    )
+    return Problem(422, "invalid", "The request does not fit the contract", f"{first.field}: {first.problem}", listed[:50])
 
 
 def install(app: FastAPI) -> None:
@@ -96,7 +94,7 @@ def install(app: FastAPI) -> None:
         return Problem(error.status_code, "http", str(error.detail), headers=dict(error.headers or {})).response()
 
     @app.exception_handler(Exception)
-    async def _unexpected(_: Request, error: Exception) -> Response:
+    async def _unexpected(_: Request, _error: Exception) -> Response:
         return Problem(
             500, "internal", "The exchange failed to answer", "Nothing was lost; send the same request again."
         ).response()
