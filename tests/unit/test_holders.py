@@ -1,0 +1,94 @@
+"""The words in which a share is shown, from its wish, its newest receipt and the time."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from services.audit.holders import Holder, Shown, holder
+
+NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+REQUESTED = NOW - timedelta(hours=1)
+
+
+def shown(**changes: Any) -> Holder:
+    row: dict[str, Any] = {
+        "share_id": uuid4(), "plan_id": uuid4(), "case_reference": "EHCP-1", "la_code": "332",
+        "recipient_name": "Dudley Group", "recipient_kind": "trust", "channel": "fhir", "subscriber": "health",
+        "hosted_by": "agency", "seq": 2, "action": "hold", "version": 2, "version_id": uuid4(), "requested_at": REQUESTED,
+        "due_at": NOW + timedelta(days=1), "told_seq": None, "status": None, "record": None, "reason": None, "at": None,
+        "satisfied_seq": 0, "held_version": None, "held_status": None, "held_record": None, "held_at": None, "now": NOW,
+    }  # fmt: skip
+    return holder(row | changes)
+
+
+def told(status: str, **changes: Any) -> dict[str, Any]:
+    return {"told_seq": 2, "status": status, "at": REQUESTED + timedelta(seconds=1.5)} | changes
+
+
+def test_nothing_heard_yet() -> None:
+    row = shown()
+    assert (row.status, row.satisfied, row.evidence, row.at, row.seconds) == (Shown.WAITING, False, None, None, None)
+
+
+def test_filed() -> None:
+    row = shown(**told("filed", satisfied_seq=2, record="DocumentReference/7", held_version=2, held_status="filed"))
+    assert (row.status, row.satisfied, row.evidence) == (Shown.FILED, True, Shown.FILED)
+    assert (row.record, row.held_version, row.seconds) == ("DocumentReference/7", 2, 1.5)
+
+
+def test_only_the_former_version_is_filed() -> None:
+    row = shown(told_seq=1, status="filed", at=NOW, record="DocumentReference/6", satisfied_seq=1, held_version=1,
+                held_record="DocumentReference/6")  # fmt: skip
+    assert (row.status, row.satisfied, row.evidence, row.record, row.seconds) == (Shown.WAITING, False, None, None, None)
+    assert (row.held_version, row.held_record) == (1, "DocumentReference/6")
+
+
+def test_missed_when_due_and_not_satisfied() -> None:
+    assert shown(due_at=NOW - timedelta(seconds=1)).status is Shown.MISSED
+
+
+def test_satisfied_is_never_missed() -> None:
+    row = shown(**told("filed", satisfied_seq=2), due_at=NOW - timedelta(days=9))
+    assert row.status is Shown.FILED
+
+
+@pytest.mark.parametrize("due_at", [NOW + timedelta(days=1), NOW - timedelta(days=1)])
+def test_refused_says_why(due_at: datetime) -> None:
+    row = shown(**told("refused", reason="no patient found"), due_at=due_at)
+    assert (row.status, row.reason, row.satisfied, row.seconds) == (Shown.REFUSED, "no patient found", False, 1.5)
+
+
+def test_failed_attempt_is_waiting_with_its_reason() -> None:
+    row = shown(**told("failed", reason="the record system answered 500"))
+    assert (row.status, row.reason, row.seconds) == (Shown.WAITING, "the record system answered 500", None)
+
+
+def test_sent_to_an_inbox_but_not_opened() -> None:
+    row = shown(**told("sent"), channel="inbox")
+    assert (row.status, row.satisfied, row.evidence) == (Shown.SENT, False, Shown.SENT)
+
+
+def test_nobody_delivers_to_this_recipient() -> None:
+    row = shown(subscriber=None, hosted_by=None)
+    assert (row.status, row.reason) == (Shown.WAITING, "no subscriber delivers to this recipient")
+
+
+def test_withdrawn_while_the_copy_is_still_held() -> None:
+    row = shown(**told("withdrawn", satisfied_seq=2), action="withdraw", held_version=1, held_status="filed")
+    assert (row.status, row.satisfied, row.held_version) == (Shown.WITHDRAWN, True, 1)
+
+
+def test_withdrawal_not_answered_yet() -> None:
+    assert shown(action="withdraw", told_seq=1, status="filed", at=NOW, satisfied_seq=1).status is Shown.WAITING
+
+
+def test_superseded_after_filed_still_shows_filed() -> None:
+    row = shown(**told("superseded", satisfied_seq=2), held_status="filed", held_record="DocumentReference/7", held_at=NOW)
+    assert (row.status, row.record, row.at) == (Shown.FILED, "DocumentReference/7", NOW)
+
+
+def test_clocks_that_differ_give_no_negative_time() -> None:
+    row = shown(**told("filed", satisfied_seq=2, at=REQUESTED - timedelta(seconds=2)))
+    assert row.seconds == 0
