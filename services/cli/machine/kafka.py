@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -44,7 +44,7 @@ class KafkaCluster:
     folder: Path
     cluster_id: str
     brokers: tuple[Broker, ...]
-    passwords: Mapping[str, str]
+    passwords: Mapping[str, str] = field(repr=False)
 
     @property
     def bootstrap_servers(self) -> str:

@@ -3,7 +3,7 @@
 Invariant: an account may do what the file says and nothing else; everything not granted is refused by the authorizer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -67,7 +67,7 @@ class Login:
 
     bootstrap_servers: str
     username: str
-    password: str
+    password: str = field(repr=False)
 
     def settings(self) -> dict[str, str]:
         """For librdkafka clients."""
@@ -179,5 +179,3 @@ def ensure_accounts(admin: AdminClient, access: Access, passwords: dict[str, str
 
 def describe(acl: AclBinding) -> tuple[str, ...]:
     return (str(acl.restype), acl.name, acl.principal, str(acl.operation), str(acl.permission_type))
-
-

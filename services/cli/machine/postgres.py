@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
@@ -45,7 +45,7 @@ class PostgresServer:
 
     folder: Path
     port: int
-    passwords: Mapping[str, str]
+    passwords: Mapping[str, str] = field(repr=False)
 
     def dsn(self, database: str, role: str = SUPERUSER) -> str:
         return f"postgresql://{role}:{self.passwords[role]}@{HOST}:{self.port}/{database}"

@@ -80,9 +80,7 @@ class Event:
 
 
 class Supervisor:
-    def __init__(
-        self, parts: Sequence[Part], *, run_file: Path, tell: Callable[[Event], None] = lambda _event: None
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], *, run_file: Path, tell: Callable[[Event], None] = lambda _event: None) -> None:
         self.parts = {part.name: part for part in parts}
         self.status = {part.name: PartStatus(part.name) for part in parts}
         self._ready = {part.name: asyncio.Event() for part in parts}
@@ -114,9 +112,7 @@ class Supervisor:
             ready.cancel()
         if not done:
             late = [name for name, event in self._ready.items() if not event.is_set()]
-            raise MachineError(
-                f"Not ready after {within_seconds:.0f} s: {', '.join(late)}. {self._last_words(late)}".strip()
-            )
+            raise MachineError(f"Not ready after {within_seconds:.0f} s: {', '.join(late)}. {self._last_words(late)}".strip())
         for task in done - {ready}:
             task.result()
 
@@ -174,9 +170,7 @@ class Supervisor:
             status.restarts += 1
             status.state, status.pid = PartState.RESTARTING, None
             status.last_exit = describe_exit(process.returncode)
-            self._tell(
-                Event(name, f"ended ({status.last_exit}); starting it again in {back_off:.1f} s, log {part.log}", True)
-            )
+            self._tell(Event(name, f"ended ({status.last_exit}); starting it again in {back_off:.1f} s, log {part.log}", True))
             await asyncio.sleep(back_off)
             back_off = min(back_off * 2, LONGEST_BACK_OFF_SECONDS)
 
