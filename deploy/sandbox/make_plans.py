@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 JSON = dict[str, Any]
 
 TRUSTS = {"332": "RNA", "333": "RXK"}
+TRUST_NAMES = {"332": "The Dudley Group NHS Foundation Trust", "333": "Sandwell and West Birmingham Hospitals NHS Trust"}
 COMMISSIONER = {"scheme": "ods", "value": "QUA"}
 _TODAY = date(2026, 11, 1)
 """The day on which the sample children have their ages; fixed, so that the files never change by themselves."""
@@ -124,9 +125,7 @@ def sections_of(story: Mapping[str, Any]) -> JSON:
         if len(found) == 1 and not (linked and " | " in found[0]):
             made[letter] = {"text": found[0]}
         else:
-            made[letter] = {
-                "items": [_item(_numbered(letter, n), line, linked=linked) for n, line in enumerate(found, 1)]
-            }
+            made[letter] = {"items": [_item(_numbered(letter, n), line, linked=linked) for n, line in enumerate(found, 1)]}
     made["I"] = {"text": "\n\n".join(lines(story["I"]))}
     made["J"] = {"text": "\n\n".join(lines(story["J"]))}
     made["K"] = {
@@ -156,7 +155,8 @@ class Advice:
     service: str
     dated: date
     source: str
-    """trust, social-care, school, council, family, or nobody (a professional whose organisation is not recorded)."""
+    """trust, social-care, school (the first that is named), the code of another setting, council, family, or nobody: a
+    professional whose organisation is not recorded."""
 
 
 def advice_of(story: Mapping[str, Any]) -> list[Advice]:
@@ -172,12 +172,15 @@ def _advice_text(advice: Advice) -> str:
     return f"{advice.profession}: {who}, dated {advice.dated.day} {advice.dated:%B %Y}."
 
 
-def involved_of(story: Mapping[str, Any], sections: JSON, la_code: str, setting: Setting | None) -> list[JSON]:
+def involved_of(
+    story: Mapping[str, Any], sections: JSON, la_code: str, settings: Mapping[str, Setting], setting: Setting | None
+) -> list[JSON]:
     """Those outside the council's own SEND service who gave advice or give provision."""
     organisations: dict[str, tuple[str, JSON]] = {
         "trust": ("trust", {"scheme": "ods", "value": TRUSTS[la_code]}),
         "social-care": ("social_care", {"scheme": "la", "value": la_code}),
     }
+    organisations |= {code: (one.kind, one.code) for code, one in settings.items()}
     if setting:
         organisations["school"] = (setting.kind, setting.code)
     made: list[JSON] = []
@@ -191,15 +194,23 @@ def involved_of(story: Mapping[str, Any], sections: JSON, la_code: str, setting:
         if advice.source in organisations:
             one["kind"], one["organisation"] = organisations[advice.source]
         made.append(one)
-    for source, letters, word in (("trust", ("F", "G"), "NHS"), ("social-care", ("H1", "H2"), "")):
-        providers = {letter: [i.get("provider", "") for i in sections[letter].get("items", ())] for letter in letters}
-        if given := [letter for letter in letters if any(word in provider for provider in providers[letter])]:
+    # The words by which the stories name a provider: "Regional NHS ..." or adult social care are somebody else.
+    signs = {
+        "trust": {"F": "NHS", "G": TRUST_NAMES[la_code]},
+        "social-care": dict.fromkeys(("H1", "H2"), "Children's Social Care"),
+    }
+    for source, by_letter in signs.items():
+        if given := [letter for letter, sign in by_letter.items() if sign in _providers(sections[letter])]:
             kind, code = organisations[source]
             made.append({"role": "provision", "kind": kind, "organisation": code, "sections": given})
     for line in lines(story.get("named", "")):
         profession, name = (part.strip() for part in line.split(" | "))
         made.append({"role": "named_professional", "profession": profession, "name": name})
     return made
+
+
+def _providers(section: JSON) -> str:
+    return "; ".join(item.get("provider", "") for item in section.get("items", ()))
 
 
 def family_of(story: Mapping[str, Any], case: str, address: list[str], chance: random.Random) -> list[JSON]:
@@ -268,7 +279,7 @@ def make_child(story: Mapping[str, Any], settings: Mapping[str, Setting]) -> Ite
             "placements": placements,
             "commissioning_bodies": [COMMISSIONER],
             "family": family_of(current, case, address, random.Random(f"{case} family")),
-            "involved": involved_of(current, sections, la_code, setting),
+            "involved": involved_of(current, sections, la_code, settings, setting),
             "views_recorded_on": current["views_recorded_on"].isoformat(),
         }
         submission = PlanSubmission.model_validate_json(
@@ -291,9 +302,7 @@ def make_patient(story: Mapping[str, Any], submission: JSON) -> JSON | None:
     child, trust = submission["child"], TRUSTS[submission["la_code"]]
     # Not the built-in hash of strings: that differs in every run.
     local = f"{trust}{zlib.crc32(submission['case_reference'].encode()) % 10**7:07}"
-    identifiers = [
-        {"use": "usual", "system": f"https://ehcp.example/Id/{trust.lower()}-hospital-number", "value": local}
-    ]
+    identifiers = [{"use": "usual", "system": f"https://ehcp.example/Id/{trust.lower()}-hospital-number", "value": local}]
     if number := child.get("nhs_number"):
         identifiers.insert(0, {"use": "official", "system": "https://fhir.nhs.uk/Id/nhs-number", "value": number})
     address, postcode = child["address"], child["postcode"]
@@ -311,9 +320,7 @@ def make_patient(story: Mapping[str, Any], submission: JSON) -> JSON | None:
         "gender": story["sex"],
         "birthDate": str(record.get("born", child["date_of_birth"])),
         "address": [{"use": "home", "line": address[:-1], "city": address[-1], "postalCode": postcode}],
-        "managingOrganization": {
-            "identifier": {"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": trust}
-        },
+        "managingOrganization": {"identifier": {"system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": trust}},
     }
     return {"tenant": trust, "resource": resource}
 
