@@ -57,7 +57,7 @@ def use_a_new_enough_python() -> None:
         if found:
             os.execv(found, [found, *sys.argv])
     version = ".".join(map(str, sys.version_info[:3]))
-    stop(f"Python 3.11 or newer is needed and this is {version}. Install one, or name it: make setup PYTHON=/path/to/python3.12")
+    stop(f"Python 3.11 or newer is needed, this is {version}. Install one, or name it: make setup PYTHON=python3.12")
 
 
 def make_venv() -> None:

@@ -19,6 +19,7 @@ from confluent_kafka.admin import (
     ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
+    UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
 from pydantic import BaseModel, ConfigDict
@@ -136,7 +137,7 @@ def ensure_topics(admin: AdminClient, access: Access, replication: int) -> list[
 
 def ensure_accounts(admin: AdminClient, access: Access, passwords: dict[str, str]) -> None:
     """Sets every account's password and grants; takes away grants that the file no longer has."""
-    upserts = [
+    upserts: list[UserScramCredentialAlteration] = [
         UserScramCredentialUpsertion(
             account, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), passwords[account].encode()
         )
@@ -144,12 +145,14 @@ def ensure_accounts(admin: AdminClient, access: Access, passwords: dict[str, str
     ]
     for future in admin.alter_user_scram_credentials(upserts).values():
         future.result(TIMEOUT_SECONDS)
+    # None means any; the stubs of confluent-kafka do not know it.
+    any_of = None
     everything = AclBindingFilter(
         ResourceType.ANY,
-        None,
+        any_of,  # type: ignore[arg-type]
         ResourcePatternType.ANY,
-        None,
-        None,
+        any_of,  # type: ignore[arg-type]
+        any_of,  # type: ignore[arg-type]
         AclOperation.ANY,
         AclPermissionType.ANY,
     )

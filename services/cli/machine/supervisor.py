@@ -170,7 +170,9 @@ class Supervisor:
             status.restarts += 1
             status.state, status.pid = PartState.RESTARTING, None
             status.last_exit = describe_exit(process.returncode)
-            self._tell(Event(name, f"ended ({status.last_exit}); starting it again in {back_off:.1f} s, log {part.log}", True))
+            self._tell(
+                Event(name, f"ended ({status.last_exit}); starting it again in {back_off:.1f} s, log {part.log}", trouble=True)
+            )
             await asyncio.sleep(back_off)
             back_off = min(back_off * 2, LONGEST_BACK_OFF_SECONDS)
 
@@ -186,7 +188,9 @@ class Supervisor:
                     cwd=part.folder,
                     env={**os.environ, **part.environment},
                     start_new_session=True,
-                    **({} if part.user_id is None else {"user": part.user_id, "group": part.user_id, "extra_groups": []}),
+                    user=part.user_id,
+                    group=part.user_id,
+                    extra_groups=None if part.user_id is None else [],
                 )
             except OSError as error:
                 raise MachineError(f"{part.name} could not be started: {error}") from error
@@ -203,7 +207,7 @@ class Supervisor:
             try:
                 await part.settle()
                 break
-            except Exception as error:  # noqa: BLE001 — whatever its clients raise
+            except Exception as error:
                 status.trouble = f"{type(error).__name__}: {error}"
                 await asyncio.sleep(0.2)
         status.trouble = None
@@ -219,7 +223,7 @@ class Supervisor:
             async with asyncio.timeout(part.stop_within_seconds):
                 await process.wait()
         except TimeoutError:
-            self._tell(Event(name, f"did not stop within {part.stop_within_seconds:.0f} s and was killed", True))
+            self._tell(Event(name, f"did not stop within {part.stop_within_seconds:.0f} s and was killed", trouble=True))
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
@@ -254,7 +258,7 @@ async def answers(is_ready: Callable[[], Awaitable[bool]]) -> bool:
     """False while a part does not answer: any error of a ready check means *not yet*."""
     try:
         return await is_ready()
-    except Exception:  # noqa: BLE001 — connection refused, half-open sockets, protocol errors of a starting server
+    except Exception:
         return False
 
 
