@@ -52,9 +52,7 @@ def fold(receipts: Collection[Told]) -> Newest:
     last_word: dict[int, Told] = {}
     for told in receipts:
         # "Superseded" closes a delivery; it takes nothing back that an earlier receipt for the same seq has proved.
-        if told.status is not Status.SUPERSEDED and (
-            told.seq not in last_word or told.number > last_word[told.seq].number
-        ):
+        if told.status is not Status.SUPERSEDED and (told.seq not in last_word or told.number > last_word[told.seq].number):
             last_word[told.seq] = told
     satisfied_seq = max((told.seq for told in last_word.values() if told.satisfies), default=0)
     return Newest(

@@ -198,7 +198,7 @@ async def write_dead_letters(connection: Connection, letters: Sequence[DeadLette
         ON CONFLICT DO NOTHING
         """,
         [r.topic for r in records], [r.partition for r in records], [r.offset for r in records],
-        [r.key for r in records], [r.value for r in records], [r.header_text() for r in records],
+        [r.key for r in records], [r.value for r in records], [orjson.dumps(r.header_text()) for r in records],
         [letter.reason for letter in letters],
     )  # fmt: skip
 
