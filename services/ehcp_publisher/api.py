@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ValidationError
@@ -20,6 +19,7 @@ from services.ehcp_publisher.documents import Received, receive_attachment, rece
 from services.ehcp_publisher.issuing import Answer, Issuing, Result, Submission
 from services.ehcp_publisher.reads import MAX_READS, Reads
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
+from services.shared.json import dumps, json_answer
 from services.shared.web.problems import FieldError, Problem, invalid
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -67,11 +67,11 @@ def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -
                         409, "key-reused", "This idempotency key was used with another body",
                         "Send the first body again to get its answer, or use a new key for a new request.",
                     )  # fmt: skip
-                return _json(before["status"], before["answer"])
+                return json_answer(before["answer"], before["status"])
         (result,) = await issuing.issue(caller, [submission], (route, key, body_hash) if key else None)
         if isinstance(result, Problem):
             raise result
-        return _json(result.status, result.body)
+        return json_answer(result.body, result.status)
 
     @router.post("/batch", summary="Issue many versions: NDJSON in, one answer per line out")
     async def batch(request: Request, caller: CallerOf, render: bool = True) -> Response:
@@ -136,7 +136,7 @@ def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -
         caller.must_be(CallerKind.SUBSCRIBER)
         page = await reads.list_shares(caller.subscriber or "", after, limit, unanswered=unanswered)
         following = page[-1]["share_id"] if len(page) == limit else None
-        return _json(200, {"shares": page, "next": following})
+        return json_answer({"shares": page, "next": following})
 
     return router
 
@@ -232,7 +232,7 @@ def _line_answer(number: int, result: Result | None) -> bytes:
             answer = {"line": number, "status": result.status, "problem": result.as_json()}
         case _:
             raise AssertionError("every line has a result")
-    return orjson.dumps(answer) + b"\n"
+    return dumps(answer) + b"\n"
 
 
 async def _lines(request: Request) -> AsyncIterator[bytes]:
@@ -246,7 +246,3 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
             raise Problem(413, "too-large", "A line is too large", f"At most {MAX_LINE_BYTES // 2**20} MiB in one line.")
     if rest.strip():
         yield rest
-
-
-def _json(status: int, body: Any) -> Response:
-    return Response(orjson.dumps(body), status, media_type="application/json")

@@ -21,7 +21,6 @@ from services.shared.postgres.pool import open_pool
 from services.shared.runtime import Service, make_app, run
 from services.shared.sealing.sealing import read_master_key
 from services.shared.settings import KafkaSettings, ServiceSettings
-from services.shared.web.limits import BodyLimit
 
 NAME = "ehcp_publisher"
 MAX_BODY = 512 * 2**20
@@ -67,8 +66,7 @@ async def build() -> Service:
     renderer = Renderer()
     issuing = Issuing(pool, directory, child_keys, renderer, resend_after)
     reads = Reads(pool, child_keys, councils)
-    app = make_app("EHC Plan Exchange: publisher")
-    app.add_middleware(BodyLimit, max_bytes=MAX_BODY)
+    app = make_app("EHC Plan Exchange: publisher", max_body_size=MAX_BODY)
     app.include_router(Issuer(settings.issuer, token_key, find_client, first_use).router())
     app.include_router(make_router(issuing, reads, Verifier(settings.issuer, token_key), pool))
     relay = Relay(settings.database_url, "publisher.outbox", kafka, NAME)

@@ -18,6 +18,7 @@ from schemas.plan import FamilyMember
 from services.ehcp_publisher import store
 from services.ehcp_publisher.keys import ChildKeys
 from services.ehcp_publisher.store import Act
+from services.shared.json import dumps
 from services.shared.postgres.pool import council_transaction
 
 MAX_READS = 200
@@ -39,7 +40,7 @@ class Reads:
             if answer["outcome"] == ReadOutcome.OK:
                 row = renderings[allowed[wanted.share_id]["rendering_id"]]
                 answer["rendering"] = self._rendering(row, shares[wanted.share_id], attachments.get(row["version_id"], []))
-            yield orjson.dumps(answer) + b"\n"
+            yield dumps(answer) + b"\n"
 
     async def _authorise(
         self, client_id: str, subscriber: str, reads: Sequence[Wanted]
@@ -73,7 +74,7 @@ class Reads:
         async with council_transaction(self._pool, self._councils) as connection:
             renderings = await store.read_renderings(connection, [row["rendering_id"] for row in allowed.values()])
             shares = await store.read_instructions(connection, [(s, row["seq"]) for s, row in allowed.items()])
-            versions = [row["version_id"] for row in renderings.values() if row["manifest"]["attachments"]]
+            versions = [row["version_id"] for row in renderings.values() if row["manifest"].get("attachments")]
             attachments = await store.read_attachments(connection, versions) if versions else {}
         return renderings, shares, attachments
 

@@ -70,7 +70,8 @@ Decision = First | Next | History | Repeat | SameText
 def text_of(version: PlanVersion, document: str | None, attachments: Sequence[str]) -> Text:
     """``document`` and ``attachments`` are SHA-256 of the files that came with the version."""
     hashes = {letter: section_hash(section) for letter, section in sorted((version.sections or {}).items())}
-    return Text(hashes, sha256(canonical({"sections": hashes, "document": document, "attachments": list(attachments)})))
+    by_letter = {letter.value: value for letter, value in hashes.items()}
+    return Text(hashes, sha256(canonical({"sections": by_letter, "document": document, "attachments": list(attachments)})))
 
 
 def current(known: Sequence[Issued]) -> Issued | None:

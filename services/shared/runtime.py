@@ -44,9 +44,12 @@ class Service:
     close: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
 
-def make_app(title: str) -> FastAPI:
-    """An API with problem documents; its OpenAPI is published, pages that load foreign scripts are not."""
-    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None)
+def make_app(title: str, max_body_size: int = 2**20) -> FastAPI:
+    """An API with problem documents; its OpenAPI is published, pages that load foreign scripts are not.
+
+    ``max_body_size`` is in bytes; a larger request is answered 413.
+    """
+    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None, max_body_size=max_body_size)
     problems.install(app)
     return app
 

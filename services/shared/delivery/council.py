@@ -12,6 +12,7 @@ from schemas.documents import File as FileOnTheWire
 from schemas.documents import ReadAnswer, ReadOutcome, Rendering
 from schemas.manifest import FileEntry, section_hash, sha256
 from services.shared.identity.client import TokenClient
+from services.shared.json import dumps
 from services.shared.record_systems.port import Content, File, Recipient
 
 
@@ -31,7 +32,7 @@ class Council:
 
     async def read(self, wanted: Sequence[tuple[UUID, int]]) -> dict[UUID, ReadAnswer]:
         """The answers by share; a share that is missing did not fit and is to be asked for again."""
-        body = orjson.dumps({"reads": [{"share_id": share, "seq": seq} for share, seq in wanted]})
+        body = dumps({"reads": [{"share_id": share, "seq": seq} for share, seq in wanted]})
         answer = await self._call("POST", "/v1/documents/read", content=body, json=True)
         answers = [ReadAnswer.model_validate_json(line) for line in answer.content.splitlines() if line]
         return {each.share_id: each for each in answers if each.outcome is not ReadOutcome.LATER}

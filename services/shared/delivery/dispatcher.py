@@ -165,9 +165,11 @@ class Dispatcher:
         except Exception as error:
             if transient(error):
                 log.warning("record_system_away", reason=type(error).__name__)
-            else:
-                log.exception("record_system_failed")
-            return [Retry(f"the adapter failed ({type(error).__name__})")] * len(contents)
+                return [Retry(f"the record system is away ({type(error).__name__})")] * len(contents)
+            if len(contents) > 1:  # one content that breaks the adapter must not hold up the others
+                return [(await self._deliver(system, [each]))[0] for each in contents]
+            log.exception("record_system_failed", share_id=str(contents[0].share_id))
+            return [Retry(f"the adapter failed ({type(error).__name__})")]
 
     async def _withdraw(self, system: RecordSystem | None, batch: list[Claimed], claim_id: UUID) -> None:
         started = self._clock()

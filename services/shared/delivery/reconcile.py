@@ -9,11 +9,11 @@ import asyncio
 from uuid import UUID
 
 import asyncpg
-import orjson
 import structlog
 
 from services.shared.delivery.council import Council, CouncilAwayError
 from services.shared.delivery.handlers import Parking, read_instruction
+from services.shared.json import dumps
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class Reconcile:
         seen = 0
         while True:
             rows, after = await self._council.shares(after, unanswered=not full)
-            instructions = [read_instruction(row["type"], orjson.dumps(row["instruction"])) for row in rows]
+            instructions = [read_instruction(row["type"], dumps(row["instruction"])) for row in rows]
             async with self._pool.acquire() as connection, connection.transaction():
                 await self._parking.park(connection, instructions, listed=True)
             self._parking.woken()

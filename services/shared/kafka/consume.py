@@ -19,6 +19,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram512
 
+from services.shared.kafka import header_names
 from services.shared.postgres.pool import transient
 from services.shared.settings import KafkaSettings
 
@@ -88,6 +89,7 @@ def _security(settings: KafkaSettings) -> BaseSecurity | None:
 
 
 def make_broker(settings: KafkaSettings, client_id: str) -> KafkaBroker:
+    header_names.install()
     return KafkaBroker(
         settings.bootstrap_servers,
         client_id=client_id,

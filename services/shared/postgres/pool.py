@@ -11,13 +11,15 @@ from typing import Any
 import asyncpg
 import orjson
 
+from services.shared.json import dumps
+
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     await connection.set_type_codec(
         "jsonb",
         schema="pg_catalog",
         format="binary",
-        encoder=lambda value: b"\x01" + (value if isinstance(value, bytes) else orjson.dumps(value)),
+        encoder=lambda value: b"\x01" + (value if isinstance(value, bytes) else dumps(value)),
         decoder=lambda data: orjson.loads(data[1:]),
     )
 

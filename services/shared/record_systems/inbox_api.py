@@ -17,6 +17,7 @@ from schemas.receipts import Status
 from services.shared.delivery import evidence
 from services.shared.delivery.receipts import Receipts
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
+from services.shared.json import json_answer
 from services.shared.record_systems.inbox import InboxKeys
 from services.shared.web.problems import Problem
 
@@ -36,14 +37,14 @@ def make_inbox_router(
             caller.recipient, after, limit,
         )  # fmt: skip
         following = rows[-1]["share_id"] if len(rows) == limit else None
-        return _json({"items": [dict(row) for row in rows], "next": following})
+        return json_answer({"items": [dict(row) for row in rows], "next": following}, private=True)
 
     @router.get("/{share_id}", summary="Read one item: this opens it")
     async def item(share_id: UUID, caller: CallerOf) -> Response:
         content = await _open(share_id, caller)
         for file in content["files"]:
             del file["data"]
-        return _json(content | {"share_id": share_id})
+        return json_answer(content | {"share_id": share_id}, private=True)
 
     @router.get("/{share_id}/files/{position}", summary="Read one file of an item: this opens it")
     async def file(share_id: UUID, position: int, caller: CallerOf) -> Response:
@@ -80,7 +81,3 @@ def make_inbox_router(
         return content | {"withdrawn_at": row["withdrawn_at"]}
 
     return router
-
-
-def _json(body: Any) -> Response:
-    return Response(orjson.dumps(body), 200, {"Cache-Control": "no-store"}, "application/json")

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import asyncpg
-import orjson
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
 
@@ -19,6 +18,7 @@ from services.shared.clock import utc_now
 from services.shared.delivery import evidence, store
 from services.shared.delivery.receipts import Receipts
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
+from services.shared.json import json_answer
 from services.shared.web.problems import FieldError, Problem
 
 How = Literal["post", "email", "hand", "portal"]
@@ -50,7 +50,7 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
         async with pool.acquire() as connection:
             rows = await store.list_deliveries(connection, wanted, after, limit)
         items = [_item(row) for row in rows if row["instruction"]["la_code"] in caller.la_codes]
-        return _json({"deliveries": items, "next": rows[-1]["share_id"] if len(rows) == limit else None})
+        return json_answer({"deliveries": items, "next": rows[-1]["share_id"] if len(rows) == limit else None})
 
     @router.post("/{share_id}/sent", summary="Record that and how a plan was sent")
     async def sent(share_id: UUID, record: SentRecord, caller: CallerOf) -> Response:
@@ -71,7 +71,7 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
                 new = await evidence.record(connection, receipts, share_id, record.seq, Status.SENT, proof=proof)
             except evidence.EvidenceRefusedError as error:
                 raise Problem(409, "evidence-refused", "This cannot be recorded", str(error)) from None
-        return _json({"share_id": share_id, "seq": record.seq, "status": "sent", "recorded": new, "record": proof})
+        return json_answer({"share_id": share_id, "seq": record.seq, "status": "sent", "recorded": new, "record": proof})
 
     return router
 
@@ -83,7 +83,3 @@ def _item(row: Any) -> dict[str, Any]:
         "recipient_kind": instruction["recipient"]["kind"], "version": instruction.get("version"),
         "due_at": instruction["due_at"], "parked_at": row["parked_at"], "record": row["held_record"],
     }  # fmt: skip
-
-
-def _json(body: Any) -> Response:
-    return Response(orjson.dumps(body), 200, media_type="application/json")

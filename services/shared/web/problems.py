@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+
+from services.shared.json import dumps
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,7 @@ class Problem(Exception):
         return body | self.extra
 
     def response(self) -> Response:
-        return Response(
-            orjson.dumps(self.as_json(), default=str), self.status, self.headers, media_type="application/problem+json"
-        )
+        return Response(dumps(self.as_json()), self.status, self.headers, media_type="application/problem+json")
 
 
 _INSTEAD = {
