@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import TopicAuthorizationFailedError
 from confluent_kafka import Consumer, KafkaError, Producer
 
+from services.cli.machine.databases import DATABASES, OWNER
 from services.cli.machine.kafka_access import Login, load_access
-from services.cli.machine.postgres import DATABASES, OWNER
 from tests.support.servers import RunningKafka, RunningPostgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
@@ -123,9 +123,9 @@ async def test_topics_are_made_as_written(kafka_server: RunningKafka) -> None:
 
 
 async def test_a_role_reaches_only_the_database_of_its_owner(postgres_server: RunningPostgres) -> None:
-    server = postgres_server.server
-    await server.ensure_databases()
-    for database in DATABASES:
+    server = postgres_server.databases
+    for database, roles in DATABASES.items():
+        await server.ensure_database(database, roles)
         for role in (role for roles in DATABASES.values() for role in roles):
             if role in DATABASES[database]:
                 connection = await asyncpg.connect(server.dsn(database, role))

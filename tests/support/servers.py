@@ -13,18 +13,20 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from services.cli.machine.databases import OWNER, ROLES, Databases, new_password
 from services.cli.machine.kafka import ADMIN, Broker, KafkaCluster, new_cluster_id
 from services.cli.machine.kafka_access import Login, load_access
 from services.cli.machine.ports import free_ports
-from services.cli.machine.postgres import OWNER, ROLES, SUPERUSER, PostgresServer, new_password
+from services.cli.machine.postgres import PostgresServer
 from services.cli.machine.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
 class RunningPostgres:
-    """`server.dsn(database, role)` logs in as any service's role, `OWNER` or `SUPERUSER`."""
+    """`databases` has what `ehcp up` does to a server; roles are there from the start, databases are made by tests."""
 
     server: PostgresServer
+    databases: Databases
     supervisor: Supervisor
 
     async def create_database(self, prefix: str, roles: tuple[str, ...] = ROLES) -> str:
@@ -33,18 +35,18 @@ class RunningPostgres:
 
     async def create_named_database(self, prefix: str, roles: tuple[str, ...] = ROLES) -> str:
         name = f"{prefix}_{secrets.token_hex(4)}"
-        await self.server.ensure_database(name, roles)
+        await self.databases.ensure_database(name, roles)
         return name
 
     def owner_dsn(self, database: str) -> str:
-        return self.server.dsn(database, OWNER)
+        return self.databases.dsn(database, OWNER)
 
     def dsn_as(self, role: str, other_dsn: str) -> str:
-        """The DSN of the same database for another role."""
-        return self.server.dsn(other_dsn.rsplit("/", 1)[1], role)
+        """The DSN of the same database for another role: any service's name, or `OWNER`."""
+        return self.databases.dsn(other_dsn.rsplit("/", 1)[1], role)
 
     def admin_dsn(self, database: str = "postgres") -> str:
-        return self.server.dsn(database, SUPERUSER)
+        return self.databases.admin_dsn_of(database)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,13 @@ async def server_folder(name: str) -> AsyncIterator[Path]:
 async def running_postgres() -> AsyncIterator[RunningPostgres]:
     async with server_folder("postgres") as folder:
         [port] = free_ports(1)
-        passwords = {role: new_password() for role in (SUPERUSER, OWNER, *ROLES)}
-        server = PostgresServer(folder / "data", port, passwords)
-        supervisor = Supervisor([server.part(folder / "postgres.log")], run_file=folder / "run.json")
+        server = PostgresServer(folder / "data", port, new_password())
+        databases = Databases(server.admin_dsn, {role: new_password() for role in (OWNER, *ROLES)})
+        part = server.part(folder / "postgres.log", databases.ensure_roles)
+        supervisor = Supervisor([part], run_file=folder / "run.json")
         try:
             await supervisor.start()
-            yield RunningPostgres(server, supervisor)
+            yield RunningPostgres(server, databases, supervisor)
         finally:
             await supervisor.stop()
 

@@ -1,18 +1,16 @@
-"""PostgreSQL from the wheel: one server, a database per owner, a login role per service.
+"""PostgreSQL from the wheel: one server on loopback.
 
-Invariants: passwords are always asked for (SCRAM), also on loopback; nothing is switched off that makes commits durable; a
-role may connect only to the database of its owner. Tables are made by `ehcp_owner` (see `services.shared.postgres`), which
-is no superuser; services log in as roles that own nothing.
+Invariants: passwords are always asked for (SCRAM), also on loopback; nothing is switched off that makes commits durable.
+What is in it (databases, roles, tables) is `databases`'s job.
 """
 
 import asyncio
 import importlib.util
 import os
-import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,34 +21,20 @@ from services.cli.machine.ports import HOST
 from services.cli.machine.supervisor import Part
 
 SUPERUSER = "postgres"
-OWNER = "ehcp_owner"
-# Which services log in to which database. The council's services share one, a schema each.
-DATABASES: Mapping[str, tuple[str, ...]] = {
-    "council": ("ehcp_publisher", "audit", "notifier"),
-    "health": ("health_subscriber",),
-    "social_care": ("social_care_subscriber",),
-    "school": ("school_subscriber",),
-    "family": ("family_subscriber",),
-}
-ROLES: tuple[str, ...] = tuple(role for roles in DATABASES.values() for role in roles)
-
-
-def database_of(service: str) -> str:
-    return next(database for database, roles in DATABASES.items() if service in roles)
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """Where the server is and who may log in; `passwords` has one for SUPERUSER, OWNER and every role."""
-
     folder: Path
     port: int
-    passwords: Mapping[str, str] = field(repr=False)
+    password: str = field(repr=False)
 
-    def dsn(self, database: str, role: str = SUPERUSER) -> str:
-        return f"postgresql://{role}:{self.passwords[role]}@{HOST}:{self.port}/{database}"
+    @property
+    def admin_dsn(self) -> str:
+        return f"postgresql://{SUPERUSER}:{self.password}@{HOST}:{self.port}/postgres"
 
-    def part(self, log: Path) -> Part:
+    def part(self, log: Path, settle: Callable[[], Awaitable[object]]) -> Part:
+        """`settle` brings roles, databases and tables up to date after every start."""
         return Part(
             name="postgres",
             command=[
@@ -62,13 +46,13 @@ class PostgresServer:
             log=log,
             is_ready=self.is_ready,
             prepare=self.initialise,
-            settle=self.ensure_roles,
+            settle=settle,
             stop_signal=signal.SIGINT,  # "fast": ends sessions, keeps everything committed
             user_id=unprivileged_user(),
         )
 
     async def is_ready(self) -> bool:
-        connection = await asyncpg.connect(self.dsn("postgres"), timeout=5)
+        connection = await asyncpg.connect(self.admin_dsn, timeout=5)
         await connection.close()
         return True
 
@@ -86,7 +70,7 @@ class PostgresServer:
         user_id = unprivileged_user()
         password_file = half.with_name(f"{half.name}.password")
         password_file.touch(0o600)
-        password_file.write_text(self.passwords[SUPERUSER])
+        password_file.write_text(self.password)
         if user_id is not None:
             os.chown(half, user_id, user_id)
             os.chown(password_file, user_id, user_id)
@@ -107,37 +91,9 @@ class PostgresServer:
         password_file.unlink()
         if made.returncode != 0:
             raise MachineError("PostgreSQL's data folder could not be made.", detail=made.stdout + made.stderr)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)  # without PG_VERSION: whatever is left of one that somebody deleted
         half.rename(self.folder)
-
-    async def ensure_roles(self) -> None:
-        """Roles with their passwords; repeatable."""
-        connection = await asyncpg.connect(self.dsn("postgres"))
-        try:
-            for role in (OWNER, *ROLES):
-                exists = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
-                verb = "ALTER" if exists else "CREATE"
-                # Role names are ours, passwords are url-safe base64: nothing here needs quoting that SQL cannot give.
-                await connection.execute(f"{verb} ROLE {role} LOGIN PASSWORD '{self.passwords[role]}'")
-            # The owner makes further roles without login (policies, views) and may hand things over to them.
-            await connection.execute(f"ALTER ROLE {OWNER} CREATEROLE")
-            await connection.execute(f"ALTER ROLE {OWNER} SET createrole_self_grant = 'set, inherit'")
-        finally:
-            await connection.close()
-
-    async def ensure_databases(self) -> None:
-        for database, roles in DATABASES.items():
-            await self.ensure_database(database, roles)
-
-    async def ensure_database(self, database: str, roles: tuple[str, ...]) -> None:
-        """A database that OWNER owns and only these roles may connect to; repeatable."""
-        connection = await asyncpg.connect(self.dsn("postgres"))
-        try:
-            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
-                await connection.execute(f'CREATE DATABASE "{database}" OWNER {OWNER}')
-            await connection.execute(f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC')
-            await connection.execute(f'GRANT CONNECT ON DATABASE "{database}" TO {", ".join(roles)}')
-        finally:
-            await connection.close()
 
 
 def programs() -> Path:
@@ -165,7 +121,3 @@ def give_passage(path: Path) -> None:
         mode = folder.stat().st_mode
         if not mode & 0o001:
             folder.chmod(mode | 0o001)
-
-
-def new_password() -> str:
-    return secrets.token_urlsafe(24)

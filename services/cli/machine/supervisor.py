@@ -208,6 +208,8 @@ class Supervisor:
                 await part.settle()
                 break
             except Exception as error:
+                if isinstance(error, MachineError) and not status.restarts:
+                    raise  # says what a person has to do; trying again would only hide it
                 status.trouble = f"{type(error).__name__}: {error}"
                 await asyncio.sleep(0.2)
         status.trouble = None
