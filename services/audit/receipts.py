@@ -17,6 +17,7 @@ from schemas.events import EventType
 from schemas.receipts import HostedBy, Receipt, Status, satisfies
 from services.shared.identity.receipts import ReceiptError, verify
 from services.shared.kafka.consume import Record
+from services.shared.kafka.header_names import REPLACED
 
 _ENDED = frozenset({Status.WITHDRAWN, Status.RELEASED})
 """What a subscriber says when it has ended a share: the answer to a withdrawal and to nothing else."""
@@ -85,7 +86,7 @@ def read(record: Record, subscribers: Mapping[str, Subscriber]) -> Signed | Hear
     subscriber = subscribers.get(record.topic)
     if subscriber is None:
         return DeadLetter(record, "no subscriber in the directory has this topic")
-    if not all(_is_utf8(value) for _, value in record.headers):
+    if not all(_is_utf8(name, value) for name, value in record.headers):
         return DeadLetter(record, "a header is not UTF-8")
     match record.header("ce_type"):
         case EventType.HEARTBEAT:
@@ -163,7 +164,9 @@ def _contradiction(receipt: Receipt, share: Share) -> str | None:
     return None
 
 
-def _is_utf8(value: bytes | None) -> bool:
+def _is_utf8(name: str, value: bytes | None) -> bool:
+    if REPLACED in name:
+        return False
     try:
         (value or b"").decode()
     except UnicodeDecodeError:

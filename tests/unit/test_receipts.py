@@ -143,8 +143,9 @@ def test_lone_surrogate_is_a_dead_letter() -> None:
     assert isinstance(read(record, SUBSCRIBERS), DeadLetter)
 
 
-def test_header_that_is_not_utf8() -> None:
-    assert refusal(record_of(filed(), headers=(TYPE, ("x-note", b"\xff\xfe")))) == "a header is not UTF-8"
+@pytest.mark.parametrize("header", [("x-note", b"\xff\xfe"), ("x-\ufffd", b"name was no UTF-8")])
+def test_header_that_is_not_utf8(header: tuple[str, bytes]) -> None:
+    assert refusal(record_of(filed(), headers=(TYPE, header))) == "a header is not UTF-8"
 
 
 @pytest.mark.parametrize("headers", [(), (("ce_type", b"ehcp.share.requested.v1"),), (("ce_type", b""),)])
