@@ -36,10 +36,14 @@ class Reads:
         """NDJSON lines, one for each read, in order."""
         answers, allowed = await self._authorise(client_id, subscriber, reads)
         renderings, shares, attachments = await self._fetch(allowed)
+        opened: dict[UUID, dict[str, Any]] = {}
         for wanted, answer in zip(reads, answers, strict=True):
             if answer["outcome"] == ReadOutcome.OK:
                 row = renderings[allowed[wanted.share_id]["rendering_id"]]
-                answer["rendering"] = self._rendering(row, shares[wanted.share_id], attachments.get(row["version_id"], []))
+                # A plan's recipients mostly come in one request: its text is opened once for all of them.
+                if row["rendering_id"] not in opened:
+                    opened[row["rendering_id"]] = self._open(row, attachments.get(row["version_id"], []))
+                answer["rendering"] = opened[row["rendering_id"]] | self._own(row, shares[wanted.share_id])
             yield dumps(answer) + b"\n"
 
     async def _authorise(
@@ -78,33 +82,37 @@ class Reads:
             attachments = await store.read_attachments(connection, versions) if versions else {}
         return renderings, shares, attachments
 
-    def _rendering(self, row: Any, share: Any, attachments: list[bytes]) -> dict[str, Any]:
+    def _open(self, row: Any, attachments: list[bytes]) -> dict[str, Any]:
+        """What every recipient of a rendering gets alike."""
         key = self._keys.child_key(row["la_code"], row["child_id"], row["wrapped_key"])
         manifest = Manifest.model_validate(row["manifest"])
         body = orjson.loads(key.open(row["body"], f"version:{row['version_id']}"))
-        instruction = orjson.loads(share["data"])
-        recipient = instruction["recipient"] | {"name": share["name"]}
-        if share["person"]:
-            sealed = key.open(share["person"], f"person:{share['recipient_id']}")
-            member = FamilyMember.model_validate_json(sealed)
-            recipient |= {"name": member.name, "email": member.email, "address": member.address}
+        sections = {k: v for k, v in (body["sections"] or {}).items() if k in manifest.sections}
         document = None
         if manifest.document and row["document"]:
             document = _file(manifest.document, key.open(row["document"], f"document:{row['rendering_id']}"))
         return {
             "plan_id": row["plan_id"], "case_reference": row["case_reference"],
             "council": {"la_code": row["la_code"], "name": row["council"], "ods_code": row["ods_code"]},
-            "recipient": recipient, "version_id": row["version_id"], "version": row["number"],
-            "issued_on": row["issued_on"],
+            "version_id": row["version_id"], "version": row["number"], "issued_on": row["issued_on"],
             "child": orjson.Fragment(key.open(row["identity"], f"child:{row['child_id']}")),
-            "sections": {k: v for k, v in (body["sections"] or {}).items() if k in manifest.sections},
-            "changed_sections": instruction["changed_sections"], "manifest": row["manifest"], "sha256": row["sha256"],
+            "sections": orjson.Fragment(dumps(sections)), "manifest": row["manifest"], "sha256": row["sha256"],
             "document": document,
             "attachments": [
                 _file(entry, key.open(data, f"attachment:{row['version_id']}:{i}"))
                 for i, (entry, data) in enumerate(zip(manifest.attachments, attachments, strict=True))
             ],
         }  # fmt: skip
+
+    def _own(self, row: Any, share: Any) -> dict[str, Any]:
+        """What is this recipient's alone."""
+        instruction = orjson.loads(share["data"])
+        recipient = instruction["recipient"] | {"name": share["name"]}
+        if share["person"]:
+            key = self._keys.child_key(row["la_code"], row["child_id"], row["wrapped_key"])
+            member = FamilyMember.model_validate_json(key.open(share["person"], f"person:{share['recipient_id']}"))
+            recipient |= {"name": member.name, "email": member.email, "address": member.address}
+        return {"recipient": recipient, "changed_sections": instruction["changed_sections"]}
 
     async def list_shares(self, subscriber: str, after: UUID | None, limit: int, *, unanswered: bool) -> list[dict[str, Any]]:
         """A page of the subscriber's own shares, from which it can rebuild itself."""
