@@ -114,9 +114,13 @@ def read_answer(line: bytes) -> ReadAnswer:
     raw = orjson.loads(line)
     # ``extra``: a subscriber is not the one to refuse a field that the council's newer contract has.
     answer = ReadAnswer.model_validate(raw, extra="ignore")
-    if answer.rendering is not None:
-        _prove(answer.rendering, raw["rendering"])
-    return answer
+    if answer.rendering is None:
+        return answer
+    # The manifest keeps what it does not know: whoever proves a copy later takes its hash again.
+    manifest = Manifest.model_validate(raw["rendering"]["manifest"])
+    rendering = answer.rendering.model_copy(update={"manifest": manifest})
+    _prove(rendering, raw["rendering"])
+    return answer.model_copy(update={"rendering": rendering})
 
 
 def _prove(rendering: Rendering, raw: dict[str, Any]) -> None:

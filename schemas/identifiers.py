@@ -119,9 +119,7 @@ Upn = Annotated[
 Uln = Annotated[
     str, AfterValidator(check_uln), Field(json_schema_extra={"pattern": "^[1-9][0-9]{9}$", "examples": ["9276308686"]})
 ]
-LaCode = Annotated[
-    str, AfterValidator(check_la_code), Field(json_schema_extra={"pattern": "^[0-9]{3}$", "examples": ["332"]})
-]
+LaCode = Annotated[str, AfterValidator(check_la_code), Field(json_schema_extra={"pattern": "^[0-9]{3}$", "examples": ["332"]})]
 
 
 class CodeScheme(StrEnum):

@@ -5,15 +5,23 @@ plans are; what is missing is flagged, not refused. Section K's advice is part o
 attachments.
 """
 
+import re
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from schemas.base import Closed, ContractError, RecipientKind
 from schemas.identifiers import LaCode, NhsNumber, Organisation, Uln, Upn
+
+
+def _iso_date(value: object) -> object:
+    # pydantic also takes seconds since 1970, as a number or in quotes: a date of birth must never be a misread number.
+    if isinstance(value, date) or (isinstance(value, str) and re.fullmatch(r"\s*(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}\s*", value)):
+        return value
+    raise ContractError("it is not a date of this century or the last", "send the date as YYYY-MM-DD")
 
 
 def _one_line(value: str) -> str:
@@ -32,12 +40,11 @@ def _no_nul(value: str) -> str:
 def _email(value: str) -> str:
     name, at, domain = value.rpartition("@")
     if not (name and at and "." in domain) or any(c.isspace() for c in value) or "@" in name:
-        raise ContractError(
-            "it is not one e-mail address", "send one address, such as name@example.org, or leave it out"
-        )
+        raise ContractError("it is not one e-mail address", "send one address, such as name@example.org, or leave it out")
     return value
 
 
+IsoDate = Annotated[date, BeforeValidator(_iso_date)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_one_line)]
 Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_one_line)]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9/_.:-]*$")]
@@ -88,9 +95,7 @@ class Section(Closed):
             raise ContractError("a section has neither text nor items", "leave an empty section out")
         refs = [item.ref for item in self.items]
         if len(set(refs)) != len(refs):
-            raise ContractError(
-                "two items of one section have the same ref", "give each item a ref of its own: B1, B2, B3"
-            )
+            raise ContractError("two items of one section have the same ref", "give each item a ref of its own: B1, B2, B3")
         return self
 
 
@@ -100,7 +105,7 @@ class Child(Closed):
     family_name: Name
     given_names: Name
     preferred_name: Name | None = None
-    date_of_birth: date
+    date_of_birth: IsoDate
     nhs_number: NhsNumber | None = None
     upn: Upn | None = None
     uln: Uln | None = None
@@ -130,15 +135,13 @@ class Placement(Closed):
     setting: Organisation | None = None
     setting_type: Line | None = None
     name: Name | None = None
-    from_: Annotated[date, Field(alias="from")]
-    until: date | None = None
+    from_: Annotated[IsoDate, Field(alias="from")]
+    until: IsoDate | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.setting is None and self.setting_type is None:
-            raise ContractError(
-                "a placement names neither a setting nor a type", "send setting (a code) or setting_type"
-            )
+            raise ContractError("a placement names neither a setting nor a type", "send setting (a code) or setting_type")
         if self.until is not None and self.until < self.from_:
             raise ContractError("a placement ends (until) before it begins (from)", "send until on or after from")
         return self
@@ -159,7 +162,7 @@ class Involved(Closed):
     name: Name | None = None
     profession: Line | None = None
     sections: Annotated[tuple[SectionLetter, ...], Field(max_length=12)] = ()
-    advice_dated: date | None = None
+    advice_dated: IsoDate | None = None
 
     @model_validator(mode="after")
     def _is_someone(self) -> Self:
@@ -172,13 +175,13 @@ class Involved(Closed):
 class PlanVersion(Closed):
     """One issued text of a plan. Immutable once accepted."""
 
-    issued_on: date
+    issued_on: IsoDate
     sections: dict[SectionLetter, Section] | None = None
     placements: Annotated[tuple[Placement, ...], Field(max_length=50)] = ()
     commissioning_bodies: Annotated[tuple[Organisation, ...], Field(max_length=20)] = ()
     family: Annotated[tuple[FamilyMember, ...], Field(max_length=20)] = ()
     involved: Annotated[tuple[Involved, ...], Field(max_length=200)] = ()
-    views_recorded_on: date | None = None
+    views_recorded_on: IsoDate | None = None
     """When the child's or young person's views in section A were last asked for."""
 
     @model_validator(mode="after")
@@ -187,9 +190,7 @@ class PlanVersion(Closed):
             raise ContractError("sections is empty", "leave it out when the version is a document alone")
         references = [member.reference for member in self.family]
         if len(set(references)) != len(references):
-            raise ContractError(
-                "two members of the family have the same reference", "send one reference for each person"
-            )
+            raise ContractError("two members of the family have the same reference", "send one reference for each person")
         return self
 
 

@@ -87,19 +87,20 @@ def _explain(error: Mapping[str, Any]) -> Refusal:
     if isinstance(wrong := context.get("error"), ContractError):
         return Refusal(field, wrong.problem, wrong.instead)
     if error["type"] == "extra_forbidden":
-        close = get_close_matches(str(loc[-1]), _NAMES, n=1, cutoff=0.8)
-        return Refusal(
-            _way(loc[:-1]),
-            "it has a field that the contract does not know",
-            f"did you mean {close[0]}?" if close else "remove it, or correct its name",
-        )
+        return Refusal(_way(loc[:-1]), *_unknown(str(loc[-1])))
     if error["type"] in _SENTENCES:
         problem, instead = _SENTENCES[error["type"]]
         return Refusal(field, problem or str(error["msg"]), instead.format_map(context))
     return Refusal(field, "it does not fit the contract", "send it as the schema has it")
 
 
+def _unknown(name: str) -> tuple[str, str]:
+    if name in _NAMES:
+        return f"the field {name} does not belong here", "remove it"
+    close = get_close_matches(name, _NAMES, n=1, cutoff=0.8)
+    instead = f"did you mean {close[0]}?" if close else "remove it, or correct its name"
+    return "it has a field that the contract does not know", instead
+
+
 def _way(loc: Sequence[int | str]) -> str:
-    return (
-        "/".join(str(part) if isinstance(part, int) or part in _NAMES else "(unknown)" for part in loc) or "(document)"
-    )
+    return "/".join(str(part) if isinstance(part, int) or part in _NAMES else "(unknown)" for part in loc) or "(document)"

@@ -37,7 +37,7 @@ _PLAN = (
   #heading(level: 2, section.title)
   #for part in section.paragraphs [#par(part)]
   #if section.rows.len() > 0 {
-    table(columns: section.columns.map(c => if c == "Ref" { 12mm } else { 1fr }),
+    table(columns: section.columns.map(c => (Ref: 12mm, Meets: 17mm, What: 2fr).at(c, default: 1fr)),
       table.header(..section.columns.map(c => strong(c))), ..section.rows.flatten())
   }
 ]

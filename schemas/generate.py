@@ -1,0 +1,97 @@
+"""Writes the JSON Schemas in ``schemas/json/`` from the models: ``python -m schemas.generate``, ``--check`` in ``make check``.
+
+The models are the contract; the files are for those who write a case system or a subscriber in another language. A JSON
+Schema cannot say everything that a model checks (check digits, two dates that contradict each other): what passes it may
+still be refused, what it refuses is always refused.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas.documents import ReadAnswer, ReadRequest, ShareState
+from schemas.events import PlanAmended, PlanFinalised, ShareRequested, ShareWithdrawn
+from schemas.manifest import Manifest
+from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
+from schemas.receipts import Receipt
+
+FOLDER = Path(__file__).parent / "json"
+
+SENT_BY_COUNCILS: dict[str, type[BaseModel]] = {
+    "plan-submission": PlanSubmission,
+    "version-submission": VersionSubmission,
+    "version-line": VersionLine,
+}
+"""Closed: an unknown field is refused."""
+
+SENT_BY_THE_EXCHANGE: dict[str, type[BaseModel]] = {
+    "plan-finalised": PlanFinalised,
+    "plan-amended": PlanAmended,
+    "share-requested": ShareRequested,
+    "share-withdrawn": ShareWithdrawn,
+    "receipt": Receipt,
+    "manifest": Manifest,
+    "read-request": ReadRequest,
+    "read-answer": ReadAnswer,
+    "share-state": ShareState,
+}
+"""Open: a reader ignores what it does not know, so that a minor version may add fields."""
+
+MODELS = SENT_BY_COUNCILS | SENT_BY_THE_EXCHANGE
+
+
+def _without_closing(schema: Any) -> Any:
+    """The same schema for a reader, who does not refuse unknown fields even in parts that a council may not add to."""
+    if isinstance(schema, dict):
+        return {
+            key: _without_closing(value)
+            for key, value in schema.items()
+            if not (key == "additionalProperties" and value is False)
+        }
+    if isinstance(schema, list):
+        return [_without_closing(part) for part in schema]
+    return schema
+
+
+def make_schema(name: str) -> dict[str, Any]:
+    schema = MODELS[name].model_json_schema(by_alias=True)
+    if name in SENT_BY_THE_EXCHANGE:
+        schema = _without_closing(schema)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:ehcp:schema:{name}:1",
+        **schema,
+    }
+
+
+def make_files() -> dict[Path, str]:
+    return {
+        FOLDER / f"{name}.schema.json": json.dumps(make_schema(name), indent=2, ensure_ascii=False) + "\n" for name in MODELS
+    }
+
+
+def main(arguments: list[str]) -> int:
+    files = make_files()
+    if arguments == ["--check"]:
+        found = {path: path.read_text("utf-8") for path in FOLDER.glob("*")}
+        stale = sorted(path.name for path in files.keys() | found.keys() if files.get(path) != found.get(path))
+        for name in stale:
+            print(f"schemas/json/{name} is not what the models say; run: python -m schemas.generate", file=sys.stderr)  # noqa: T201 - a command line
+        return 1 if stale else 0
+    if arguments:
+        print("usage: python -m schemas.generate [--check]", file=sys.stderr)  # noqa: T201 - a command line
+        return 2
+    FOLDER.mkdir(exist_ok=True)
+    for path in FOLDER.glob("*"):
+        if path not in files:
+            path.unlink()
+    for path, text in files.items():
+        path.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""One suite per port or schema, over every adapter and example."""
