@@ -60,7 +60,7 @@ class Holder(BaseModel):
     evidence: Shown | None
     """How strong the proof is for the version wanted; None while there is none."""
     reason: str | None
-    """Why it is not satisfied, as far as anybody said."""
+    """Why it is not satisfied, as far as anybody said; or a warning about what was filed."""
     record: str | None
     """The record system's own id of the version wanted."""
     held_version: int | None
@@ -115,9 +115,7 @@ def _status(row: Mapping[str, Any], told: Status | None, *, satisfied: bool) -> 
 
 
 def _reason(row: Mapping[str, Any], told: Status | None, *, satisfied: bool) -> str | None:
-    if satisfied:
-        return None
-    if row["subscriber"] is None:
+    if row["subscriber"] is None and not satisfied:
         return NO_SUBSCRIBER
     reason: str | None = row["reason"] if told else None
     return reason

@@ -38,6 +38,11 @@ def test_filed() -> None:
     assert (row.record, row.held_version, row.seconds) == ("DocumentReference/7", 2, 1.5)
 
 
+def test_filed_with_a_warning() -> None:
+    row = shown(**told("filed", satisfied_seq=2, reason="the record has another given name"))
+    assert (row.status, row.reason) == (Shown.FILED, "the record has another given name")
+
+
 def test_only_the_former_version_is_filed() -> None:
     row = shown(told_seq=1, status="filed", at=NOW, record="DocumentReference/6", satisfied_seq=1, held_version=1,
                 held_record="DocumentReference/6")  # fmt: skip
