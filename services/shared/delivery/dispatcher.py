@@ -172,22 +172,19 @@ class Dispatcher:
             return [Retry(f"the adapter failed ({type(error).__name__})")]
 
     async def _withdraw(self, system: RecordSystem | None, batch: list[Claimed], claim_id: UUID) -> None:
+        """Also where nothing is known to be held: a copy may be there that a crash kept us from recording."""
         started = self._clock()
         done: Sequence[WithdrawOutcome]
-        # Nothing of ours was ever delivered: there is no copy to mark.
-        held = [each for each in batch if each.held_seq > 0]
-        outcomes: list[tuple[Claimed, AnyOutcome | Conflict, str | None]] = [
-            (each, Withdrawn(""), None) for each in batch if each.held_seq == 0
-        ]
-        if held and system is not None:
-            try:
+        try:
+            if system is None:
+                done = [Retry("the record system of this lane is not configured")] * len(batch)
+            else:
                 async with asyncio.timeout(HARD_DEADLINE_SECONDS):
-                    done = await system.withdraw([_withdrawal(each) for each in held])
-            except Exception as error:
-                log.exception("record_system_failed")
-                done = [Retry(f"the adapter failed ({type(error).__name__})")] * len(held)
-            outcomes += [(each, out, None) for each, out in zip(held, done, strict=True)]
-        await self._finish(claim_id, started, outcomes)
+                    done = await system.withdraw([_withdrawal(each) for each in batch])
+        except Exception as error:
+            log.exception("record_system_failed")
+            done = [Retry(f"the adapter failed ({type(error).__name__})")] * len(batch)
+        await self._finish(claim_id, started, [(each, out, None) for each, out in zip(batch, done, strict=True)])
 
     async def _finish(
         self,

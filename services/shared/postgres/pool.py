@@ -47,22 +47,22 @@ async def council_transaction(
         yield connection
 
 
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InterfaceError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    TimeoutError,
+)
+
+
 def transient(error: BaseException) -> bool:
     """Whether the same call may succeed once the server is back: connection lost, server starting or stopping."""
-    if isinstance(error, ValueError):
-        # asyncpg refuses a value that PostgreSQL cannot hold with an InterfaceError too; no retry mends that.
-        return False
-    return isinstance(
-        error,
-        OSError
-        | asyncpg.PostgresConnectionError
-        | asyncpg.OperatorInterventionError
-        | asyncpg.InsufficientResourcesError
-        | asyncpg.InterfaceError
-        | asyncpg.DeadlockDetectedError
-        | asyncpg.SerializationError
-        | TimeoutError,
-    )
+    # asyncpg refuses a value that PostgreSQL cannot hold with an InterfaceError too; no retry mends that.
+    return isinstance(error, AWAY) and not isinstance(error, ValueError)
 
 
 Row = dict[str, Any]

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from services.shared.json import dumps
+from services.shared.postgres.pool import AWAY, transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,17 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> Response:
         return Problem(error.status_code, "http", str(error.detail), headers=dict(error.headers or {})).response()
+
+    async def _away(_: Request, error: Exception) -> Response:
+        if not transient(error):
+            raise error
+        return Problem(
+            503, "away", "The exchange's database does not answer", "Nothing was lost; send the same request again.",
+            headers={"Retry-After": "5"},
+        ).response()  # fmt: skip
+
+    for kind in AWAY:
+        app.add_exception_handler(kind, _away)
 
     @app.exception_handler(Exception)
     async def _unexpected(_: Request, _error: Exception) -> Response:
