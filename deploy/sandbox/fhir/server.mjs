@@ -89,8 +89,9 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 }
 
 async function stop() {
-  server.close();
-  server.closeIdleConnections();
+  // Answers that are on their way are written out; a client that does not read its own is not waited for.
+  const closed = new Promise((resolve) => server.close(resolve));
+  await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, 5000))]);
   for (const { requests, repository } of tenants.values()) {
     await requests.finished();
     repository.close();
