@@ -326,9 +326,7 @@ def test_what_is_deleted_is_gone_and_says_so(record: httpx2.Client) -> None:
         (b"", {}, 400),
     ],
 )
-def test_bad_input_is_refused_with_an_outcome(
-    record: httpx2.Client, body: bytes, headers: dict[str, str], status: int
-) -> None:
+def test_bad_input_is_refused_with_an_outcome(record: httpx2.Client, body: bytes, headers: dict[str, str], status: int) -> None:
     answer = record.post("/Patient", content=body, headers={"Content-Type": "application/fhir+json", **headers})
 
     assert answer.status_code == status
