@@ -16,16 +16,19 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from schemas.base import Closed, ContractError, RecipientKind
 from schemas.identifiers import LaCode, NhsNumber, Organisation, Uln, Upn
 
+_DATE = re.compile(r"\s*(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}\s*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 
 def _iso_date(value: object) -> object:
     # pydantic also takes seconds since 1970, as a number or in quotes: a date of birth must never be a misread number.
-    if isinstance(value, date) or (isinstance(value, str) and re.fullmatch(r"\s*(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}\s*", value)):
+    if isinstance(value, date) or (isinstance(value, str) and _DATE.fullmatch(value)):
         return value
     raise ContractError("it is not a date of this century or the last", "send the date as YYYY-MM-DD")
 
 
 def _one_line(value: str) -> str:
-    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in value):
+    if _CONTROL.search(value):
         raise ContractError("it holds a line break or another control character", "send one line of plain text")
     return value
 

@@ -89,6 +89,12 @@ def test_false_and_zero_are_content() -> None:
     assert without_empty({"a": False, "b": 0, "c": None, "d": "", "e": [], "f": {"g": None}}) == {"a": False, "b": 0}
 
 
+def test_a_float_in_a_section_is_refused_even_when_it_is_zero() -> None:
+    for number in (0.0, 1.5):
+        with pytest.raises(NotCanonicalError):
+            section_hash({"text": "x", "weight": number})
+
+
 @given(texts.filter(str.strip), st.lists(texts.filter(str.strip), max_size=3))
 def test_a_model_and_its_json_have_one_hash(text: str, serves: list[str]) -> None:
     plain = text.replace("\0", "").strip() or "x"
