@@ -261,7 +261,7 @@ def make_child(story: Mapping[str, Any], settings: Mapping[str, Setting]) -> Ite
         child["nhs_number"] = number
     if first_school := story.get("first_school"):
         laestab = settings[str(first_school)].laestab
-        assert laestab is not None, f"{case}: a UPN begins with the code of a school"  # noqa: S101 - a tool for authors
+        assert laestab is not None, f"{case}: a UPN begins with the code of a school"
         child["upn"] = upn(chance, laestab, born.year + 4)
     if age(born, _TODAY) >= 14:
         child["uln"] = uln(chance)
