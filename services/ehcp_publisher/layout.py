@@ -77,7 +77,11 @@ TITLES: Mapping[SectionLetter, tuple[str, str]] = {
 
 _NEEDS = (SectionLetter.B, SectionLetter.C, SectionLetter.D)
 _PROVISION = (SectionLetter.F, SectionLetter.G, SectionLetter.H1, SectionLetter.H2)
-_ITEM_WORD = {SectionLetter.E: "Outcome"} | dict.fromkeys(_NEEDS, "Need") | dict.fromkeys(_PROVISION, "Provision")
+_ITEM_WORD = (
+    {SectionLetter.E: "Outcome", SectionLetter.K: "Advice"}
+    | dict.fromkeys(_NEEDS, "Need")
+    | dict.fromkeys(_PROVISION, "Provision")
+)
 _SERVES_WORD = {SectionLetter.E: "For need"} | dict.fromkeys(_PROVISION, "For outcome")
 _SCHEME_WORD = {
     CodeScheme.URN: "URN",
@@ -95,7 +99,12 @@ _BREAK, _HYPHEN = "\u200b", "\u00ad"
 """Places where a word may break, shown only where it does."""
 _WIDE, _COLUMN, _NARROW = 60, 28, 16
 """Longest word, in characters, that fits the page, a table's text column and its narrow columns."""
+_PAGE_WIDTH = 16.6
+"""Of the text, in cm."""
+_RUNNING = 90
+"""Characters of a name that repeat on every page; all of it is on the first."""
 _SHORT = 400
+"""Characters that fit a page even in a narrow column."""
 _GIST = 140
 """Characters of a need that the table of links repeats."""
 
@@ -206,12 +215,18 @@ def _columns(letter: SectionLetter, items: Sequence[Item], links: _Links) -> lis
     return columns
 
 
-def _item(letter: SectionLetter, place: int, item: Item, links: _Links, printer: _Printer) -> Data:
+def _longest(columns: Sequence[Data]) -> int:
+    """Longest word, in characters of usual width, that fits the text column beside the others."""
+    room = _PAGE_WIDTH - sum(column["width"] for column in columns) - 0.4
+    return max(_NARROW, int(room / 0.21))
+
+
+def _item(letter: SectionLetter, place: int, item: Item, longest: int, links: _Links, printer: _Printer) -> Data:
     return {
         "short": _short(item.provider, item.frequency) and len(item.text) <= 2 * _SHORT and item.text.count("\n") < 10,
         "ref": printer.line(item.ref, _NARROW),
         "anchor": _anchor(letter, place),
-        "text": printer.prose(item.text, _COLUMN),
+        "text": printer.prose(item.text, longest),
         "serves": links.targets(item.serves, printer),
         "answered_by": links.targets(links.answered_by.get(item.ref, ()), printer),
         "provider": printer.prose(item.provider or "", _NARROW),
@@ -227,16 +242,21 @@ def _setting(placement: Placement) -> str:
     return placement.name or _code(placement.setting) or placement.setting_type or ""
 
 
+def _list(title: str, columns: list[Data], rows: list[Data]) -> Data:
+    """A table without the columns that would be empty."""
+    return {"title": title, "columns": [each for each in columns if any(row[each["kind"]] for row in rows)], "rows": rows}
+
+
 def _placements(placements: Sequence[Placement], printer: _Printer) -> Data:
-    return {
-        "title": "Settings and dates",
-        "columns": [
+    return _list(
+        "Settings and dates",
+        [
             _column("setting", "Setting"),
             _column("type", "Type of setting", 4.2),
             _column("from", "From", 3.8),
             _column("until", "Until", 3.8),
         ],
-        "rows": [
+        [
             {
                 "short": _short(each.name, each.setting_type),
                 "setting": printer.prose("\n".join(filter(None, [each.name, _code(each.setting)])), _COLUMN),
@@ -246,18 +266,18 @@ def _placements(placements: Sequence[Placement], printer: _Printer) -> Data:
             }
             for each in placements
         ],
-    }
+    )
 
 
 def _advice(involved: Sequence[Involved], printer: _Printer) -> Data:
-    return {
-        "title": "Advice obtained",
-        "columns": [
+    return _list(
+        "Advice obtained",
+        [
             _column("by", "From"),
             _column("organisation", "Organisation", 4.0),
             _column("dated", "Dated", 4.0),
         ],
-        "rows": [
+        [
             {
                 "short": _short(each.name, each.profession),
                 "by": printer.prose("\n".join(filter(None, [each.name, each.profession])), _COLUMN),
@@ -266,18 +286,19 @@ def _advice(involved: Sequence[Involved], printer: _Printer) -> Data:
             }
             for each in involved
         ],
-    }
+    )
 
 
 def _section(letter: SectionLetter, section: Section | None, lists: list[Data], links: _Links, printer: _Printer) -> Data:
     title, law = TITLES[letter]
     items = section.items if section else ()
+    columns = _columns(letter, items, links)
     return {
         "title": f"Section {letter}: {title}",
         "law": law,
         "text": printer.prose(section.text) if section else [],
-        "columns": _columns(letter, items, links),
-        "items": [_item(letter, place, item, links, printer) for place, item in enumerate(items)],
+        "columns": columns,
+        "items": [_item(letter, place, item, _longest(columns), links, printer) for place, item in enumerate(items)],
         "lists": lists,
         "empty": section is None and not lists,
     }
@@ -308,8 +329,11 @@ def _thread(sections: Mapping[SectionLetter, Section], links: _Links, printer: _
 
 
 def _gist(text: str) -> str:
-    flat = " ".join(text[: 4 * _GIST].split())
-    return flat if len(flat) <= _GIST else flat[:_GIST].rsplit(" ", 1)[0] + " …"
+    return _shortened(" ".join(text[: 4 * _GIST].split()), _GIST)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[:length].rsplit(" ", 1)[0] + " …"
 
 
 def _cover(
@@ -333,7 +357,7 @@ def _cover(
         ("Council", council_name),
         ("Date of issue", day(version.issued_on)),
         ("Setting", "\n".join(settings)),
-        ("Views recorded on", day(version.views_recorded_on) if version.views_recorded_on else ""),
+        ("Views recorded on", day(version.views_recorded_on) if version.views_recorded_on and SectionLetter.A in shown else ""),
         ("Council’s reference", case_reference),
     ]
     return [{"label": label, "value": printer.prose(value, _COLUMN)} for label, value in lines if value]
@@ -382,8 +406,8 @@ def lay_out(
         "document_title": f"Education, Health and Care plan: {name}",
         "council": printer.line(council_name),
         "issued_on": day(version.issued_on),
-        "running_title": f"Education, Health and Care plan: {name}",
-        "running_foot": printer.line(f"{council_name} · {case_reference}"),
+        "running_title": f"Education, Health and Care plan: {_shortened(name, _RUNNING)}",
+        "running_foot": _shortened(printer.line(f"{council_name} · {case_reference}"), _RUNNING),
         "cover": _cover(child, council_name, case_reference, version, shown, printer),
         "sections": [
             _section(letter, sections.get(letter), lists.get(letter, []), links, printer)
