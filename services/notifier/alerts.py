@@ -1,0 +1,158 @@
+"""The port through which people hear of alerts, what is said, and its simplest adapter: the log.
+
+Nothing personal leaves here: a plan's opaque id, the kind of recipient, the subscriber, how late, and a link that asks for
+sign-in. A channel is handed the same digest again after a failure, so it makes repeats recognisable by ``message_id``.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, assert_never
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from schemas.alerts import AlertKind, ClearedBecause
+from services.notifier.store import Alert, Notice
+
+log = structlog.get_logger()
+
+LONDON = ZoneInfo("Europe/London")
+LINES = 100
+"""In one message; the rest is counted."""
+
+
+class ChannelAwayError(Exception):
+    """The channel did not take it; the same digest is handed over again later. The message says why, without addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What one council is to hear at once."""
+
+    message_id: UUID
+    la_code: str
+    council: str
+    made_at: datetime
+    raised: tuple[Alert, ...]
+    cleared: tuple[tuple[Alert, ClearedBecause], ...]
+
+
+class AlertChannel(Protocol):
+    """``name`` stands in the database; ``gather_seconds`` is how long a first alert waits for others to go with it."""
+
+    name: str
+    gather_seconds: float
+
+    async def send(self, digest: Digest) -> None:
+        """Raises :class:`ChannelAwayError` when it was not taken."""
+        ...
+
+
+class LogChannel:
+    """For those who watch logs, and as the channel that is always there."""
+
+    name = "log"
+    gather_seconds = 0.0
+
+    async def send(self, digest: Digest) -> None:
+        for alert in digest.raised:
+            log.warning(
+                "alert_raised", kind=alert.kind.value, la_code=alert.la_code, plan_id=str(alert.plan_id),
+                share_id=str(alert.share_id), recipient_kind=alert.recipient_kind.value, subscriber=alert.subscriber,
+                due_at=alert.due_at.isoformat(),
+            )  # fmt: skip
+        for alert, because in digest.cleared:
+            log.info(
+                "alert_cleared", kind=alert.kind.value, la_code=alert.la_code, plan_id=str(alert.plan_id),
+                share_id=str(alert.share_id), because=because.value,
+            )  # fmt: skip
+
+
+def digest_of(message_id: UUID, la_code: str, council: str, made_at: datetime, notices: Sequence[Notice]) -> Digest:
+    """What was raised and is cleared by now is told once, as cleared."""
+    cleared = {each.alert.alert_id: (each.alert, each.cleared_because) for each in notices if each.cleared_because}
+    raised = tuple(each.alert for each in notices if each.alert.alert_id not in cleared)
+    return Digest(message_id, la_code, council, made_at, raised, tuple((a, b) for a, b in cleared.values() if b))
+
+
+def subject(digest: Digest) -> str:
+    counts = [(sum(alert.kind is kind for alert in digest.raised), kind.value) for kind in AlertKind]
+    parts = [f"{count} {name}" for count, name in counts if count]
+    if digest.cleared:
+        parts.append(f"{len(digest.cleared)} cleared")
+    return f"EHC plans: {', '.join(parts)}"
+
+
+def text(digest: Digest, dashboard_url: str | None) -> str:
+    """For people; times in Europe/London."""
+    return "\n".join(_lines(digest, dashboard_url)) + "\n"
+
+
+def _lines(digest: Digest, dashboard_url: str | None) -> Iterator[str]:
+    yield digest.council
+    for kind in AlertKind:
+        alerts = [alert for alert in digest.raised if alert.kind is kind]
+        if not alerts:
+            continue
+        yield ""
+        yield _heading(kind)
+        for alert in alerts[:LINES]:
+            yield f"- {_share(alert)}; {_due(alert, digest.made_at)}"
+            if dashboard_url:
+                yield f"  {dashboard_url.rstrip('/')}/plans/{alert.plan_id}"
+        if len(alerts) > LINES:
+            yield f"- and {len(alerts) - LINES} more"
+    if digest.cleared:
+        yield ""
+        yield "Cleared"
+        for alert, because in digest.cleared[:LINES]:
+            yield f"- {_share(alert)} ({alert.kind.value}): {_reason(because)}"
+        if len(digest.cleared) > LINES:
+            yield f"- and {len(digest.cleared) - LINES} more"
+    yield ""
+    if dashboard_url:
+        yield "Links ask you to sign in. This message names no child."
+    else:
+        yield "Look a plan up with `ehcp who PLAN`. This message names no child."
+
+
+def _heading(kind: AlertKind) -> str:
+    match kind:
+        case AlertKind.MISSED:
+            return "Missed: the newest version has not arrived by its due time"
+        case AlertKind.REFUSED:
+            return "Refused: it will not be taken until somebody looks at it"
+        case AlertKind.UNDELIVERABLE:
+            return "Undeliverable: no subscriber delivers to this recipient"
+        case _:
+            assert_never(kind)
+
+
+def _reason(because: ClearedBecause) -> str:
+    match because:
+        case ClearedBecause.SATISFIED:
+            return "it has arrived"
+        case ClearedBecause.NOT_DUE:
+            return "it is due later"
+        case ClearedBecause.NOT_REFUSED:
+            return "it is being tried anew"
+        case ClearedBecause.DELIVERABLE:
+            return "a subscriber delivers to it now, or nothing is left to deliver"
+        case ClearedBecause.GONE:
+            return "there is no such share any more"
+        case _:
+            assert_never(because)
+
+
+def _share(alert: Alert) -> str:
+    kind = alert.recipient_kind.value.replace("_", " ")
+    return f"plan {alert.plan_id} to {kind}" + (f" through {alert.subscriber}" if alert.subscriber else "")
+
+
+def _due(alert: Alert, at: datetime) -> str:
+    due = alert.due_at.astimezone(LONDON)
+    days = (at - alert.due_at).days
+    late = f", {days} day{'s' if days > 1 else ''} late" if days >= 1 else ""
+    return f"due {due.day} {due:%B %Y %H:%M}{late}"

@@ -1,0 +1,292 @@
+"""All SQL of the notifier, as named functions over a connection of a council transaction (row-level security applies).
+
+The sweep's cost is what is wrong, not what exists: each search starts from an index of trouble (overdue, refused, lost, without
+subscriber) and leaves out what has its alert already. The unique index on open alerts guards *raise once*. The only tables
+read from outside are the views of the publisher and of audit.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from schemas.alerts import AlertKind, ClearedBecause
+from schemas.base import RecipientKind
+from schemas.receipts import Status
+from services.notifier.missed import Wanted
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    alert_id: UUID
+    kind: AlertKind
+    la_code: str
+    plan_id: UUID
+    share_id: UUID
+    seq: int
+    recipient_kind: RecipientKind
+    subscriber: str | None
+    due_at: datetime
+    raised_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row for the relay."""
+
+    topic: str
+    key: str
+    headers: dict[str, str]
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A channel is to tell of this alert."""
+
+    alert: Alert
+    cleared_because: ClearedBecause | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Notices of one council that go out together. ``attempts`` counts this one."""
+
+    message_id: UUID
+    la_code: str
+    made_at: datetime
+    attempts: int
+
+
+async def read_councils(pool: Pool) -> dict[str, str]:
+    """Name by la_code."""
+    async with pool.acquire() as connection:
+        rows = await connection.fetch("SELECT la_code, name FROM publisher.v_council")
+    return {row["la_code"]: row["name"] for row in rows}
+
+
+async def lock_sweep(connection: Connection) -> datetime | None:
+    """The database's time, or None when another process sweeps now. One sweep at a time also keeps outbox ids in order."""
+    now: datetime | None = await connection.fetchval("SELECT now() WHERE pg_try_advisory_xact_lock(hashtext('notifier.sweep'))")
+    return now
+
+
+# --- what is wrong --------------------------------------------------------------------------------------------------
+
+_WANTED = """
+    SELECT s.share_id, s.plan_id, s.la_code, s.recipient_kind, s.subscriber, s.seq, s.action = 'withdraw' AS withdrawn,
+           coalesce(u.due_at, s.due_at) AS due_at, coalesce(n.satisfied_seq, 0) AS satisfied_seq, n.seq AS told_seq,
+           n.status AS told
+    FROM publisher.v_share s
+    LEFT JOIN publisher.v_unsatisfied u ON u.share_id = s.share_id
+    LEFT JOIN audit.v_newest n ON n.share_id = s.share_id
+"""
+_NO_ALERT = "NOT EXISTS (SELECT FROM notifier.alert a WHERE a.kind = '{}' AND a.share_id = {} AND a.cleared_at IS NULL)"
+
+
+async def find_troubled(connection: Connection, limit: int) -> list[Wanted]:
+    """Shares that lack an alert they should have; at most ``limit`` of each kind, the longest overdue first.
+
+    Narrowed by the same rules as :mod:`services.notifier.missed`, which has the last word.
+    """
+    rows = await connection.fetch(
+        f"""
+        WITH overdue AS (
+            SELECT u.share_id FROM publisher.v_unsatisfied u
+            JOIN publisher.v_share s ON s.share_id = u.share_id
+            LEFT JOIN audit.v_newest n ON n.share_id = u.share_id
+            WHERE u.due_at < now() AND coalesce(n.satisfied_seq, 0) < s.seq
+            AND (s.subscriber IS NOT NULL OR s.action = 'hold') AND {_NO_ALERT.format("missed", "u.share_id")}
+            ORDER BY u.due_at LIMIT $1
+        ), lost AS (  -- satisfied once, so that the publisher may have struck it off its list of unsatisfied shares
+            SELECT s.share_id FROM audit.v_newest n JOIN publisher.v_share s ON s.share_id = n.share_id
+            WHERE n.lost AND n.satisfied_seq < s.seq AND s.due_at < now() AND {_NO_ALERT.format("missed", "n.share_id")}
+            LIMIT $1
+        ), refused AS (
+            SELECT s.share_id FROM audit.v_newest n JOIN publisher.v_share s ON s.share_id = n.share_id
+            WHERE n.status = 'refused' AND n.seq = s.seq AND {_NO_ALERT.format("refused", "n.share_id")}
+            LIMIT $1
+        ), undeliverable AS (
+            SELECT s.share_id FROM publisher.v_share s
+            WHERE s.subscriber IS NULL AND s.action = 'hold' AND {_NO_ALERT.format("undeliverable", "s.share_id")}
+            LIMIT $1
+        )
+        {_WANTED}
+        JOIN (TABLE overdue UNION TABLE lost UNION TABLE refused UNION TABLE undeliverable) t ON t.share_id = s.share_id
+        """,
+        limit,
+    )
+    return [_wanted(row) for row in rows]
+
+
+async def find_open(connection: Connection, after: UUID, limit: int) -> list[tuple[Alert, Wanted | None]]:
+    """The next ``limit`` open alerts by id, each with its share as it is now."""
+    rows = await connection.fetch(
+        f"""
+        SELECT a.alert_id, a.kind, a.la_code AS a_la_code, a.plan_id AS a_plan_id, a.share_id AS a_share_id, a.seq AS a_seq,
+               a.recipient_kind AS a_recipient_kind, a.subscriber AS a_subscriber, a.due_at AS a_due_at, a.raised_at, w.*
+        FROM (SELECT * FROM notifier.alert WHERE cleared_at IS NULL AND alert_id > $1 ORDER BY alert_id LIMIT $2) a
+        LEFT JOIN ({_WANTED}) w ON w.share_id = a.share_id
+        ORDER BY a.alert_id
+        """,
+        after, limit,
+    )  # fmt: skip
+    return [
+        (
+            Alert(
+                row["alert_id"], AlertKind(row["kind"]), row["a_la_code"], row["a_plan_id"], row["a_share_id"], row["a_seq"],
+                RecipientKind(row["a_recipient_kind"]), row["a_subscriber"], row["a_due_at"], row["raised_at"],
+            ),
+            _wanted(row) if row["share_id"] else None,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _wanted(row: asyncpg.Record) -> Wanted:
+    return Wanted(
+        row["share_id"], row["plan_id"], row["la_code"], RecipientKind(row["recipient_kind"]), row["subscriber"],
+        row["seq"], row["withdrawn"], row["due_at"], row["satisfied_seq"], row["told_seq"],
+        Status(row["told"]) if row["told"] else None,
+    )  # fmt: skip
+
+
+# --- alerts ---------------------------------------------------------------------------------------------------------
+
+
+async def insert_alerts(connection: Connection, alerts: Sequence[Alert]) -> set[UUID]:
+    """Those that had no open alert of the same kind yet."""
+    rows = await connection.fetch(
+        """
+        INSERT INTO notifier.alert (alert_id, kind, la_code, plan_id, share_id, seq, recipient_kind, subscriber, due_at,
+                                    raised_at)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::bigint[], $7::text[],
+                             $8::text[], $9::timestamptz[], $10::timestamptz[])
+        ON CONFLICT (kind, share_id) WHERE cleared_at IS NULL DO NOTHING RETURNING alert_id
+        """,
+        *_columns(alerts, "alert_id kind la_code plan_id share_id seq recipient_kind subscriber due_at raised_at"),
+    )
+    return {row["alert_id"] for row in rows}
+
+
+async def clear_alerts(connection: Connection, cleared: Sequence[tuple[UUID, ClearedBecause]]) -> None:
+    await connection.execute(
+        "UPDATE notifier.alert a SET cleared_at = now(), cleared_because = t.because"
+        " FROM unnest($1::uuid[], $2::text[]) AS t (alert_id, because)"
+        " WHERE a.alert_id = t.alert_id AND a.cleared_at IS NULL",
+        [alert_id for alert_id, _ in cleared], [because for _, because in cleared],
+    )  # fmt: skip
+
+
+async def insert_notices(connection: Connection, channels: Collection[str], alerts: Sequence[Alert], change: str) -> None:
+    await connection.execute(
+        "INSERT INTO notifier.notice (channel, la_code, alert_id, change, made_at)"
+        " SELECT c.channel, t.la_code, t.alert_id, $4, now()"
+        " FROM unnest($2::text[], $3::uuid[]) WITH ORDINALITY AS t (la_code, alert_id, place)"
+        " CROSS JOIN unnest($1::text[]) AS c (channel) ORDER BY t.place",
+        sorted(channels), [alert.la_code for alert in alerts], [alert.alert_id for alert in alerts], change,
+    )  # fmt: skip
+
+
+async def insert_events(connection: Connection, events: Sequence[Event]) -> None:
+    """Rows for the relay, and a nudge to it at commit."""
+    await connection.execute(
+        "INSERT INTO notifier.outbox (topic, key, headers, value)"
+        " SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[])",
+        *_columns(events, "topic key headers value"),
+    )
+    await connection.execute("NOTIFY outbox")
+
+
+async def insert_acts(connection: Connection, act: str, alerts: Sequence[Alert], details: Sequence[dict[str, Any]]) -> None:
+    """For the ledger, in the transaction that does it."""
+    await connection.execute(
+        "INSERT INTO audit.pending (act, actor, la_code, plan_id, share_id, seq, details)"
+        " SELECT $1, 'notifier', t.* FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::bigint[], $6::jsonb[]) AS t",
+        act, *_columns(alerts, "la_code plan_id share_id seq"), list(details),
+    )  # fmt: skip
+
+
+# --- messages -------------------------------------------------------------------------------------------------------
+
+
+async def gather(connection: Connection, channel: str, wait_seconds: float, limit: int) -> None:
+    """Make a message for each council whose oldest notice has waited long enough, with what has come together since.
+
+    Not while an earlier one is unsent: what happens during an outage becomes one digest after it.
+    """
+    await connection.execute(
+        """
+        WITH due AS (
+            SELECT n.la_code FROM notifier.notice n WHERE n.channel = $1 AND n.message_id IS NULL
+            GROUP BY n.la_code HAVING min(n.made_at) <= now() - make_interval(secs => $2)
+        ), made AS (
+            INSERT INTO notifier.message (message_id, channel, la_code, made_at, next_try_at)
+            SELECT gen_random_uuid(), $1, la_code, now(), now() FROM due
+            ON CONFLICT (channel, la_code) WHERE sent_at IS NULL DO NOTHING RETURNING message_id, la_code
+        )
+        UPDATE notifier.notice n SET message_id = made.message_id FROM made
+        WHERE n.id IN (
+            SELECT id FROM notifier.notice o WHERE o.channel = $1 AND o.la_code = made.la_code AND o.message_id IS NULL
+            ORDER BY id LIMIT $3
+        )
+        """,
+        channel, wait_seconds, limit,
+    )  # fmt: skip
+
+
+async def claim_message(connection: Connection, channel: str, lease_seconds: float) -> Message | None:
+    """One that is due, not to be claimed by another until the lease has run out: a crash only delays it."""
+    row = await connection.fetchrow(
+        """
+        UPDATE notifier.message SET attempts = attempts + 1, next_try_at = now() + make_interval(secs => $2)
+        WHERE message_id = (
+            SELECT message_id FROM notifier.message WHERE channel = $1 AND sent_at IS NULL AND next_try_at <= now()
+            ORDER BY next_try_at LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) RETURNING message_id, la_code, made_at, attempts
+        """,
+        channel, lease_seconds,
+    )  # fmt: skip
+    return Message(row["message_id"], row["la_code"], row["made_at"], row["attempts"]) if row else None
+
+
+async def read_notices(connection: Connection, message_id: UUID) -> list[Notice]:
+    """In the order in which they were made."""
+    rows = await connection.fetch(
+        """
+        SELECT a.*, n.change FROM notifier.notice n JOIN notifier.alert a USING (alert_id)
+        WHERE n.message_id = $1 ORDER BY n.id
+        """,
+        message_id,
+    )
+    return [
+        Notice(
+            Alert(
+                row["alert_id"], AlertKind(row["kind"]), row["la_code"], row["plan_id"], row["share_id"], row["seq"],
+                RecipientKind(row["recipient_kind"]), row["subscriber"], row["due_at"], row["raised_at"],
+            ),
+            ClearedBecause(row["cleared_because"]) if row["change"] == "cleared" else None,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+async def mark_sent(connection: Connection, message_id: UUID) -> None:
+    await connection.execute("UPDATE notifier.message SET sent_at = now(), failure = NULL WHERE message_id = $1", message_id)
+
+
+async def mark_failed(connection: Connection, message_id: UUID, failure: str, again_in: float) -> None:
+    await connection.execute(
+        "UPDATE notifier.message SET failure = $2, next_try_at = now() + make_interval(secs => $3) WHERE message_id = $1",
+        message_id, failure, again_in,
+    )  # fmt: skip
+
+
+def _columns(items: Sequence[Any], names: str) -> list[list[Any]]:
+    return [[getattr(item, name) for item in items] for name in names.split()]

@@ -1,0 +1,120 @@
+"""Compare what should have arrived with what did, every few seconds: raise what is wrong, clear what is right again.
+
+Invariant: an alert, its event for ``ehcp.alerts.v1``, its notices to the channels and its act are one transaction; nothing here
+calls out. From here the relay and :mod:`services.notifier.messages` take it on.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+from prometheus_client import Counter
+
+from schemas.alerts import AlertCleared, AlertRaised, ClearedBecause
+from schemas.events import EventType
+from schemas.manifest import canonical
+from services.notifier import store
+from services.notifier.missed import troubles, why_cleared
+from services.notifier.store import Alert
+from services.shared.ids import new_id
+from services.shared.kafka import cloudevents
+from services.shared.postgres.pool import council_transaction
+
+log = structlog.get_logger()
+
+TOPIC = "ehcp.alerts.v1"
+RAISE_AT_ONCE = 1_000
+CHECK_AT_ONCE = 5_000
+FIRST = UUID(int=0)
+
+RAISED = Counter("ehcp_notifier_alerts_raised", "Alerts raised, by kind", ["kind"])
+CLEARED = Counter("ehcp_notifier_alerts_cleared", "Alerts cleared, by kind", ["kind"])
+
+
+class Sweep:
+    """``channels`` are the names of those that are to tell of every alert."""
+
+    def __init__(self, pool: store.Pool, channels: Collection[str]) -> None:
+        self._pool = pool
+        self._channels = channels
+        self._checked = FIRST
+
+    async def run_once(self) -> bool:
+        """One round. True when there may be more to raise at once.
+
+        Open alerts are looked at a page at a time, going round: many of them make clearing later, not the sweep slower.
+        """
+        councils = await store.read_councils(self._pool)
+        async with council_transaction(self._pool, councils) as connection:
+            now = await store.lock_sweep(connection)
+            if now is None:
+                return False
+            raised = await self._raise(connection, now)
+            cleared, checked = await self._clear(connection, now)
+        self._checked = checked
+        _tell(raised, cleared)
+        return len(raised) >= RAISE_AT_ONCE
+
+    async def _raise(self, connection: store.Connection, now: datetime) -> list[Alert]:
+        alerts = [
+            Alert(
+                new_id(), kind, share.la_code, share.plan_id, share.share_id, share.seq, share.recipient_kind,
+                share.subscriber, share.due_at, now,
+            )
+            for share in await store.find_troubled(connection, RAISE_AT_ONCE)
+            for kind in sorted(troubles(share, now))
+        ]  # fmt: skip
+        if not alerts:
+            return []
+        new = await store.insert_alerts(connection, alerts)
+        alerts = [alert for alert in alerts if alert.alert_id in new]
+        await store.insert_notices(connection, self._channels, alerts, "raised")
+        await store.insert_events(connection, [_event(EventType.ALERT_RAISED, raised_event(a), now) for a in alerts])
+        details = [{"kind": alert.kind, "alert_id": alert.alert_id, "due_at": alert.due_at} for alert in alerts]
+        await store.insert_acts(connection, "alert_raised", alerts, details)
+        return alerts
+
+    async def _clear(self, connection: store.Connection, now: datetime) -> tuple[list[Alert], UUID]:
+        """Returns the alerts cleared and where to go on next time."""
+        page = await store.find_open(connection, self._checked, CHECK_AT_ONCE)
+        cleared: list[tuple[Alert, ClearedBecause]] = []
+        for alert, share in page:
+            because = why_cleared(alert.kind, share, now)
+            if because is not None:
+                cleared.append((alert, because))
+        if cleared:
+            alerts = [alert for alert, _ in cleared]
+            await store.clear_alerts(connection, [(alert.alert_id, because) for alert, because in cleared])
+            await store.insert_notices(connection, self._channels, alerts, "cleared")
+            events = [_event(EventType.ALERT_CLEARED, cleared_event(a, because, now), now) for a, because in cleared]
+            await store.insert_events(connection, events)
+            details = [{"kind": a.kind, "alert_id": a.alert_id, "because": because} for a, because in cleared]
+            await store.insert_acts(connection, "alert_cleared", alerts, details)
+        return [alert for alert, _ in cleared], page[-1][0].alert_id if len(page) == CHECK_AT_ONCE else FIRST
+
+
+def raised_event(alert: Alert) -> AlertRaised:
+    return AlertRaised(
+        alert_id=alert.alert_id, kind=alert.kind, la_code=alert.la_code, plan_id=alert.plan_id, share_id=alert.share_id,
+        seq=alert.seq, recipient_kind=alert.recipient_kind, subscriber=alert.subscriber, due_at=alert.due_at,
+        raised_at=alert.raised_at,
+    )  # fmt: skip
+
+
+def cleared_event(alert: Alert, because: ClearedBecause, now: datetime) -> AlertCleared:
+    return AlertCleared(**dict(raised_event(alert)), cleared_at=now, because=because)
+
+
+def _event(type_: EventType, data: AlertRaised, now: datetime) -> store.Event:
+    headers = cloudevents.headers(type_, f"/councils/{data.la_code}", now)
+    return store.Event(TOPIC, str(data.plan_id), headers, canonical(data.model_dump(mode="json")))
+
+
+def _tell(raised: Sequence[Alert], cleared: Sequence[Alert]) -> None:
+    for alert in raised:
+        RAISED.labels(alert.kind.value).inc()
+    for alert in cleared:
+        CLEARED.labels(alert.kind.value).inc()
+    if raised or cleared:
+        log.info("sweep_changed_alerts", raised=len(raised), cleared=len(cleared))
