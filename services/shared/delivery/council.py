@@ -10,7 +10,7 @@ import orjson
 
 from schemas.documents import File as FileOnTheWire
 from schemas.documents import ReadAnswer, ReadOutcome, Rendering
-from schemas.manifest import FileEntry, section_hash, sha256
+from schemas.manifest import FileEntry, NotCanonicalError, section_hash, sha256
 from services.shared.identity.client import TokenClient
 from services.shared.json import dumps
 from services.shared.record_systems.port import Content, File, Recipient
@@ -64,10 +64,15 @@ class Council:
 def content_of(rendering: Rendering, share_id: UUID, seq: int, expected: str, replaces: UUID | None) -> Content:
     """Check every hash against the instruction's, then hand out plain bytes. Raises :class:`BadRenderingError`."""
     manifest = rendering.manifest
-    if manifest.hash() != expected:
-        raise BadRenderingError("the rendering's hash is not the instruction's")
-    if {letter: section_hash(section) for letter, section in rendering.sections.items()} != manifest.sections:
-        raise BadRenderingError("a section's hash is not the manifest's")
+    try:
+        if manifest.hash() != expected:
+            raise BadRenderingError("the rendering's hash is not the instruction's")
+        if {letter: section_hash(section) for letter, section in rendering.sections.items()} != manifest.sections:
+            raise BadRenderingError("a section's hash is not the manifest's")
+    except NotCanonicalError:
+        raise BadRenderingError("the rendering holds a value that has no canonical form") from None
+    if (manifest.plan_id, manifest.version_id) != (rendering.plan_id, rendering.version_id):
+        raise BadRenderingError("the manifest is of another version")
     document = _open(rendering.document, manifest.document) if rendering.document and manifest.document else None
     if (manifest.document is None) != (document is None) or len(manifest.attachments) != len(rendering.attachments):
         raise BadRenderingError("a file of the manifest is missing")
@@ -84,7 +89,10 @@ def content_of(rendering: Rendering, share_id: UUID, seq: int, expected: str, re
 
 
 def _open(file: FileOnTheWire, entry: FileEntry) -> File:
-    data = base64.b64decode(file.data)
+    try:
+        data = base64.b64decode(file.data, validate=True)
+    except ValueError:
+        raise BadRenderingError("a file is not base64") from None
     if sha256(data) != entry.sha256:
         raise BadRenderingError("a file's hash is not the manifest's")
     return File(entry.name, entry.media_type, entry.sha256, data)

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from schemas.refusals import explain
 from services.shared.json import dumps
 from services.shared.postgres.pool import AWAY, transient
 
@@ -50,28 +51,11 @@ class Problem(Exception):
         return Response(dumps(self.as_json()), self.status, self.headers, media_type="application/problem+json")
 
 
-_INSTEAD = {
-    "missing": "send this field",
-    "extra_forbidden": "remove it, or correct the name",
-    "date_from_datetime_parsing": "a date as YYYY-MM-DD",
-    "date_parsing": "a date as YYYY-MM-DD",
-    "uuid_parsing": "an id as the exchange gave it",
-    "json_invalid": "JSON in UTF-8",
-}
-
-
-def invalid(errors: Sequence[Any], prefix: str = "") -> Problem:
-    """From pydantic's errors; messages only, never the input."""
-    listed = [
-        FieldError(
-            "/".join([prefix, *(str(part) for part in error["loc"] if part != "body")]).strip("/") or "(body)",
-            str(error["msg"]).removeprefix("Value error, "),
-            _INSTEAD.get(error["type"], ""),
-        )
-        for error in errors
-    ]
-    first = listed[0]
-    return Problem(422, "invalid", "The request does not fit the contract", f"{first.field}: {first.problem}", listed[:50])
+def invalid(errors: Sequence[Any]) -> Problem:
+    """From pydantic's errors (``include_input=False``), in the contract's own sentences."""
+    listed = [FieldError(each.field, each.problem, each.instead) for each in explain(errors)]
+    detail = f"{listed[0].field}: {listed[0].problem}"
+    return Problem(422, "invalid", "The request does not fit the contract", detail, listed[:50])
 
 
 def install(app: FastAPI) -> None:
@@ -83,7 +67,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _request(_: Request, error: RequestValidationError) -> Response:
-        return invalid(error.errors()).response()
+        return invalid([{k: v for k, v in each.items() if k != "input"} for each in error.errors()]).response()
 
     @app.exception_handler(ValidationError)
     async def _validation(_: Request, error: ValidationError) -> Response:
