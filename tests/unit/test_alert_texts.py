@@ -1,0 +1,92 @@
+"""What an alert says to people, and to whom a mail goes."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from schemas.alerts import AlertKind, ClearedBecause
+from schemas.base import RecipientKind
+from services.notifier.alerts import digest_of, subject, text
+from services.notifier.mail import AddressesError, MailServer, read_addresses
+from services.notifier.messages import back_off
+from services.notifier.store import Alert, Notice
+
+MADE_AT = datetime(2026, 7, 6, 8, 0, tzinfo=UTC)
+PLAN = UUID("0197d000-0000-7000-8000-000000000001")
+MESSAGE = uuid4()
+
+
+def alert(kind: AlertKind = AlertKind.MISSED, due: timedelta = timedelta(days=-3)) -> Alert:
+    return Alert(uuid4(), kind, "332", PLAN, uuid4(), 1, RecipientKind.COMMISSIONING_BODY, "health", MADE_AT + due, MADE_AT)
+
+
+def raised(one: Alert) -> Notice:
+    return Notice(one, None)
+
+
+def test_text_of_one_alert() -> None:
+    digest = digest_of(MESSAGE, "332", "Dudley Metropolitan Borough Council", MADE_AT, [raised(alert())])
+    assert subject(digest) == "EHC plans: 1 missed"
+    assert text(digest, "https://ehcp.council.example/").splitlines() == [
+        "Dudley Metropolitan Borough Council",
+        "",
+        "Missed: the newest version has not arrived by its due time",
+        # 08:00 UTC is 09:00 in London in July.
+        f"- plan {PLAN} to commissioning body through health; due 3 July 2026 09:00, 3 days late",
+        f"  https://ehcp.council.example/plans/{PLAN}",
+        "",
+        "Links ask you to sign in. This message names no child.",
+    ]
+
+
+def test_digest_of_many() -> None:
+    missed = [alert(due=timedelta(hours=-1)) for _ in range(140)]
+    refused, came = alert(AlertKind.REFUSED, timedelta(days=1)), alert()
+    notices = [*map(raised, missed), raised(refused), raised(came), Notice(came, ClearedBecause.SATISFIED)]
+    digest = digest_of(MESSAGE, "332", "Dudley", MADE_AT, notices)
+    assert subject(digest) == "EHC plans: 140 missed, 1 refused, 1 cleared"
+    lines = text(digest, None).splitlines()
+    assert "- and 40 more" in lines
+    assert sum(line.startswith(f"- plan {PLAN}") for line in lines) == 102
+    assert f"- plan {PLAN} to commissioning body through health (missed): it has arrived" in lines
+    assert not any("late" in line for line in lines)
+
+
+def test_recipient_without_subscriber() -> None:
+    nobody = Alert(
+        uuid4(), AlertKind.UNDELIVERABLE, "332", PLAN, uuid4(), 1, RecipientKind.YOUNG_PERSON, None, MADE_AT, MADE_AT
+    )
+    lines = text(digest_of(MESSAGE, "332", "Dudley", MADE_AT, [raised(nobody)]), None)
+    assert f"- plan {PLAN} to young person; due 6 July 2026 09:00\n" in lines
+
+
+@pytest.mark.parametrize(
+    ("setting", "recipients"),
+    [
+        ("", {}),
+        ("send@dudley.example", {None: ["send@dudley.example"]}),
+        ("a@x.example, b@x.example", {None: ["a@x.example", "b@x.example"]}),
+        ("332=a@x.example, 333=b@y.example,c@z.example",
+         {"332": ["a@x.example"], "333": ["b@y.example"], None: ["c@z.example"]}),
+    ],
+)  # fmt: skip
+def test_addresses(setting: str, recipients: dict[str | None, list[str]]) -> None:
+    assert read_addresses(setting) == recipients
+
+
+@pytest.mark.parametrize("setting", ["nobody", "33=a@x", "a@x; b@x", "a@x\nBcc: b@y", "332="])
+def test_what_is_no_address_is_refused_at_start(setting: str) -> None:
+    with pytest.raises(AddressesError):
+        read_addresses(setting)
+
+
+def test_a_password_never_goes_in_clear() -> None:
+    assert MailServer("mail.example", 25).start_tls is None
+    assert MailServer("mail.example", 587, username="ehcp").start_tls is True
+    assert MailServer("mail.example", 587, "starttls").start_tls is True
+    assert MailServer("mail.example", 465, "tls").start_tls is False
+
+
+def test_back_off_grows_to_five_minutes_and_stays() -> None:
+    assert [back_off(attempts) for attempts in (1, 2, 3, 8, 9, 10_000)] == [2, 4, 8, 256, 300, 300]
