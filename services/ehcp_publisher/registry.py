@@ -129,19 +129,33 @@ class Directory:
     """Organisations by code, in memory: tens of thousands at most, read by every issued version."""
 
     def __init__(self, registry: Registry) -> None:
-        self._by_code: dict[tuple[CodeScheme, str], list[tuple[DatedCode, Known]]] = {}
+        self._by_code: dict[tuple[CodeScheme, str], list[tuple[DatedCode, _Entry]]] = {}
         self.policies = {policy.la_code: policy for policy in registry.policies}
         self.councils = {council.la_code: council for council in registry.councils}
-        for entry in registry.recipients:
-            for code in entry.codes:
-                known = Known(
-                    entry.recipient_id, entry.kind, code.scheme, code.value, entry.name, entry.subscriber, entry.channel
-                )
-                self._by_code.setdefault((code.scheme, code.value), []).append((code, known))
+        for recipient in registry.recipients:
+            entry = tuple((code, _known(recipient, code)) for code in recipient.codes)
+            for code in recipient.codes:
+                self._by_code.setdefault((code.scheme, code.value), []).append((code, entry))
 
     def find(self, code: OrganisationCode, kinds: frozenset[RecipientKind], on: date) -> Known | None:
-        """The organisation with this code, of one of these kinds, if the code is valid on that day."""
-        for dated, known in self._by_code.get((code.scheme, code.value), ()):
-            if known.kind in kinds and dated.from_ <= on and (dated.until is None or on <= dated.until):
-                return known
+        """The organisation with this code, of one of these kinds, if the code is valid on that day.
+
+        Named by the first listed of its codes that are valid then, whichever was asked for: its subscriber knows it by one
+        address, and an inbox of its own under a second code would be read by nobody.
+        """
+        for dated, entry in self._by_code.get((code.scheme, code.value), ()):
+            if entry[0][1].kind in kinds and _valid(dated, on):
+                return next(known for each, known in entry if _valid(each, on))
         return None
+
+
+_Entry = tuple[tuple[DatedCode, Known], ...]
+"""One organisation under each of its codes, as listed."""
+
+
+def _known(entry: RegisteredRecipient, code: DatedCode) -> Known:
+    return Known(entry.recipient_id, entry.kind, code.scheme, code.value, entry.name, entry.subscriber, entry.channel)
+
+
+def _valid(code: DatedCode, on: date) -> bool:
+    return code.from_ <= on and (code.until is None or on <= code.until)
