@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import uuid4
 
 from fastapi import APIRouter, Form, Request
@@ -74,6 +74,11 @@ def _refused(detail: str) -> Problem:
     return Problem(401, "invalid-client", "The client assertion was refused", detail, extra={"error": "invalid_client"})
 
 
+def _is_name(value: object) -> TypeGuard[str]:
+    """Something that a table of clients or of used assertions can hold."""
+    return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
+
+
 def _claims(token: str, key: OKPKey) -> dict[str, Any]:
     return jwt.decode(token, key, algorithms=[ALGORITHM, "EdDSA"]).claims
 
@@ -93,7 +98,8 @@ class Issuer:
         now = self._clock()
         try:
             unverified = _unverified_claims(assertion)
-            client = await self._find_client(str(unverified.get("sub", "")))
+            subject = unverified.get("sub")
+            client = await self._find_client(subject) if _is_name(subject) else None
             if client is None:
                 raise _refused("No such client, or it is disabled.")
             claims = _claims(assertion, client.public_key)
@@ -102,17 +108,22 @@ class Issuer:
         if claims.get("iss") != claims.get("sub"):
             raise _refused("iss and sub must both be the client id.")
         audience = claims.get("aud")
-        if not ({self._issuer, f"{self._issuer}/oauth/token"} & set(audience if isinstance(audience, list) else [audience])):
+        named = audience if isinstance(audience, list) else [audience]
+        if self._issuer not in named and f"{self._issuer}/oauth/token" not in named:
             raise _refused(f"aud must be {self._issuer}.")
         expires = claims.get("exp")
         if not isinstance(expires, int | float) or expires < now.timestamp() - LEEWAY:
             raise _refused("It has expired; send a fresh one, valid for a minute or so.")
         if expires > now.timestamp() + 600 + LEEWAY:
             raise _refused("exp is more than ten minutes ahead.")
-        if not claims.get("jti") or not await self._first_use(
-            client.caller.client_id, str(claims["jti"]), datetime.fromtimestamp(expires, now.tzinfo)
-        ):
-            raise _refused("jti is missing or was used before; make a new assertion for each request.")
+        not_before = claims.get("nbf", 0)
+        if not isinstance(not_before, int | float) or not_before > now.timestamp() + LEEWAY:
+            raise _refused("nbf is in the future: the two clocks differ, or it was used too early.")
+        jti = claims.get("jti")
+        if not _is_name(jti):
+            raise _refused("jti must be a text of at most 255 characters; a UUID will do.")
+        if not await self._first_use(client.caller.client_id, jti, datetime.fromtimestamp(expires, now.tzinfo)):
+            raise _refused("jti was used before; make a new assertion for each request.")
         return {"access_token": self._token(client.caller, now), "token_type": "Bearer", "expires_in": LIFETIME.seconds}
 
     def _token(self, caller: Caller, now: datetime) -> str:
