@@ -43,7 +43,7 @@ class Key:
     def open(self, sealed: bytes, place: str) -> bytes:
         try:
             packed = AESGCM(self.bytes_).decrypt(sealed[:_NONCE], sealed[_NONCE:], place.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # the latter for what is too short to be sealed
             raise SealError(f"the value sealed for {place.split(':')[0]} does not open with this key") from None
         return zstandard.decompress(packed, max_output_size=_MAX_PLAIN)
 
@@ -55,7 +55,7 @@ class Key:
     def unwrap(self, wrapped: bytes, place: str) -> "Key":
         try:
             return Key(AESGCM(self.bytes_).decrypt(wrapped[:_NONCE], wrapped[_NONCE:], place.encode()))
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise SealError(f"the key for {place.split(':')[0]} does not open: is this the right master key?") from None
 
     def derive(self, purpose: str) -> "Key":
