@@ -1,0 +1,243 @@
+"""Who should hold a plan, on what grounds, and by when: by law, and by the sharing policy that the council approved."""
+
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+import pytest
+
+from schemas.base import Channel, Grounds, RecipientKind
+from schemas.plan import PlanVersion
+from services.ehcp_publisher import shares
+from services.ehcp_publisher.registry import Directory, Registry
+from services.ehcp_publisher.shares import Wanted
+
+PLAN = UUID("0192f000-0000-7000-8000-000000000001")
+FIRST = "CFA 2014 s.40(5), SEND Regs 2014 reg 13(2)"
+AMENDED = "SEND Regs 2014 reg 22(3)"
+DPIA = "children's health · DPIA-7 · involved-trusts"
+
+
+def recipient(kind: str, name: str, *codes: str, subscriber: str = "school", channel: str = "inbox") -> dict[str, Any]:
+    """Codes as ``scheme:value``, or ``scheme:value:from:until`` where the dates matter."""
+    split = [(code + "::").split(":") for code in codes]
+    return {
+        "kind": kind, "name": name, "subscriber": subscriber, "channel": channel,
+        "codes": [{"scheme": s, "value": v, "from": f or "2020-01-01", "until": u or None} for s, v, f, u, *_ in split],
+    }  # fmt: skip
+
+
+REGISTRY = {
+    "councils": [{"la_code": "332", "name": "Dudley", "ods_code": "408"}],
+    "recipients": [
+        recipient("school", "Primary", "urn:100001", "laestab:3320001"),
+        recipient("school", "Secondary", "urn:100002"),
+        recipient("college", "College", "ukprn:10000001"),
+        recipient("early_years", "Nursery", "urn:100003"),
+        recipient("commissioning_body", "Old ICB", "ods:QUX:2013-04-01:2022-06-30", subscriber="health"),
+        recipient("commissioning_body", "ICB", "ods:QUA:2022-07-01:", subscriber="health"),
+        recipient("trust", "Trust", "ods:RNA", subscriber="health", channel="fhir"),
+        recipient("social_care", "Social care", "la:332", subscriber="social-care", channel="webhook"),
+    ],
+    "policies": [
+        {
+            "la_code": "332",
+            "approval": "DPIA-7",
+            "rules": [
+                {
+                    "rule": "involved-trusts",
+                    "kinds": ["trust"],
+                    "lawful_basis": "children's health",
+                    "reason": "gives care to the child",
+                }
+            ],
+        }
+    ],
+}
+DIRECTORY = Directory(Registry.model_validate(REGISTRY))
+
+
+def decide(first: bool = True, la_code: str = "332", issued_on: str = "2026-02-10", **parts: Any) -> tuple[Wanted, ...]:
+    version = PlanVersion.model_validate({"issued_on": issued_on, **parts})
+    return shares.decide(PLAN, la_code, version, DIRECTORY, first)
+
+
+def code(text: str) -> dict[str, str]:
+    scheme, _, value = text.partition(":")
+    return {"scheme": scheme, "value": value}
+
+
+def placed(setting: str, from_: str = "2026-02-10", until: str | None = None) -> dict[str, Any]:
+    return {"setting": code(setting), "from": from_, "until": until}
+
+
+def told(wanted: tuple[Wanted, ...]) -> dict[str, list[tuple[str, str]]]:
+    """By name of the recipient: (kind of grounds, reference)."""
+    assert len({each.recipient.recipient_id for each in wanted}) == len(wanted)
+    return {each.recipient.name: [(g.grounds.value, g.reference) for g in each.grounds] for each in wanted}
+
+
+def test_statutory_recipients_of_a_first_plan() -> None:
+    wanted = decide(
+        family=[
+            {"reference": "M1", "role": "parent", "name": "Ann Example"},
+            {"reference": "F1", "role": "parent", "name": "Ben Example"},
+            {"reference": "Y1", "role": "young_person", "name": "Cy Example"},
+        ],
+        placements=[placed("urn:100001")],
+        commissioning_bodies=[code("ods:QUA")],
+    )
+    assert told(wanted) == {
+        "parent M1": [("statutory", FIRST)],
+        "parent F1": [("statutory", FIRST)],
+        "young person Y1": [("statutory", FIRST)],
+        "Primary": [("statutory", FIRST)],
+        "ICB": [("statutory", FIRST)],
+    }
+    assert not any(each.unknown for each in wanted)
+
+
+def test_a_person_is_a_recipient_of_its_own_within_one_plan_and_carries_no_name() -> None:
+    (wanted,) = decide(family=[{"reference": "M1", "role": "parent", "name": "Ann Example"}])
+    assert wanted.recipient.recipient_id == uuid5(PLAN, "M1")
+    assert (wanted.recipient.scheme, wanted.recipient.value) == ("recipient", str(uuid5(PLAN, "M1")))
+    assert (wanted.recipient.subscriber, wanted.recipient.channel) == ("family", "manual")
+    assert "Ann" not in wanted.recipient.name
+    assert wanted.member is not None
+    assert wanted.member.name == "Ann Example"
+
+
+def test_both_schools_of_a_phase_transfer_hold_the_plan() -> None:
+    """A plan finalised in February names September's school."""
+    wanted = decide(placements=[placed("urn:100001", "2019-09-02", "2026-07-21"), placed("urn:100002", "2026-09-01")])
+    assert told(wanted) == {"Primary": [("statutory", FIRST)], "Secondary": [("statutory", FIRST)]}
+    grounds = {each.recipient.name: each.grounds[0] for each in wanted}
+    assert (grounds["Primary"].from_, grounds["Primary"].until) == (date(2019, 9, 2), date(2026, 7, 21))
+    assert (grounds["Secondary"].from_, grounds["Secondary"].until) == (date(2026, 9, 1), None)
+
+
+def test_a_placement_that_has_ended_gives_no_grounds_but_its_last_day_does() -> None:
+    assert decide(placements=[placed("urn:100001", "2019-09-02", "2026-02-09")]) == ()
+    assert len(decide(placements=[placed("urn:100001", "2019-09-02", "2026-02-10")])) == 1
+
+
+def test_a_type_of_setting_alone_is_nobody() -> None:
+    assert decide(placements=[{"setting_type": "special school", "from": "2026-09-01"}]) == ()
+
+
+def test_an_amended_plan_goes_to_the_same_under_its_own_regulation() -> None:
+    wanted = decide(
+        first=False,
+        family=[{"reference": "M1", "role": "parent", "name": "Ann Example"}],
+        placements=[placed("urn:100001"), placed("ukprn:10000001", "2026-09-01")],
+        commissioning_bodies=[code("ods:QUA")],
+    )
+    assert told(wanted) == {
+        "parent M1": [("statutory", AMENDED)],
+        "Primary": [("statutory", AMENDED)],
+        "College": [("statutory", AMENDED)],
+        "ICB": [("statutory", AMENDED)],
+    }
+
+
+def test_early_years_keep_the_grounds_of_the_first_plan_since_reg_22_does_not_mention_them() -> None:
+    for first in (True, False):
+        wanted = decide(first=first, placements=[placed("urn:100003")])
+        assert told(wanted) == {"Nursery": [("statutory", "SEND Regs 2014 reg 13(2)")]}
+
+
+def test_several_commissioning_bodies_and_only_codes_that_hold_on_the_day() -> None:
+    both = decide(commissioning_bodies=[code("ods:QUA"), code("ods:QUX")])
+    assert [(each.recipient.name, each.unknown) for each in both] == [
+        ("ICB", False), ("ods:QUX (not in the directory)", True),
+    ]  # fmt: skip
+    then = decide(issued_on="2022-06-30", commissioning_bodies=[code("ods:QUX")])
+    assert [(each.recipient.name, each.unknown) for each in then] == [("Old ICB", False)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        ({"placements": [placed("urn:999999")]}, RecipientKind.SCHOOL),
+        ({"commissioning_bodies": [code("ods:XXX")]}, RecipientKind.COMMISSIONING_BODY),
+        # A trust's code where a commissioning body is asked for is not that body.
+        ({"commissioning_bodies": [code("ods:RNA")]}, RecipientKind.COMMISSIONING_BODY),
+    ],
+)
+def test_an_unknown_code_is_kept_as_a_share_that_nobody_can_deliver(parts: dict[str, Any], kind: RecipientKind) -> None:
+    """A duty does not lapse because of a wrong code."""
+    (wanted,) = decide(**parts)
+    assert wanted.unknown
+    assert (wanted.recipient.kind, wanted.recipient.subscriber) == (kind, None)
+    assert wanted.grounds[0].grounds is Grounds.STATUTORY
+    assert decide(**parts)[0].recipient == wanted.recipient, "the same code is the same recipient each time"
+
+
+def test_policy_shares_with_the_kinds_it_names_among_those_involved() -> None:
+    wanted = decide(
+        involved=[
+            {"role": "advice", "organisation": code("ods:RNA"), "sections": ["K"]},
+            {"role": "provision", "organisation": code("ods:RNA"), "sections": ["G"]},
+            {"role": "advice", "organisation": code("la:332")},
+            {"role": "named_professional", "name": "Dr Nobody"},
+            {"role": "advice", "organisation": code("ods:ZZZ")},
+        ]
+    )
+    assert told(wanted) == {"Trust": [("policy", DPIA)]}
+    assert wanted[0].grounds[0].reason == "gives care to the child"
+
+
+def test_another_councils_policy_does_not_count() -> None:
+    assert decide(la_code="333", involved=[{"role": "advice", "organisation": code("ods:RNA")}]) == ()
+
+
+def test_one_recipient_with_several_grounds_is_one_share() -> None:
+    policies = [
+        {
+            "la_code": "332",
+            "approval": "DPIA-7",
+            "rules": [{"rule": "schools", "kinds": ["school"], "lawful_basis": "education", "reason": "teaches the child"}],
+        }
+    ]
+    directory = Directory(Registry.model_validate(REGISTRY | {"policies": policies}))
+    version = PlanVersion.model_validate(
+        {
+            "issued_on": "2026-02-10",
+            "placements": [placed("urn:100001")],
+            "involved": [{"role": "advice", "organisation": code("urn:100001")}],
+        }
+    )
+    wanted = shares.decide(PLAN, "332", version, directory, first=True)
+    assert told(wanted) == {"Primary": [("statutory", FIRST), ("policy", "education · DPIA-7 · schools")]}
+
+
+def test_a_school_is_one_recipient_with_one_code_whichever_of_its_codes_a_version_names() -> None:
+    """Its subscriber knows it by one address: an inbox of its own under a second code would be read by nobody."""
+    (by_urn,) = decide(placements=[placed("urn:100001")])
+    (by_laestab,) = decide(placements=[placed("laestab:3320001")])
+    assert by_laestab.recipient == by_urn.recipient
+    assert (by_urn.recipient.scheme, by_urn.recipient.value) == ("urn", "100001")
+    assert told(decide(placements=[placed("urn:100001"), placed("laestab:3320001")])) == {"Primary": [("statutory", FIRST)]}
+
+
+FRIDAY = datetime(2026, 2, 13, 16, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("channel", [Channel.FHIR, Channel.WEBHOOK])
+def test_a_system_has_one_day_at_any_time(channel: Channel) -> None:
+    assert shares.due_at(channel, FRIDAY) == datetime(2026, 2, 14, 16, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("channel", [Channel.INBOX, Channel.MANUAL])
+@pytest.mark.parametrize(
+    ("requested", "due"),
+    [
+        (datetime(2026, 2, 9, 9, 0, tzinfo=UTC), datetime(2026, 2, 16, 9, 0, tzinfo=UTC)),  # Monday to Monday
+        (FRIDAY, datetime(2026, 2, 20, 16, 30, tzinfo=UTC)),  # Friday to Friday
+        (datetime(2026, 2, 14, 12, 0, tzinfo=UTC), datetime(2026, 2, 20, 12, 0, tzinfo=UTC)),  # Saturday to Friday
+        (datetime(2026, 2, 15, 12, 0, tzinfo=UTC), datetime(2026, 2, 20, 12, 0, tzinfo=UTC)),  # Sunday to Friday
+        (datetime(2026, 2, 11, 12, 0, tzinfo=UTC), datetime(2026, 2, 18, 12, 0, tzinfo=UTC)),  # Wednesday, over one weekend
+    ],
+)
+def test_people_have_five_working_days(channel: Channel, requested: datetime, due: datetime) -> None:
+    assert shares.due_at(channel, requested) == due
