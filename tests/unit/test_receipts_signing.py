@@ -17,8 +17,6 @@ from schemas.receipts import HostedBy, Receipt, Status
 from services.shared.identity.receipts import ReceiptError, signer, verify
 
 KEY = OKPKey.generate_key("Ed25519")
-PRIVATE = KEY.private_key
-assert isinstance(PRIVATE, Ed25519PrivateKey)
 RECEIPT = Receipt(
     number=1795176000000000,
     subscriber="health",
@@ -42,7 +40,9 @@ def part(value: Any) -> bytes:
 def signed(header: Any, payload: Any) -> bytes:
     """By the right key, whatever it says."""
     text = part(header) + b"." + part(payload)
-    return text + b"." + part(PRIVATE.sign(text))
+    private = KEY.private_key
+    assert isinstance(private, Ed25519PrivateKey)
+    return text + b"." + part(private.sign(text))
 
 
 def test_what_was_signed_is_read_again() -> None:
