@@ -1,10 +1,25 @@
-"""The `ehcp` command: one sub-command per module of `commands/`; no rules of its own."""
+"""The `ehcp` command: one module of `commands/` for each sub-command; no rules of its own."""
 
 import typer
 
-app = typer.Typer(name="ehcp", no_args_is_help=True, help="EHC Plan Exchange")
+from services.cli.commands import doctor, down, migrate, publish, run, sent, status, up, who
 
+app = typer.Typer(
+    name="ehcp",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # its frames would show what plans contain
+    help="EHC Plan Exchange: gets the newest plan into every agency's own record, and proves it.",
+    epilog="Exit codes: 0 done, 1 a check failed or was refused, 2 wrong use, 4 something cannot be reached.",
+)
+app.command()(up.up)
+app.command()(down.down)
+app.command()(run.run)
+app.command()(migrate.migrate)
+app.command()(publish.publish)
+app.command()(status.status)
+app.command()(who.who)
+app.command()(sent.sent)
+app.command()(doctor.doctor)
 
-@app.callback()
-def main() -> None:
-    """Gets the newest EHC plan into every agency's own record, and proves it."""
+if __name__ == "__main__":
+    app()

@@ -74,9 +74,7 @@ class DataFolder:
             self.open()
             return
         if self.path.is_dir() and any(self.path.iterdir()):
-            raise UsageError(
-                f"{self.path} holds other things and no machine.json: name an empty or new folder with --home."
-            )
+            raise UsageError(f"{self.path} holds other things and no machine.json: name an empty or new folder with --home.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.path.chmod(0o711)  # PostgreSQL may run as another user: it may pass, not look
@@ -126,9 +124,7 @@ class DataFolder:
         """Writes down that this process supervises the folder. Raises MachineError when another one does."""
         other = self.supervisor()
         if other is not None and other.pid != os.getpid():
-            raise UsageError(
-                f"It is already running (process {other.pid}): `ehcp status` shows it, `ehcp down` stops it."
-            )
+            raise UsageError(f"It is already running (process {other.pid}): `ehcp status` shows it, `ehcp down` stops it.")
         self.remembered.supervisor_pid = os.getpid()
         self.remembered.supervisor_created = psutil.Process().create_time()
         self.save()

@@ -34,3 +34,15 @@ async def answers(port: int) -> bool:
     _, writer = await asyncio.open_connection(HOST, port)
     writer.close()
     return True
+
+
+async def answers_http(port: int, path: str) -> bool:
+    """True when GET is answered with 200. Asked many times a second while a part starts, hence no HTTP client."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        async with asyncio.timeout(5):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode())
+            await writer.drain()
+            return (await reader.readline()).split()[1:2] == [b"200"]
+    finally:
+        writer.close()

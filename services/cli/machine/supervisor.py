@@ -52,7 +52,7 @@ class Part:
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     prepare: Callable[[], Awaitable[None]] | None = None
-    settle: Callable[[], Awaitable[None]] | None = None
+    settle: Callable[[], Awaitable[object]] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_within_seconds: float = 15.0
     user_id: int | None = None

@@ -1,0 +1,83 @@
+"""`ehcp publish`: hands plan versions from files to the publisher."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from services.cli.exchange import Exchange, Reach, Row
+from services.cli.machine.errors import UsageError
+from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
+from services.cli.output import Exit, err, plain_errors, print_json, print_table
+from services.cli.publishing import VersionFile, check, collect, publish_all
+
+COLUMNS = {
+    "case_reference": "Plan",
+    "result": "Result",
+    "version": "Version",
+    "plan_id": "Plan id",
+    "recipients": "Goes to",
+    "problem": "Problem",
+}
+BATCH = ".ndjson"
+
+
+def publish(
+    path: Annotated[Path, typer.Argument(help="A submission (JSON), a batch (.ndjson), or a folder of plans.")],
+    document: Annotated[Path | None, typer.Option(help="The PDF that goes with the file.", dir_okay=False)] = None,
+    council: Annotated[str | None, typer.Option(help="LA code to act for; else the one in the file.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Issue plan versions. Sending the same again is harmless."""
+    with plain_errors():
+        rows = publish_path(path, document, council, home, dry_run=dry_run)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(COLUMNS, [{**row, "recipients": recipients_of(row)} for row in rows])
+    if any(row["result"] == "refused" for row in rows):
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+def publish_path(path: Path, document: Path | None, council: str | None, home: Path, *, dry_run: bool) -> list[Row]:
+    if document is not None and not document.is_file():
+        raise UsageError(f"There is no {document}.")
+    if path.suffix != BATCH:
+        plans = collect(path, document)
+        if dry_run:
+            return [check(version) for plan in plans for version in plan]
+        return asyncio.run(publish_files(home, plans, council))
+    if not path.is_file():
+        raise UsageError(f"There is no {path}.")
+    if council is None:
+        raise UsageError("A batch needs --council, the LA code whose case system sends it.")
+    if dry_run:
+        raise UsageError("--dry-run judges files and folders, not batches.")
+    return asyncio.run(publish_batch(home, path.read_bytes(), council))
+
+
+async def publish_files(home: Path, plans: list[list[VersionFile]], council: str | None) -> list[Row]:
+    async with Exchange(Reach.of(home)) as exchange:
+        with Progress(console=err, transient=True) as progress:
+            task = progress.add_task("publishing", total=sum(map(len, plans)))
+            return await publish_all(exchange, plans, council, lambda _row: progress.advance(task))
+
+
+async def publish_batch(home: Path, lines: bytes, council: str) -> list[Row]:
+    async with Exchange(Reach.of(home)) as exchange:
+        answers = await exchange.issue_batch(f"case-system-{council}", lines)
+    for answer in answers:
+        if "problem" in answer:
+            problem = answer["problem"]
+            answer |= {"result": "refused", "answer": problem}
+            answer["problem"] = f"line {answer['line']}: {problem['title']}. {problem.get('detail', '')}"
+    return answers
+
+
+def recipients_of(row: Row) -> str:
+    shares = row.get("shares") or ()
+    return ", ".join(str(share["recipient"]) for share in shares)

@@ -1,0 +1,53 @@
+"""`ehcp sent`: an officer records how and when a plan was sent to a parent or young person."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.exchange import Exchange, Reach, Row
+from services.cli.machine.errors import UsageError
+from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
+from services.cli.output import RefusedError, out, print_json, run
+
+WAYS = ("post", "email", "hand", "portal")
+
+
+def complete_way(incomplete: str) -> list[str]:
+    return [way for way in WAYS if way.startswith(incomplete)]
+
+
+def sent(
+    share: Annotated[str, typer.Argument(help="The share, as `ehcp who` shows it.")],
+    on: Annotated[str, typer.Option(help="Day of sending, YYYY-MM-DD.")],
+    how: Annotated[str, typer.Option(help=f"One of {', '.join(WAYS)}.", autocompletion=complete_way)],
+    by: Annotated[str, typer.Option(help="The officer who sent it.")],
+    note: Annotated[str, typer.Option(help="Anything worth keeping; no details of the child.")] = "",
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Record that a plan was sent to a parent or young person; that is the evidence of the share."""
+    answer = run(record(home, share, {"sent_on": on, "how": how, "by": by, "note": note}, dry_run=dry_run))
+    if as_json:
+        print_json(answer)
+    else:
+        verb = "would be recorded" if dry_run else "recorded"
+        out.print(f"version {answer['version']} {verb} as sent by {how} on {on}", markup=False)
+
+
+async def record(home: Path, share: str, entry: Row, *, dry_run: bool) -> Row:
+    if entry["how"] not in WAYS:
+        raise UsageError(f"--how is one of {', '.join(WAYS)}.")
+    async with Exchange(Reach.of(home)) as exchange:
+        delivery = await find(exchange, share)
+        entry["seq"] = delivery["seq"]
+        answer = entry if dry_run else await exchange.record_sent(share, entry)
+    return {"share_id": share, "version": delivery["version"], **answer}
+
+
+async def find(exchange: Exchange, share: str) -> Row:
+    async for delivery in exchange.manual_deliveries():
+        if delivery["share_id"] == share:
+            return delivery
+    raise RefusedError(f"No manual delivery of your councils has the share id {share}: `ehcp who PLAN` shows them.")

@@ -1,0 +1,208 @@
+"""The exchange as the command line sees it: its HTTP interfaces, with the credentials of the data folder.
+
+Another exchange than the one of the data folder is reached by EHCP_COUNCIL_URL, EHCP_AUDIT_URL, EHCP_FAMILY_URL,
+EHCP_CLIENT_ID and EHCP_CLIENT_KEY_FILE. Invariant: whatever goes wrong on the way is one sentence that names the address.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+import orjson
+from joserfc.jwk import OKPKey
+
+from services.cli.machine.config import OPERATOR
+from services.cli.machine.errors import MachineError, UsageError
+from services.cli.machine.folder import DataFolder
+from services.cli.machine.keys import KeyRing
+from services.cli.machine.ports import HOST
+from services.cli.output import RefusedError
+from services.shared.identity.client import TokenClient, TokenRefusedError
+
+TIMEOUT_SECONDS = 60.0
+PAGE = 1000
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Addresses, and where the keys of clients are."""
+
+    council_url: str
+    audit_url: str
+    family_url: str
+    keys: KeyRing | None
+    client_id: str | None = None
+    client_key_file: Path | None = None
+
+    @classmethod
+    def of(cls, home: Path, environment: Mapping[str, str] = os.environ) -> "Reach":
+        folder = DataFolder(home)
+        if "EHCP_COUNCIL_URL" in environment:
+            council = environment["EHCP_COUNCIL_URL"].rstrip("/")
+            key_file = environment.get("EHCP_CLIENT_KEY_FILE")
+            if not key_file or not environment.get("EHCP_CLIENT_ID"):
+                raise UsageError("With EHCP_COUNCIL_URL, set EHCP_CLIENT_ID and EHCP_CLIENT_KEY_FILE too.")
+            return cls(
+                council,
+                environment.get("EHCP_AUDIT_URL", council).rstrip("/"),
+                environment.get("EHCP_FAMILY_URL", council).rstrip("/"),
+                None,
+                environment["EHCP_CLIENT_ID"],
+                Path(key_file),
+            )
+        folder.open()
+        ports = folder.remembered.ports
+        missing = {"ehcp_publisher", "audit", "family_subscriber"} - ports.keys()
+        if missing:
+            raise MachineError(f"The machine in {folder.path} was never started: `ehcp up` starts it.")
+        council, audit, family = (f"http://{HOST}:{ports[name]}" for name in ("ehcp_publisher", "audit", "family_subscriber"))
+        return cls(council, audit, family, KeyRing(folder.keys))
+
+    def key_of(self, client_id: str) -> tuple[str, OKPKey]:
+        """The client that calls and its private key."""
+        if self.client_id and self.client_key_file:
+            client_id, file = self.client_id, self.client_key_file
+        else:
+            assert self.keys is not None
+            file = self.keys.folder / f"client-{client_id}.jwk"
+        try:
+            return client_id, OKPKey.import_key(orjson.loads(file.read_bytes()))
+        except FileNotFoundError:
+            raise UsageError(f"There is no key of client {client_id} ({file}).") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{file} is not a private JSON Web Key ({error}).") from error
+
+
+class Exchange:
+    """`async with Exchange(Reach.of(home)) as exchange`."""
+
+    def __init__(self, reach: Reach) -> None:
+        self.reach = reach
+        self._http = httpx2.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False)
+        self._tokens: dict[str, TokenClient] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def issue_first(self, client_id: str, content: "Content") -> Row:
+        return await self._post_content(f"{self.reach.council_url}/v1/plans", client_id, content)
+
+    async def issue_further(self, client_id: str, plan_id: str, content: "Content") -> Row:
+        return await self._post_content(f"{self.reach.council_url}/v1/plans/{plan_id}/versions", client_id, content)
+
+    async def issue_batch(self, client_id: str, lines: bytes) -> list[Row]:
+        url = f"{self.reach.council_url}/v1/batch"
+        headers = {"Content-Type": "application/x-ndjson"}
+        answer = await self._send("POST", url, client_id, content=lines, headers=headers, timeout=600)
+        return [orjson.loads(line) for line in answer.content.splitlines() if line]
+
+    async def holders(self) -> AsyncIterator[Row]:
+        """Every share of the operator's councils."""
+        after: str | None = None
+        while True:
+            params = {"limit": str(PAGE), **({"after": after} if after else {})}
+            page = (await self._send("GET", f"{self.reach.audit_url}/v1/holders", OPERATOR, params=params)).json()
+            for row in page["holders"]:
+                yield row
+            after = page["next"]
+            if after is None:
+                return
+
+    async def holders_of(self, plan_id: str) -> list[Row]:
+        answer = await self._send("GET", f"{self.reach.audit_url}/v1/plans/{plan_id}/holders", OPERATOR)
+        found: list[Row] = answer.json()["holders"]
+        return found
+
+    async def manual_deliveries(self, state: str | None = None) -> AsyncIterator[Row]:
+        after: str | None = None
+        while True:
+            params = {"limit": "500", **({"state": state} if state else {}), **({"after": after} if after else {})}
+            page = (await self._send("GET", f"{self.reach.family_url}/v1/deliveries", OPERATOR, params=params)).json()
+            for row in page["deliveries"]:
+                yield row
+            after = page["next"]
+            if after is None:
+                return
+
+    async def record_sent(self, share_id: str, record: Row) -> Row:
+        url = f"{self.reach.family_url}/v1/deliveries/{share_id}/sent"
+        answer: Row = (await self._send("POST", url, OPERATOR, json=record)).json()
+        return answer
+
+    async def _post_content(self, url: str, client_id: str, content: "Content") -> Row:
+        if content.document is None and not content.attachments:
+            sent = {"content": content.submission, "headers": {"Content-Type": "application/json"}}
+        else:
+            files = [("submission", ("submission.json", content.submission, "application/json"))]
+            if content.document is not None:
+                files.append(("document", (content.document.name, content.document.read_bytes(), "application/pdf")))
+            files += [
+                ("attachment", (file.name, file.read_bytes(), "application/octet-stream")) for file in content.attachments
+            ]
+            sent = {"files": files}
+        answer: Row = (await self._send("POST", url, client_id, **sent)).json()
+        return answer
+
+    async def _send(self, method: str, url: str, client_id: str, **more: Any) -> httpx2.Response:
+        headers = more.pop("headers", {})
+        try:
+            token = await self._token(client_id).headers()
+            answer = await self._http.request(method, url, headers={**headers, **token}, **more)
+        except TokenRefusedError as error:
+            raise RefusedError(f"Client {client_id} got no token: {error}") from error
+        except httpx2.TransportError as error:
+            raise MachineError(
+                f"{url} does not answer ({type(error).__name__}): `ehcp status` shows what runs, `ehcp doctor` what is wrong."
+            ) from error
+        if answer.is_error:
+            raise refusal(answer)
+        return answer
+
+    def _token(self, client_id: str) -> TokenClient:
+        if client_id not in self._tokens:
+            name, key = self.reach.key_of(client_id)
+            self._tokens[client_id] = TokenClient(self._http, self.reach.council_url, name, key)
+        return self._tokens[client_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is issued: the submission as it will be sent, and the files beside it."""
+
+    submission: bytes
+    document: Path | None = None
+    attachments: tuple[Path, ...] = ()
+
+
+class ProblemError(RefusedError):
+    """A problem document (RFC 9457); `problem` is the whole of it."""
+
+    def __init__(self, problem: Row, status: int) -> None:
+        self.problem = problem
+        self.status = status
+        self.kind = str(problem.get("type", "")).rstrip("/").rpartition("/")[2].rpartition(":")[2]
+        title, detail = problem.get("title", f"Answer {status}"), problem.get("detail", "")
+        fields = [
+            f"{error.get('field')}: {error.get('problem')}; send {error.get('instead')}" for error in problem.get("errors", ())
+        ]
+        super().__init__(f"{title}. {detail}".strip(), fields)
+
+
+def refusal(answer: httpx2.Response) -> RefusedError:
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict):
+        return ProblemError(problem, answer.status_code)
+    return RefusedError(f"{answer.url} answered {answer.status_code}.")

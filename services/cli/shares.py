@@ -1,0 +1,49 @@
+"""What the command line shows of a share, and when nothing more will happen to it without a person."""
+
+from typing import Any
+
+from services.cli.exchange import Row
+
+FIELDS = (
+    "plan_id",
+    "case_reference",
+    "recipient",
+    "recipient_kind",
+    "version",
+    "status",
+    "reason",
+    "record",
+    "seconds",
+)
+COLUMNS = {
+    "case_reference": "Plan",
+    "status": "Status",
+    "recipient": "Recipient",
+    "recipient_kind": "Kind",
+    "version": "Version",
+    "record": "Record",
+    "seconds": "Seconds",
+    "reason": "Reason",
+}
+
+
+def row_of(holder: Row) -> Row:
+    """The words of the exchange, nothing else."""
+    return {name: holder.get(name) for name in FIELDS}
+
+
+def is_settled(holder: dict[str, Any]) -> bool:
+    """True when machines have done what they can: filed, refused, or now waiting for a person or a subscriber."""
+    if holder["satisfied"] or holder["status"] == "refused" or holder["subscriber"] is None:
+        return True
+    match holder["channel"]:
+        case "manual":
+            return True
+        case "inbox":
+            return bool(holder["status"] == "sent")
+        case _:
+            return False
+
+
+def in_order(holders: list[Row]) -> list[Row]:
+    return sorted(holders, key=lambda holder: (holder["case_reference"], holder["recipient_kind"], holder["recipient"]))
