@@ -4,8 +4,9 @@ One transaction per batch writes the newest wish of each share, the receipts of 
 what nobody can read. Then the offset is committed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -103,61 +104,97 @@ class Parking:
         self._wake()
 
     async def park(self, connection: Any, instructions: Sequence[Instruction], *, listed: bool = False) -> None:
-        """Within the caller's transaction. ``listed``: from the council's list, which is told again and again, so that a
-        repeat asks for no receipt; and where it names a lower ``seq`` than is here, the dispatcher asks the council."""
+        """Within the caller's transaction. ``listed``: they are from the council's list (see :func:`sort_out`)."""
         rows = await store.lock_deliveries(connection, [each.share_id for each in instructions])
-        known = {i: Wish(row["seq"], Action(row["action"]), row["sha256"]) for i, row in rows.items()}
-        open_ = {i for i, row in rows.items() if row["state"] in (Status.WAITING, Status.FAILED)}
-        parked: dict[UUID, store.Parking] = {}
-        again: list[UUID] = []
-        doubted: list[UUID] = []
-        drafts: list[Draft] = []
-        for each in instructions:
-            before = known.get(each.share_id)
-            match states.park(before, each.wish):
-                case Parked.NEW:
-                    if before is not None and each.share_id in open_:
-                        drafts.append(Draft(each.share_id, before.seq, Status.SUPERSEDED))
-                    parking, said = self._take(each)
-                    parked[each.share_id] = parking
-                    drafts += said
-                    known[each.share_id] = each.wish
-                    open_.add(each.share_id)
-                case Parked.AGAIN if not listed:
-                    again.append(each.share_id)
-                case Parked.AGAIN:
-                    pass
-                case Parked.SUPERSEDED if listed:
-                    doubted.append(each.share_id)
-                case Parked.SUPERSEDED:
-                    drafts.append(Draft(each.share_id, each.wish.seq, Status.SUPERSEDED, each.version_id))
-                case Parked.CONFLICT:
-                    reason = "another instruction with this seq is already here"
-                    drafts.append(Draft(each.share_id, each.wish.seq, Status.CONFLICT, each.version_id, reason=reason))
-                    log.error("conflicting_instruction", share_id=str(each.share_id), seq=each.wish.seq)
-        if parked:
-            await store.save_parked(connection, list(parked.values()))
-        if doubted:
-            await store.due_now(connection, doubted)
-        await self._receipts.send_again(connection, again)
-        await self._receipts.write(connection, drafts)
+        known = {share_id: Known(_wish(row), Status(row["state"])) for share_id, row in rows.items()}
+        done = sort_out(known, instructions, self._systems, self._clock(), listed=listed)
+        if done.parked:
+            await store.save_parked(connection, done.parked)
+        if done.doubted:
+            await store.due_now(connection, done.doubted)
+        await self._receipts.send_again(connection, done.again)
+        await self._receipts.write(connection, done.drafts)
 
-    def _take(self, each: Instruction) -> tuple[store.Parking, list[Draft]]:
-        """The row of a new wish: due at once, or waiting for a person, or refused because nobody here serves it."""
-        lane = self._systems.lane(each.recipient)
-        state, due, drafts = Status.WAITING, None, []
-        if lane is None:
-            reason = f"this subscriber has no record system for {each.recipient.scheme}:{each.recipient.value}"
-            state = Status.REFUSED
-            drafts = [Draft(each.share_id, each.wish.seq, state, each.version_id, reason=reason)]
-        elif self._systems.is_manual(lane):
-            # Nothing is sent by itself: the officer's record is the evidence. A withdrawn share needs no sending.
-            state = Status.WAITING if each.wish.action is Action.HOLD else Status.WITHDRAWN
-            drafts = [Draft(each.share_id, each.wish.seq, state, each.version_id, each.wish.sha256)]
-        else:
-            due = self._clock()
-        parking = store.Parking(
-            each.share_id, each.wish.seq, each.wish.action, each.data, each.wish.sha256, each.plan_id, lane or "",
-            state, due,
-        )  # fmt: skip
-        return parking, drafts
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the books have of a share: its newest wish, and what became of it so far."""
+
+    wish: Wish
+    state: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What a batch of instructions does to the books."""
+
+    parked: list[store.Parking]
+    again: list[UUID]
+    """Shares whose newest receipt is to be sent once more."""
+    doubted: list[UUID]
+    """Shares of which the council's list names a lower ``seq`` than is here: the dispatcher asks the council."""
+    drafts: list[Draft]
+
+
+def sort_out(
+    known: Mapping[UUID, Known], instructions: Sequence[Instruction], systems: Systems, now: datetime, *, listed: bool
+) -> Sorted:
+    """Compare each instruction, in order, with what is there. Pure.
+
+    ``listed``: from the council's list, which is told again and again, so that a repeat asks for no receipt; nor is a
+    lower ``seq`` an old message there, but the sign of a council that was restored from backup.
+    """
+    wishes = {share_id: each.wish for share_id, each in known.items()}
+    open_ = {share_id for share_id, each in known.items() if each.state in (Status.WAITING, Status.FAILED)}
+    parked: dict[UUID, store.Parking] = {}
+    again: list[UUID] = []
+    doubted: list[UUID] = []
+    drafts: list[Draft] = []
+    for each in instructions:
+        before = wishes.get(each.share_id)
+        match states.park(before, each.wish):
+            case Parked.NEW:
+                if before is not None and each.share_id in open_:
+                    drafts.append(Draft(each.share_id, before.seq, Status.SUPERSEDED))
+                parking, said = _take(each, systems, now)
+                parked[each.share_id] = parking
+                drafts += said
+                wishes[each.share_id] = each.wish
+                open_.add(each.share_id)
+            case Parked.AGAIN if not listed:
+                again.append(each.share_id)
+            case Parked.AGAIN:
+                pass
+            case Parked.SUPERSEDED if listed:
+                doubted.append(each.share_id)
+            case Parked.SUPERSEDED:
+                drafts.append(Draft(each.share_id, each.wish.seq, Status.SUPERSEDED, each.version_id))
+            case Parked.CONFLICT:
+                reason = "another instruction with this seq is already here"
+                drafts.append(Draft(each.share_id, each.wish.seq, Status.CONFLICT, each.version_id, reason=reason))
+                log.error("conflicting_instruction", share_id=str(each.share_id), seq=each.wish.seq)
+    return Sorted(list(parked.values()), again, doubted, drafts)
+
+
+def _take(each: Instruction, systems: Systems, now: datetime) -> tuple[store.Parking, list[Draft]]:
+    """The row of a new wish: due at once, or waiting for a person, or refused because nobody here serves it."""
+    lane = systems.lane(each.recipient)
+    state, due, drafts = Status.WAITING, None, []
+    if lane is None:
+        reason = f"this subscriber has no record system for {each.recipient.scheme}:{each.recipient.value}"
+        state = Status.REFUSED
+        drafts = [Draft(each.share_id, each.wish.seq, state, each.version_id, reason=reason)]
+    elif systems.is_manual(lane):
+        # Nothing is sent by itself: the officer's record is the evidence. A withdrawn share needs no sending.
+        state = Status.WAITING if each.wish.action is Action.HOLD else Status.WITHDRAWN
+        drafts = [Draft(each.share_id, each.wish.seq, state, each.version_id, each.wish.sha256)]
+    else:
+        due = now
+    parking = store.Parking(
+        each.share_id, each.wish.seq, each.wish.action, each.data, each.wish.sha256, each.plan_id, lane or "", state, due
+    )
+    return parking, drafts
+
+
+def _wish(row: Any) -> Wish:
+    return Wish(row["seq"], Action(row["action"]), row["sha256"])
