@@ -108,7 +108,10 @@ def write_configuration(folder: DataFolder, places: Places, keys: KeyRing) -> di
     """Returns each service's environment, as also written to `config/<service>.env`."""
     directory = read_directory()
     write_private(folder.config / "registry.json", dumps(registry(directory, keys)))
-    write_private(folder.config / "inbox_clients.json", dumps(inbox_clients(directory, keys)))
+    clients = folder.config / "inbox_clients"
+    clients.mkdir(mode=0o700, exist_ok=True)
+    for subscriber in SUBSCRIBERS:
+        write_private(clients / f"{subscriber.name}.json", dumps(inbox_clients(subscriber.name, directory, keys)))
     systems = folder.config / "record_systems"
     systems.mkdir(mode=0o700, exist_ok=True)
     for subscriber in SUBSCRIBERS:
@@ -155,11 +158,11 @@ def client(keys: KeyRing, client_id: str, kind: str, **more: object) -> dict[str
     return {"client_id": client_id, "kind": kind, **more, "public_key": keys.public_key(f"client-{client_id}")}
 
 
-def inbox_clients(directory: Mapping[str, Any], keys: KeyRing) -> list[dict[str, Any]]:
-    """One reader for each setting whose plans arrive in its inbox."""
+def inbox_clients(subscriber: str, directory: Mapping[str, Any], keys: KeyRing) -> list[dict[str, Any]]:
+    """One reader for each organisation whose plans arrive in its inbox."""
     readers = []
     for recipient in directory["recipients"]:
-        if recipient["subscriber"] == "school" and recipient["channel"] == "inbox":
+        if recipient["subscriber"] == subscriber and recipient["channel"] == "inbox":
             code = {name: recipient["codes"][0][name] for name in ("scheme", "value")}
             client_id = f"inbox-{code['scheme']}-{code['value']}"
             readers.append({"client_id": client_id, "recipient": code, "public_key": keys.public_key(f"client-{client_id}")})
@@ -224,11 +227,11 @@ def service_environment(service: str, folder: DataFolder, places: Places, keys: 
                 "EHCP_TOKEN_PUBLIC_KEY_FILE": str(keys.public_key_file("token")),
                 "EHCP_ISSUER": publisher,
             }
-        case "school_subscriber":
+        case "school_subscriber" | "health_subscriber" if subscriber is not None:
             environment |= {
-                "EHCP_TOKEN_KEY_FILE": str(keys.signing_key("school-token")),
+                "EHCP_TOKEN_KEY_FILE": str(keys.signing_key(f"{subscriber.name}-token")),
                 "EHCP_ISSUER": places.url(service),
-                "EHCP_INBOX_CLIENTS_FILE": str(folder.config / "inbox_clients.json"),
+                "EHCP_INBOX_CLIENTS_FILE": str(folder.config / "inbox_clients" / f"{subscriber.name}.json"),
             }
         case "notifier":
             environment |= {name: os.environ[name] for name in NOTIFIER_SETTINGS if os.environ.get(name)}
