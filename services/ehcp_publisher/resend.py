@@ -6,8 +6,10 @@ restored from backup), is wanted again under a higher ``seq``.
 """
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from enum import StrEnum
+from typing import Any, assert_never
 from uuid import UUID
 
 import asyncpg
@@ -31,6 +33,49 @@ _AWAITS_A_PERSON = {Status.WAITING, Status.SENT, Status.COLLECTED, Status.REFUSE
 def next_look(now: datetime, resends: int, resend_after: timedelta) -> datetime:
     """Doubling from ``resend_after`` to an hour."""
     return now + min(resend_after * float(2 ** min(resends, 20)), LONGEST)
+
+
+class Step(StrEnum):
+    """What the sweep does with a share that is not known to be satisfied."""
+
+    WAIT = "wait"
+    SEND_AGAIN = "send_again"
+    """The same instruction once more; the subscriber answers with its newest receipt."""
+    WANT_AGAIN = "want_again"
+    """The same wish under a ``seq`` above everything the subscriber has seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A share that is not known to be satisfied, with its newest receipt as far as there is one."""
+
+    share_id: UUID
+    seq: int
+    subscriber: str | None
+    resends: int
+    receipt_seq: int | None
+    status: Status | None
+    next_try_at: datetime | None
+
+
+def contradicted(seq: int, receipt_seq: int | None, status: Status | None) -> bool:
+    """Whether the newest receipt shows that the subscriber has seen another wish with this ``seq``, or a higher one."""
+    return status == Status.CONFLICT or (receipt_seq or 0) > seq
+
+
+def next_step(share: Unanswered, now: datetime, resend_after: timedelta) -> tuple[Step, int, datetime]:
+    """What to do now, the resends counted then, and when to look again. Pure."""
+    at = next_look(now, share.resends, resend_after)
+    answered = share.receipt_seq == share.seq
+    if share.subscriber is None:
+        return Step.WAIT, share.resends, now + LONGEST
+    if contradicted(share.seq, share.receipt_seq, share.status):
+        return Step.WANT_AGAIN, share.resends, at
+    if answered and share.status in _AWAITS_A_PERSON:
+        return Step.WAIT, share.resends + 1, at
+    if answered and share.next_try_at and share.next_try_at > now:
+        return Step.WAIT, share.resends, share.next_try_at + resend_after
+    return Step.SEND_AGAIN, share.resends + 1, next_look(now, share.resends + 1, resend_after)
 
 
 class Resend:
@@ -57,26 +102,22 @@ class Resend:
             checks: list[tuple[UUID, int, datetime]] = []
             outbox: list[instructions.OutboxRow] = []
             for row in rows:
-                resends = row["resends"]
-                at = next_look(now, resends, self._resend_after)
-                answered = row["receipt_seq"] == row["seq"]
-                if row["subscriber"] is None:
-                    at = now + LONGEST
-                elif row["status"] == Status.CONFLICT or (row["receipt_seq"] or 0) > row["seq"]:
-                    conflicts.append(row["share_id"])
-                elif answered and row["status"] in _AWAITS_A_PERSON:
-                    resends += 1
-                elif answered and row["next_try_at"] and row["next_try_at"] > now:
-                    at = row["next_try_at"] + self._resend_after
-                else:
-                    resends += 1
-                    at = next_look(now, resends, self._resend_after)
-                    outbox.append(
-                        instructions.to_subscriber(
-                            row["subscriber"], row["share_id"], row["type"], row["la_code"], row["data"], now
+                share = _unanswered(row)
+                step, resends, at = next_step(share, now, self._resend_after)
+                checks.append((share.share_id, resends, at))
+                match step:
+                    case Step.WAIT:
+                        pass
+                    case Step.WANT_AGAIN:
+                        conflicts.append(share.share_id)
+                    case Step.SEND_AGAIN:
+                        outbox.append(
+                            instructions.to_subscriber(
+                                row["subscriber"], share.share_id, row["type"], row["la_code"], row["data"], now
+                            )
                         )
-                    )
-                checks.append((row["share_id"], resends, at))
+                    case _:
+                        assert_never(step)
             await store.check_later(connection, checks)
             await store.insert_outbox(connection, outbox)
         if outbox:
@@ -89,7 +130,7 @@ class Resend:
         """The same wish under a ``seq`` above everything the subscriber has seen."""
         async with council_transaction(self._pool, self._councils) as connection:
             row = await store.lock_share_for_new_wish(connection, share_id)
-            if row is None or not (row["status"] == Status.CONFLICT or (row["receipt_seq"] or 0) > row["seq"]):
+            if row is None or not contradicted(row["seq"], row["receipt_seq"], row["status"]):
                 return
             wish = _again(row, await connection.fetchval("SELECT clock_timestamp()"), self._resend_after)
             out = instructions.to_subscriber(row["subscriber"], share_id, wish.type, wish.la_code, wish.data, wish.requested_at)
@@ -98,6 +139,13 @@ class Resend:
             act = Act("shared", "resend", wish.la_code, wish.plan_id, wish.version_id, share_id, wish.seq, details)
             await store.insert_acts(connection, [act])
         log.warning("wanted_again", share_id=str(share_id), seq=wish.seq)
+
+
+def _unanswered(row: Any) -> Unanswered:
+    return Unanswered(
+        row["share_id"], row["seq"], row["subscriber"], row["resends"], row["receipt_seq"],
+        row["status"] and Status(row["status"]), row["next_try_at"],
+    )  # fmt: skip
 
 
 def _again(row: Any, now: datetime, resend_after: timedelta) -> Wish:
