@@ -57,12 +57,15 @@ class Sweep:
         return len(raised) >= RAISE_AT_ONCE
 
     async def _raise(self, connection: store.Connection, now: datetime) -> list[Alert]:
+        found = await store.find_troubled(connection, RAISE_AT_ONCE)
+        if not found:
+            return []
         alerts = [
             Alert(
                 new_id(), kind, share.la_code, share.plan_id, share.share_id, share.seq, share.recipient_kind,
                 share.subscriber, share.due_at, now,
             )
-            for share in await store.find_troubled(connection, RAISE_AT_ONCE)
+            for share in (await store.read_wanted(connection, found)).values()
             for kind in sorted(troubles(share, now))
         ]  # fmt: skip
         if not alerts:
@@ -79,8 +82,9 @@ class Sweep:
         """Returns the alerts cleared and where to go on next time."""
         page = await store.find_open(connection, self._checked, CHECK_AT_ONCE)
         cleared: list[tuple[Alert, ClearedBecause]] = []
-        for alert, share in page:
-            because = why_cleared(alert.kind, share, now)
+        shares = await store.read_wanted(connection, {alert.share_id for alert in page}) if page else {}
+        for alert in page:
+            because = why_cleared(alert.kind, shares.get(alert.share_id), now)
             if because is not None:
                 cleared.append((alert, because))
         if cleared:
@@ -91,7 +95,7 @@ class Sweep:
             await store.insert_events(connection, events)
             details = [{"kind": a.kind, "alert_id": a.alert_id, "because": because} for a, because in cleared]
             await store.insert_acts(connection, "alert_cleared", alerts, details)
-        return [alert for alert, _ in cleared], page[-1][0].alert_id if len(page) == CHECK_AT_ONCE else FIRST
+        return [alert for alert, _ in cleared], page[-1].alert_id if len(page) == CHECK_AT_ONCE else FIRST
 
 
 def raised_event(alert: Alert) -> AlertRaised:
