@@ -1,0 +1,251 @@
+"""What a webhook says and what an answer to it means. Pure; sent by ``webhook.py``.
+
+A message is a CloudEvent 1.0 in structured JSON, signed as Standard Webhooks 1.0 has it. Its id comes from (share, ``seq``)
+and its bytes from the content alone, so that a message that is sent again is the same message, and the receiver can tell.
+``deploy/sandbox/social_care/README.md`` describes it for those who receive it.
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeGuard
+from uuid import UUID
+
+import orjson
+from standardwebhooks import Webhook
+
+from services.shared.json import dumps
+from services.shared.record_systems.port import (
+    Content,
+    File,
+    Filed,
+    Held,
+    Outcome,
+    Recipient,
+    Refused,
+    Retry,
+    Withdrawal,
+    Withdrawn,
+    WithdrawOutcome,
+)
+
+CONTENT_TYPE = "application/cloudevents+json"
+DELIVERED = "ehcp.plan.delivered.v1"
+WITHDRAWN = "ehcp.plan.withdrawn.v1"
+_SOURCE = "urn:ehcp:exchange"
+_LONGEST_WAIT = 24 * 3600.0
+_LONGEST_RECORD = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    id: str
+    """The ``webhook-id``: the same for every attempt."""
+    body: bytes
+
+
+def delivered(content: Content) -> Message:
+    """Everything that the recipient gets of one version, files in base64."""
+    return _message(
+        content.share_id,
+        content.seq,
+        content.plan_id,
+        DELIVERED,
+        {
+            "case_reference": content.case_reference,
+            "council": content.council.model_dump(mode="json"),
+            "recipient": _recipient(content.recipient) | {"name": content.recipient.name},
+            "version_id": content.version_id,
+            "version": content.version,
+            "issued_on": content.issued_on,
+            "child": content.child.model_dump(mode="json", exclude_none=True),
+            "sections": {letter: section.model_dump(mode="json") for letter, section in content.sections.items()},
+            "changed_sections": content.changed_sections,
+            "manifest": content.manifest.model_dump(mode="json"),
+            "sha256": content.sha256,
+            "document": _file(content.document) if content.document else None,
+            "attachments": [_file(each) for each in content.attachments],
+            "replaces": content.replaces,
+        },
+    )
+
+
+def withdrawn(withdrawal: Withdrawal) -> Message:
+    """No further version will come; the receiver marks its copy and keeps it under its own retention."""
+    data = {"recipient": _recipient(withdrawal.recipient)}
+    return _message(withdrawal.share_id, withdrawal.seq, withdrawal.plan_id, WITHDRAWN, data)
+
+
+def _message(share_id: UUID, seq: int, plan_id: UUID, type_: str, data: dict[str, Any]) -> Message:
+    message_id = f"{share_id}-{seq}"
+    # No time: a time would make the same message differ at every attempt. When it was sent is in the signature.
+    event = {
+        "specversion": "1.0",
+        "id": message_id,
+        "source": _SOURCE,
+        "type": type_,
+        "subject": str(plan_id),
+        "datacontenttype": "application/json",
+        "data": {"share_id": share_id, "seq": seq, "plan_id": plan_id} | data,
+    }
+    return Message(message_id, dumps(event))
+
+
+def _recipient(recipient: Recipient) -> dict[str, Any]:
+    return {"kind": recipient.kind, "scheme": recipient.scheme, "value": recipient.value}
+
+
+def _file(file: File) -> dict[str, str]:
+    data = base64.b64encode(file.data).decode("ascii")
+    return {"name": file.name, "media_type": file.media_type, "sha256": file.sha256, "data": data}
+
+
+def signed(message_id: str, signed_part: str, keys: tuple[Webhook, ...], now: datetime) -> dict[str, str]:
+    """The three headers of Standard Webhooks; one signature for each key, so that a key can be changed without a gap.
+
+    ``signed_part`` is the body; for a request without one, its query.
+    """
+    at = now.astimezone(UTC).replace(microsecond=0)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(key.sign(message_id, at, signed_part) for key in keys),
+    }
+
+
+def keys_of(secret: str) -> tuple[Webhook, ...]:
+    """``secret``: one ``whsec_…``, or several parted by spaces while a key is changed. Raises ``ValueError``."""
+    keys: list[Webhook] = []
+    for each in secret.split():
+        encoded = each.removeprefix("whsec_")
+        try:
+            size = len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))
+        except ValueError:
+            size = 0
+        # Standard Webhooks: 24 to 64 bytes of secret. A shorter one is a password, not a key.
+        if not each.startswith("whsec_") or not 24 <= size <= 64:
+            raise ValueError("its secret must be whsec_ and the base64 of 24 to 64 random bytes")
+        keys.append(Webhook(each))
+    if not keys:
+        raise ValueError("it needs a secret")
+    return tuple(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an answer means; ``for_all`` when it is about the endpoint, so that sending it more now would be useless."""
+
+    outcome: Retry | Refused
+    for_all: bool = False
+
+
+def filed(status: int, headers: Mapping[str, str], body: bytes, sha256: str, now: datetime) -> Outcome | Verdict:
+    """What the answer to a delivered version means. Filed only on proof: the receiver's own hash of what it stored."""
+    if not 200 <= status < 300:
+        return fault(status, headers, now)
+    answer = _answer(headers, body)
+    if answer is None:
+        return Verdict(Retry(f"the endpoint answered {status} without the JSON that proves filing"))
+    record, proof = answer.get("record"), answer.get("sha256")
+    if not _is_record(record) or not isinstance(proof, str):
+        return Verdict(Retry("the endpoint's answer lacks the record's id or hash"))
+    if proof != sha256:
+        return Verdict(Retry("the hash of what the endpoint stored is not the hash of what was sent"))
+    if answer.get("current") is False:
+        # Proved to be there, but as history: what was sent is not what its users see, and sending it again changes nothing.
+        return Refused("the record already holds a newer instruction than this one")
+    return Filed(record, proof)
+
+
+def marked(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> WithdrawOutcome | Verdict:
+    """What the answer to a withdrawal means. An empty record id says that there was no copy to mark."""
+    if not 200 <= status < 300:
+        return fault(status, headers, now)
+    answer = _answer(headers, body)
+    record = answer.get("record") if answer is not None else None
+    if record == "" or _is_record(record):
+        return Withdrawn(record)
+    return Verdict(Retry(f"the endpoint answered {status} without the record that it marked"))
+
+
+def held(headers: Mapping[str, str], body: bytes) -> dict[UUID, Held] | None:
+    """The holdings in an answer, by plan; None when it is no such answer."""
+    answer = _answer(headers, body)
+    rows = answer.get("holdings") if answer is not None else None
+    if not isinstance(rows, list):
+        return None
+    try:
+        return {UUID(row["plan_id"]): Held(UUID(row["version_id"]), str(row["sha256"]), str(row["record"])) for row in rows}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def fault(status: int, headers: Mapping[str, str], now: datetime) -> Verdict:
+    """What an answer other than 2xx means.
+
+    What is about the endpoint (moved, signed with the wrong key, asleep) is tried again: it heals by itself or by somebody
+    at the other end, and no plan should have to be sent anew by hand for that. Refused is only what the same message would
+    meet again for ever.
+    """
+    asked = retry_after(headers.get("retry-after", ""), now)
+    match status:
+        case 410:
+            # Standard Webhooks: Gone means stop. Only a person can say where this recipient takes plans now.
+            return Verdict(Refused("the endpoint is gone (410)"), for_all=True)
+        case 429 | 503:
+            return Verdict(Retry(f"the endpoint asked to be sent less ({status})", asked), for_all=True)
+        case 401 | 403:
+            # A secret being changed or a clock gone wrong. Both end without our doing.
+            return Verdict(Retry(f"the endpoint does not accept our signature ({status})", asked))
+        case 404 | 405:
+            # Its address is not there: a deployment half done, or a wrong configuration. It says nothing about the plan.
+            return Verdict(Retry(f"there is no endpoint at this address ({status})", asked))
+        case _ if 300 <= status < 400:
+            # Never followed: a redirect could lead a child's record to another host.
+            return Verdict(Retry(f"the endpoint moved ({status}); check its address", asked), for_all=True)
+        case 409:
+            # It holds this id, or this seq, with other content. Only a new instruction can settle that.
+            return Verdict(Refused("the endpoint holds something else under this instruction (409)"))
+        case 413:
+            # As large the next time. Either side must change a limit.
+            return Verdict(Refused("the endpoint does not take a message of this size (413)"))
+        case 400 | 415 | 422:
+            # It read the message and does not want it: the same bytes would fare the same.
+            return Verdict(Refused(f"the endpoint refused what was sent ({status})"))
+        case 451:
+            return Verdict(Refused("the endpoint may not hold this for legal reasons (451)"))
+        case _ if 400 <= status < 500:
+            # 402, 407, 408, 421, 423, 425 …: about now, or about what stands between.
+            return Verdict(Retry(f"the endpoint refused for now ({status})", asked))
+        case _:
+            return Verdict(Retry(f"the endpoint failed ({status})", asked))
+
+
+def retry_after(value: str, now: datetime) -> float | None:
+    """Seconds that a ``Retry-After`` asks for (RFC 9110, 10.2.3: a number or a date), at most a day."""
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
+        return min(float(value), _LONGEST_WAIT)
+    try:
+        until = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return min(max((until - now).total_seconds(), 0.0), _LONGEST_WAIT)
+
+
+def _answer(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        return None
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _is_record(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_RECORD and value.isprintable()
