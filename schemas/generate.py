@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from schemas.alerts import AlertCleared, AlertRaised
 from schemas.documents import ReadAnswer, ReadRequest, ShareState
 from schemas.events import PlanAmended, PlanFinalised, ShareRequested, ShareWithdrawn
 from schemas.manifest import Manifest
@@ -33,6 +34,8 @@ SENT_BY_THE_EXCHANGE: dict[str, type[BaseModel]] = {
     "share-requested": ShareRequested,
     "share-withdrawn": ShareWithdrawn,
     "receipt": Receipt,
+    "alert-raised": AlertRaised,
+    "alert-cleared": AlertCleared,
     "manifest": Manifest,
     "read-request": ReadRequest,
     "read-answer": ReadAnswer,
