@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas import documents, events, identifiers, manifest, plan, receipts
+from schemas import alerts, documents, events, identifiers, manifest, plan, receipts
 from schemas.base import ContractError
 
 
@@ -29,7 +29,7 @@ class Refusal:
 
 def _known_names() -> frozenset[str]:
     names: set[str] = {letter.value for letter in plan.SectionLetter}
-    for module in (documents, events, identifiers, manifest, plan, receipts):
+    for module in (alerts, documents, events, identifiers, manifest, plan, receipts):
         for model in vars(module).values():
             if isinstance(model, type) and issubclass(model, BaseModel):
                 names.update(field.alias or name for name, field in model.model_fields.items())
