@@ -114,6 +114,9 @@ class Parking:
             await store.due_now(connection, done.doubted)
         await self._receipts.send_again(connection, done.again)
         await self._receipts.write(connection, done.drafts)
+        for draft in done.drafts:
+            if draft.status is Status.CONFLICT:
+                log.error("conflicting_instruction", share_id=str(draft.share_id), seq=draft.seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,6 @@ def sort_out(
             case Parked.CONFLICT:
                 reason = "another instruction with this seq is already here"
                 drafts.append(Draft(each.share_id, each.wish.seq, Status.CONFLICT, each.version_id, reason=reason))
-                log.error("conflicting_instruction", share_id=str(each.share_id), seq=each.wish.seq)
     return Sorted(list(parked.values()), again, doubted, drafts)
 
 
