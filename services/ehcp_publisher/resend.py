@@ -97,6 +97,7 @@ class Resend:
         conflicts: list[UUID] = []
         async with council_transaction(self._pool, self._councils) as connection:
             gone = await store.delete_satisfied(connection, BATCH)
+            await store.reopen_lost(connection, BATCH)
             rows = await store.lock_unanswered(connection, BATCH)
             now: datetime = await connection.fetchval("SELECT clock_timestamp()")
             checks: list[tuple[UUID, int, datetime]] = []

@@ -472,6 +472,22 @@ async def delete_satisfied(connection: Any, limit: int) -> int:
     return int(tag.split()[-1])
 
 
+async def reopen_lost(connection: Any, limit: int) -> int:
+    """Take shares back in that were satisfied once and, by a newer receipt, are not any more: filed, then found missing."""
+    tag = await connection.execute(
+        """
+        INSERT INTO publisher.unsatisfied (share_id, la_code, seq, due_at, check_at)
+        SELECT s.share_id, s.la_code, s.seq, i.due_at, now()
+        FROM audit.v_newest n JOIN publisher.share s USING (share_id)
+        JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
+        WHERE n.lost AND n.satisfied_seq < s.seq LIMIT $1
+        ON CONFLICT (share_id) DO NOTHING
+        """,
+        limit,
+    )
+    return int(tag.split()[-1])
+
+
 async def lock_unanswered(connection: Any, limit: int) -> list[Any]:
     """Due unsatisfied shares with the newest receipt that each has, locked; other sweeps pass over them."""
     return list(

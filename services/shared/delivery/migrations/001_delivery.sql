@@ -80,9 +80,10 @@ CREATE TABLE delivery.dead_letter (
     value bytea NOT NULL,
     headers jsonb NOT NULL,
     reason text NOT NULL,
-    at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (topic, partition, "offset")
+    at timestamptz NOT NULL DEFAULT now()
 );
+-- A broker whose disk was lost counts offsets from 0 again, so the value is part of what makes a dead letter the same.
+CREATE UNIQUE INDEX dead_letter_once ON delivery.dead_letter (topic, partition, "offset", md5(value));
 
 -- The organisation's inbox, for recipients without a record system of their own. What people read is sealed under a key per
 -- recipient, wrapped by the subscriber's master key.
