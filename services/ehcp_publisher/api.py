@@ -1,7 +1,8 @@
 """HTTP in: versions from councils, documents and share lists for subscribers. No rules here; see ``issuing`` and ``reads``."""
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -9,14 +10,15 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from schemas.documents import ReadRequest
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
 from services.ehcp_publisher import store
 from services.ehcp_publisher.documents import MAX_BYTES as MAX_FILE_BYTES
 from services.ehcp_publisher.documents import Received, receive_attachment, receive_document
-from services.ehcp_publisher.issuing import Answer, Issuing, Result, Submission
+from services.ehcp_publisher.issuing import KEY_IN_USE, Answer, Issuing, Result, Submission
 from services.ehcp_publisher.reads import MAX_READS, Reads
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.json import dumps, json_answer
@@ -24,6 +26,9 @@ from services.shared.web.problems import FieldError, Problem, invalid
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MAX_BODY = 512 * 2**20
+"""Bytes of one request: a document and its attachments of 25 MiB each, or a batch."""
+MAX_FILES = 60
 MAX_LINES = 10_000
 MAX_LINE_BYTES = 8 * 2**20
 CHUNK = 100
@@ -58,20 +63,27 @@ def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -
         return await _issue_one(caller, submission, f"POST /v1/plans/{plan_id}/versions", idempotency_key, received.hash)
 
     async def _issue_one(caller: Caller, submission: Submission, route: str, key: str | None, body_hash: str) -> Response:
-        if key:
-            async with pool.acquire() as connection:
-                before = await store.find_answer(connection, caller.client_id, route, key)
-            if before is not None:
-                if before["body_hash"] != body_hash:
-                    raise Problem(
-                        409, "key-reused", "This idempotency key was used with another body",
-                        "Send the first body again to get its answer, or use a new key for a new request.",
-                    )  # fmt: skip
-                return json_answer(before["answer"], before["status"])
+        if key and (before := await _answer_before(caller, route, key, body_hash)):
+            return before
         (result,) = await issuing.issue(caller, [submission], (route, key, body_hash) if key else None)
         if isinstance(result, Problem):
+            # The same request was faster: it has committed, and its answer is this one's too.
+            if key and result.slug == KEY_IN_USE and (before := await _answer_before(caller, route, key, body_hash)):
+                return before
             raise result
         return json_answer(result.body, result.status)
+
+    async def _answer_before(caller: Caller, route: str, key: str, body_hash: str) -> Response | None:
+        async with pool.acquire() as connection:
+            before = await store.find_answer(connection, caller.client_id, route, key)
+        if before is None:
+            return None
+        if before["body_hash"] != body_hash:
+            raise Problem(
+                409, "key-reused", "This idempotency key was used with another body",
+                "Send the first body again to get its answer, or use a new key for a new request.",
+            )  # fmt: skip
+        return json_answer(before["answer"], before["status"])
 
     @router.post("/batch", summary="Issue many versions: NDJSON in, one answer per line out")
     async def batch(request: Request, caller: CallerOf, render: bool = True) -> Response:
@@ -158,43 +170,84 @@ class _Received:
         return digest.hexdigest()
 
 
+class _InMemory(MultiPartParser):
+    """Files never touch the disk: there, they would be the one copy that is not sealed."""
+
+    spool_max_size = MAX_BODY
+
+
 async def _receive(request: Request) -> _Received:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return _Received(await request.body(), None, ())
+        return _Received(await _json(request), None, ())
     if kind != "multipart/form-data":
         raise Problem(415, "media-type", "Unknown content type", "Send application/json, or multipart/form-data: " + _TEMPLATE)
-    async with request.form(max_files=60, max_fields=5, max_part_size=MAX_LINE_BYTES) as form:
-        parts = form.multi_items()
-        unknown = {name for name, _ in parts} - {"submission", "document", "attachment"}
-        if unknown:
-            raise Problem(422, "unknown-part", "Unknown part", "Send " + _TEMPLATE)
-        submission = form.get("submission")
-        if submission is None:
-            raise Problem(
-                422, "no-submission", "The part 'submission' is missing", "Send " + _TEMPLATE,
-                [FieldError("submission", "missing", "the plan version as JSON")],
-            )  # fmt: skip
-        text = await submission.read() if isinstance(submission, UploadFile) else submission.encode()
-        document = form.get("document")
-        if len(form.getlist("document")) > 1 or isinstance(document, str):
-            raise Problem(422, "document", "Send one document, as a file", "Further files go in parts 'attachment'.")
-        return _Received(
-            text,
-            receive_document(document.filename or "document.pdf", await _bytes(document)) if document else None,
-            tuple(
-                [
-                    receive_attachment(part.filename or "attachment", await _bytes(part))
-                    for name, part in parts
-                    if name == "attachment" and isinstance(part, UploadFile)
-                ]
-            ),
-        )
+    parser = _InMemory(request.headers, request.stream(), max_files=MAX_FILES, max_fields=5, max_part_size=MAX_LINE_BYTES)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise _broken(error.message) from None
+    try:
+        return await _parts(form)
+    finally:
+        await form.close()
 
 
-async def _bytes(file: UploadFile) -> bytes:
-    """One byte more than allowed is enough to refuse it."""
-    return await file.read(MAX_FILE_BYTES + 1)
+async def _json(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_LINE_BYTES:
+            raise _submission_too_large()
+    return bytes(body)
+
+
+async def _parts(form: FormData) -> _Received:
+    unknown = form.keys() - {"submission", "document", "attachment"}
+    if unknown:
+        raise Problem(422, "unknown-part", "Unknown part", "Send " + _TEMPLATE)
+    submissions, documents = form.getlist("submission"), form.getlist("document")
+    if not submissions:
+        raise Problem(
+            422, "no-submission", "The part 'submission' is missing", "Send " + _TEMPLATE,
+            [FieldError("submission", "missing", "the plan version as JSON")],
+        )  # fmt: skip
+    if len(submissions) > 1:
+        raise Problem(422, "submission", "Send one submission", "There are several parts 'submission'.")
+    if len(documents) > 1 or any(isinstance(document, str) for document in documents):
+        raise Problem(422, "document", "Send one document, as a file", "Further files go in parts 'attachment'.")
+    attachments = form.getlist("attachment")
+    if any(isinstance(attachment, str) for attachment in attachments):
+        raise Problem(422, "attachment", "Send attachments as files", "A part 'attachment' has no filename.")
+    (submission,) = submissions
+    text = submission.encode() if isinstance(submission, str) else await submission.read(MAX_LINE_BYTES + 1)
+    if len(text) > MAX_LINE_BYTES:
+        raise _submission_too_large()
+    received = [await _file(document, receive_document) for document in documents if isinstance(document, UploadFile)]
+    return _Received(
+        text,
+        received[0] if received else None,
+        tuple([await _file(each, receive_attachment) for each in attachments if isinstance(each, UploadFile)]),
+    )
+
+
+async def _file(file: UploadFile, receive: Callable[[str, bytes], Received]) -> Received:
+    """Judged beside the event loop; one byte more than allowed is enough to refuse it."""
+    data = await file.read(MAX_FILE_BYTES + 1)
+    return await asyncio.to_thread(receive, file.filename or "", data)
+
+
+def _submission_too_large() -> Problem:
+    return Problem(413, "too-large", "The submission is too large", f"At most {MAX_LINE_BYTES // 2**20} MiB of JSON.")
+
+
+def _broken(message: str) -> Problem:
+    """From the parser's own words, which hold nothing of the input."""
+    if message.startswith("Too many"):
+        return Problem(422, "too-many-parts", "There are too many parts", f"At most {MAX_FILES} files in one request.")
+    if message.startswith("Part exceeded"):
+        return _submission_too_large()
+    return Problem(400, "malformed", "This is not multipart/form-data", f"{message.rstrip('.')}. Send {_TEMPLATE}")
 
 
 def parse(model: type[Model], body: bytes) -> Model:

@@ -7,7 +7,7 @@ from typing import Any
 from joserfc.jwk import OKPKey
 
 from services.ehcp_publisher import keys, store
-from services.ehcp_publisher.api import make_router
+from services.ehcp_publisher.api import MAX_BODY, make_router
 from services.ehcp_publisher.issuing import Issuing
 from services.ehcp_publisher.reads import Reads
 from services.ehcp_publisher.registry import Directory, read_registry
@@ -23,8 +23,6 @@ from services.shared.sealing.sealing import read_master_key
 from services.shared.settings import KafkaSettings, ServiceSettings
 
 NAME = "ehcp_publisher"
-MAX_BODY = 512 * 2**20
-"""Bytes: a document and its attachments of 25 MiB each, or a batch."""
 
 
 class Settings(ServiceSettings):
@@ -66,7 +64,7 @@ async def build() -> Service:
     renderer = Renderer()
     issuing = Issuing(pool, directory, child_keys, renderer, resend_after)
     reads = Reads(pool, child_keys, councils)
-    app = make_app("EHC Plan Exchange: publisher", max_body_size=MAX_BODY)
+    app = make_app("EHC Plan Exchange: publisher", larger={"/v1/plans": MAX_BODY, "/v1/batch": MAX_BODY})
     app.include_router(Issuer(settings.issuer, token_key, find_client, first_use).router())
     app.include_router(make_router(issuing, reads, Verifier(settings.issuer, token_key), pool))
     relay = Relay(settings.database_url, "publisher.outbox", kafka, NAME)

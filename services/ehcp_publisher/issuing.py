@@ -33,6 +33,7 @@ from services.shared.web.problems import FieldError, Problem
 
 log = structlog.get_logger()
 PDF = "application/pdf"
+KEY_IN_USE = "key-in-use"
 _ATTEMPTS = 5
 """A line is prepared anew when another request changed its plan in between; five in a row do not happen."""
 
@@ -228,7 +229,7 @@ class Issuing:
                         connection, caller.client_id, route, key, body_hash, answer.status, answer.body
                     ):
                         raise Problem(
-                            409, "key-in-use", "This idempotency key is being used by another request",
+                            409, KEY_IN_USE, "This idempotency key is being used by another request",
                             "Send the request again to get its answer.",
                         )  # fmt: skip
                 return results

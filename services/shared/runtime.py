@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -25,6 +25,7 @@ from services.shared.outbox.relay import RelayStuckError
 from services.shared.postgres.pool import transient
 from services.shared.settings import ServiceSettings
 from services.shared.web import problems
+from services.shared.web.body_limit import BodyLimit
 
 log = structlog.get_logger()
 Work = Callable[[], Awaitable[None]]
@@ -44,12 +45,17 @@ class Service:
     close: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
 
-def make_app(title: str, max_body_size: int = 2**20) -> FastAPI:
+MAX_BODY = 2**20
+"""Bytes of a request, where a service does not say otherwise."""
+
+
+def make_app(title: str, larger: Mapping[str, int] | None = None) -> FastAPI:
     """An API with problem documents; its OpenAPI is published, pages that load foreign scripts are not.
 
-    ``max_body_size`` is in bytes; a larger request is answered 413.
+    ``larger`` names paths that take more than :data:`MAX_BODY` bytes; what is larger is answered 413.
     """
-    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None, max_body_size=max_body_size)
+    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None)
+    app.add_middleware(BodyLimit, limit=MAX_BODY, larger=larger or {})
     problems.install(app)
     return app
 

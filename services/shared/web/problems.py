@@ -75,6 +75,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> Response:
+        if error.status_code == 413:
+            return Problem(413, "too-large", "The request is too large", "Send less at once.").response()
         return Problem(error.status_code, "http", str(error.detail), headers=dict(error.headers or {})).response()
 
     async def _away(_: Request, error: Exception) -> Response:
