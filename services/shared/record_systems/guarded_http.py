@@ -9,6 +9,7 @@ the environment is used; an answer is read up to a limit and a deadline. Used by
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -91,6 +92,7 @@ class GuardedHttp:
             # A proxy that the environment happens to name must not see a child's record, and would undo the pinning.
             trust_env=False,
             timeout=None,  # one deadline over the whole request, below
+            verify=_certificates(),
             limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ehcp-exchange/1"},
         )
@@ -136,6 +138,13 @@ class GuardedHttp:
                 if len(body) > _ANSWER_BYTES:
                     raise httpx2.DecodingError("too long an answer")
             return Answer(response.status_code, response.headers, bytes(body))
+
+
+def _certificates() -> ssl.SSLContext:
+    """The machine's own authorities, so that a council's internal one can be trusted, and the public ones in any case."""
+    context = httpx2.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
 
 
 async def _resolve(url: httpx2.URL) -> list[Address]:

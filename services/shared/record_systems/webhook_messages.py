@@ -61,7 +61,7 @@ def delivered(content: Content) -> Message:
             "version": content.version,
             "issued_on": content.issued_on,
             "child": content.child.model_dump(mode="json", exclude_none=True),
-            "sections": {letter: section.model_dump(mode="json") for letter, section in content.sections.items()},
+            "sections": {letter.value: section.model_dump(mode="json") for letter, section in content.sections.items()},
             "changed_sections": content.changed_sections,
             "manifest": content.manifest.model_dump(mode="json"),
             "sha256": content.sha256,
