@@ -5,14 +5,15 @@ proves every hash before it files anything; unknown fields are kept where a hash
 ignored elsewhere, so that a council with a newer contract is served by subscribers that do not know it yet.
 """
 
+from collections.abc import Iterator, Mapping
 from datetime import date
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import ConfigDict, Field, PlainSerializer, PlainValidator, ValidatorFunctionWrapHandler, WrapValidator
 
-from schemas.base import Open, RecipientKind
+from schemas.base import ContractError, Open, RecipientKind
 from schemas.events import RecipientCode, Seq, VersionNumber
 from schemas.manifest import Manifest, Sha256
 from schemas.plan import Child, Item, Section, SectionLetter
@@ -73,8 +74,37 @@ class _ChildAsRead(Child):
     model_config = ConfigDict(extra="ignore")
 
 
-def _section(value: object, _: ValidatorFunctionWrapHandler) -> Section:
-    return value if isinstance(value, Section) else _SectionAsRead.model_validate(value)
+class Sections(Mapping[SectionLetter, Section]):
+    """Sections as the JSON that came, since that is what their hashes are of; each is a model when it is looked at.
+
+    A reader that proves a text and hands it on need not take it apart: what has the manifest's hash is what the council
+    issued, byte for byte, and the council refuses what is no section. Looking at what is none raises ``ValidationError``.
+    """
+
+    __slots__ = ("json",)
+
+    def __init__(self, sections: Mapping[SectionLetter, Section] | Mapping[str, Any]) -> None:
+        self.json: dict[str, Any] = {}
+        for letter, each in sections.items():
+            text = each.model_dump(mode="json", exclude_defaults=True) if isinstance(each, Section) else each
+            self.json[SectionLetter(letter).value] = text
+
+    def __getitem__(self, letter: SectionLetter) -> Section:
+        return _SectionAsRead.model_validate(self.json[letter.value])
+
+    def __iter__(self) -> Iterator[SectionLetter]:
+        return map(SectionLetter, self.json)
+
+    def __len__(self) -> int:
+        return len(self.json)
+
+
+def _sections(value: object) -> Sections:
+    if isinstance(value, Sections):
+        return value
+    if not isinstance(value, Mapping) or not all(isinstance(each, Mapping | Section) for each in value.values()):
+        raise ContractError("sections is not an object of sections", "send each section under its letter")
+    return Sections(value)
 
 
 def _child(value: object, _: ValidatorFunctionWrapHandler) -> Child:
@@ -92,7 +122,11 @@ class Rendering(Open):
     version: VersionNumber
     issued_on: date
     child: Annotated[Child, WrapValidator(_child)]
-    sections: dict[SectionLetter, Annotated[SerializeAsAny[Section], WrapValidator(_section)]]
+    sections: Annotated[
+        Sections,
+        PlainValidator(_sections, json_schema_input_type=dict[SectionLetter, Section]),
+        PlainSerializer(lambda sections: sections.json, return_type=dict[str, Any]),
+    ]
     changed_sections: tuple[SectionLetter, ...] = ()
     manifest: Manifest
     sha256: Sha256

@@ -5,11 +5,11 @@ history: kept, and never shared as new.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from uuid import UUID
 
-from schemas.manifest import canonical, section_hash, sha256
+from schemas.manifest import canonical, section_bytes, sha256
 from schemas.plan import PlanVersion, SectionLetter
 
 
@@ -26,10 +26,11 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The hashes of what people read: sections, and the documents that the council sent."""
+    """The hashes of what people read: sections, and the documents that the council sent. ``sections`` are what was hashed."""
 
     section_hashes: dict[SectionLetter, str]
     text_hash: str
+    sections: dict[SectionLetter, bytes] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,11 @@ Decision = First | Next | History | Repeat | SameText
 
 def text_of(version: PlanVersion, document: str | None, attachments: Sequence[str]) -> Text:
     """``document`` and ``attachments`` are SHA-256 of the files that came with the version."""
-    hashes = {letter: section_hash(section) for letter, section in sorted((version.sections or {}).items())}
+    sections = {letter: section_bytes(section) for letter, section in sorted((version.sections or {}).items())}
+    hashes = {letter: sha256(section) for letter, section in sections.items()}
     by_letter = {letter.value: value for letter, value in hashes.items()}
-    return Text(hashes, sha256(canonical({"sections": by_letter, "document": document, "attachments": list(attachments)})))
+    whole = sha256(canonical({"sections": by_letter, "document": document, "attachments": list(attachments)}))
+    return Text(hashes, whole, sections)
 
 
 def current(known: Sequence[Issued]) -> Issued | None:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from schemas.base import RecipientKind
-from schemas.documents import Council
+from schemas.documents import Council, Sections
 from schemas.identifiers import CodeScheme
 from schemas.manifest import FileEntry, Manifest, section_hash, sha256
 from schemas.plan import Child, Item, Section, SectionLetter
@@ -85,7 +85,7 @@ def content(
         version=version,
         issued_on=issued_on,
         child=whose or child(),
-        sections=sections,
+        sections=Sections(sections),
         changed_sections=tuple(changed_sections),
         manifest=manifest,
         sha256=manifest.hash(),

@@ -10,7 +10,7 @@ import orjson
 
 from schemas.documents import File as FileOnTheWire
 from schemas.documents import ReadAnswer, ReadOutcome, Rendering
-from schemas.manifest import FileEntry, NotCanonicalError, section_hash, sha256
+from schemas.manifest import FileEntry, NotCanonicalError, has_section_hash, sha256
 from services.shared.identity.client import TokenClient
 from services.shared.json import dumps
 from services.shared.record_systems.port import Content, File, Recipient
@@ -67,7 +67,10 @@ def content_of(rendering: Rendering, share_id: UUID, seq: int, expected: str, re
     try:
         if manifest.hash() != expected:
             raise BadRenderingError("the rendering's hash is not the instruction's")
-        if {letter: section_hash(section) for letter, section in rendering.sections.items()} != manifest.sections:
+        sections = rendering.sections.json
+        if sections.keys() != manifest.sections.keys() or not all(
+            has_section_hash(sections[letter], expected_hash) for letter, expected_hash in manifest.sections.items()
+        ):
             raise BadRenderingError("a section's hash is not the manifest's")
     except NotCanonicalError:
         raise BadRenderingError("the rendering holds a value that has no canonical form") from None

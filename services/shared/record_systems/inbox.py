@@ -104,7 +104,7 @@ def _packed(each: Content) -> bytes:
         {
             "case_reference": each.case_reference, "council": each.council.name, "version": each.version,
             "issued_on": each.issued_on, "child": each.child.model_dump(mode="json"),
-            "sections": {letter.value: section.model_dump(mode="json") for letter, section in each.sections.items()},
+            "sections": each.sections.json,
             "changed_sections": each.changed_sections, "has_document": each.document is not None,
             "files": [
                 {"name": f.name, "media_type": f.media_type, "data": base64.b64encode(f.data).decode()} for f in files

@@ -13,10 +13,10 @@ from typing import Protocol
 from uuid import UUID
 
 from schemas.base import RecipientKind
-from schemas.documents import Council
+from schemas.documents import Council, Sections
 from schemas.identifiers import CodeScheme
 from schemas.manifest import Manifest
-from schemas.plan import Child, Section, SectionLetter
+from schemas.plan import Child, SectionLetter
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Content:
     version: int
     issued_on: date
     child: Child
-    sections: dict[SectionLetter, Section]
+    sections: Sections
     changed_sections: tuple[SectionLetter, ...]
     manifest: Manifest
     sha256: str
