@@ -1,0 +1,74 @@
+"""Runs the sandbox's social care case system as its own process, as the machine does."""
+
+import asyncio
+import base64
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from services.cli.machine.ports import HOST, free_ports
+from tests.support.waiting import until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SECRET = "whsec_" + base64.b64encode(b"thirty-two bytes of a secret ...").decode()
+
+
+@dataclass(slots=True)
+class CaseSystem:
+    port: int
+    folder: Path
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Of Dudley's case system."""
+        return f"http://{HOST}:{self.port}/webhooks/332"
+
+    async def start(self) -> None:
+        secret = self.folder / "secret"
+        secret.write_text(SECRET + "\n")
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "deploy.sandbox.social_care.receiver", "--port", str(self.port),
+            "--data", str(self.folder / "data"), "--secret-file", str(secret),
+            cwd=REPOSITORY, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        async with httpx2.AsyncClient() as http:
+            await until(lambda: self._ready(http), within=30, what="the case system is ready")
+
+    async def _ready(self, http: httpx2.AsyncClient) -> bool:
+        assert self.process is not None
+        assert self.process.returncode is None, "the case system ended while it started"
+        try:
+            return (await http.get(f"http://{HOST}:{self.port}/health")).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    async def kill(self) -> None:
+        """As a power cut would."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+    async def plans(self) -> dict[str, dict[str, Any]]:
+        """What its users see, by plan id."""
+        async with httpx2.AsyncClient() as http:
+            answer = await http.get(f"http://{HOST}:{self.port}/plans")
+        return {plan["plan_id"]: plan for plan in answer.json()["plans"]}
+
+
+@asynccontextmanager
+async def running_case_system() -> AsyncIterator[CaseSystem]:
+    [port] = free_ports(1)
+    with tempfile.TemporaryDirectory(prefix="ehcp-case-system-") as folder:
+        system = CaseSystem(port, Path(folder))
+        try:
+            await system.start()
+            yield system
+        finally:
+            await system.kill()
