@@ -193,7 +193,7 @@ class ProblemError(RefusedError):
         self.kind = str(problem.get("type", "")).rstrip("/").rpartition("/")[2].rpartition(":")[2]
         title, detail = problem.get("title", f"Answer {status}"), problem.get("detail", "")
         fields = [
-            f"{error.get('field')}: {error.get('problem')}; send {error.get('instead')}" for error in problem.get("errors", ())
+            f"{error.get('field')}: {error.get('problem')} ({error.get('instead')})" for error in problem.get("errors", ())
         ]
         super().__init__(f"{title}. {detail}".strip(), fields)
 

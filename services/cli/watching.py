@@ -28,6 +28,7 @@ class Watch:
         self._notes: dict[str, str] = {}
         self._started = time.monotonic()
         self._live: Live | None = None
+        self._kept: dict[str, Any] = {}
 
     def __enter__(self) -> "Watch":
         if err.is_terminal:
@@ -62,16 +63,17 @@ class Watch:
         self._notes[""] = text
 
     def write_status(self, **more: Any) -> None:
-        if self.machine is None or self.machine.supervisor is None or not self.folder.exists():
-            parts: list[dict[str, Any]] = []
-        else:
-            parts = [
-                {name: getattr(status, name) for name in ("name", "state", "pid", "restarts", "last_exit")}
-                for status in self.machine.supervisor.status.values()
-            ]
-        content = {"phase": self.phase, "notes": self._notes, "parts": parts, **more}
-        if self.folder.exists():
-            write_private(self.folder.status_file, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        """Only for the folder that this process supervises: another one's words are not overwritten."""
+        machine = self.machine
+        if machine is None or not machine.supervises or not self.folder.exists():
+            return
+        statuses = machine.supervisor.status.values() if machine.supervisor is not None else ()
+        parts = [
+            {name: getattr(status, name) for name in ("name", "state", "pid", "restarts", "last_exit")} for status in statuses
+        ]
+        content = {"phase": self.phase, "notes": self._notes, "parts": parts, **self._kept, **more}
+        self._kept |= more
+        write_private(self.folder.status_file, orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
     def _say(self, text: str, style: str = "") -> None:
         seconds = time.monotonic() - self._started

@@ -32,7 +32,7 @@ from services.cli.watching import Watch
 
 DEADLINE_SECONDS = 600.0
 # Without --once nobody waits for a verdict: what is not filed by then is shown as it stands.
-TABLE_WITHIN_SECONDS = 120.0
+TABLE_WITHIN_SECONDS = 60.0
 LOOK_EVERY_SECONDS = 0.5
 READY = "ready"
 Result = TypeVar("Result")
@@ -113,7 +113,8 @@ async def bring_up(asked: Asked) -> Exit:
             pass
         finally:
             watch.pause()
-            err.print("stopping …")
+            if machine.supervises:
+                watch.enter("stopping")
             await machine.stop()
     return Exit.CHECK_FAILED if asked.once else Exit.OK
 

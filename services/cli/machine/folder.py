@@ -31,6 +31,7 @@ class Remembered:
     ports: dict[str, int] = field(default_factory=dict)
     brokers: int = 1
     cluster_id: str = ""
+    was_ready: bool = False  # all parts, at least once
     samples: str = ""  # what of the sample plans was published, so that a restart does not ask again
     supervisor_pid: int | None = None
     supervisor_created: float | None = None
