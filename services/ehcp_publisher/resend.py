@@ -60,7 +60,8 @@ class Unanswered:
 
 def contradicted(seq: int, receipt_seq: int | None, status: Status | None) -> bool:
     """Whether the newest receipt shows that the subscriber has seen another wish with this ``seq``, or a higher one."""
-    return status == Status.CONFLICT or (receipt_seq or 0) > seq
+    # A conflict about a former seq has had its answer: that is why there is a higher one now.
+    return receipt_seq is not None and (receipt_seq > seq or (receipt_seq == seq and status == Status.CONFLICT))
 
 
 def next_step(share: Unanswered, now: datetime, resend_after: timedelta) -> tuple[Step, int, datetime]:
@@ -151,8 +152,9 @@ def _unanswered(row: Any) -> Unanswered:
 
 def _again(row: Any, now: datetime, resend_after: timedelta) -> Wish:
     recipient = Known(
-        row["recipient_id"], row["kind"], row["scheme"], row["value"], row["name"], row["subscriber"], row["channel"]
-    )
+        row["recipient_id"], row["kind"], row["code"]["scheme"], row["code"]["value"], row["name"], row["subscriber"],
+        row["channel"],
+    )  # fmt: skip
     seq = max(row["seq"], row["receipt_seq"] or 0) + 1
     due_at = shares.due_at(recipient.channel, now)
     common: dict[str, Any] = {

@@ -321,15 +321,17 @@ async def save_recipients(connection: Any, people: Sequence[Person], unknown: Se
 
 
 async def lock_shares(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, list[Share]]:
-    """Every share of these plans, locked in order of ``share_id``. Call with the plans' locks held."""
+    """Every share of these plans, locked in order of ``share_id``. Call with the plans' locks held.
+
+    A recipient keeps the code of its last instruction: to its subscriber that is its address.
+    """
     shares: dict[UUID, list[Share]] = {}
     rows = await connection.fetch(
         """
         SELECT s.share_id, s.plan_id, s.recipient_id, s.seq, s.action, r.kind, r.name, r.subscriber, r.channel,
-               coalesce(c.scheme, 'recipient') AS scheme, coalesce(c.value, r.recipient_id::text) AS value
+               convert_from(i.data, 'UTF8')::jsonb -> 'recipient' AS code
         FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)
-        LEFT JOIN LATERAL (SELECT scheme, value FROM publisher.recipient_code c WHERE c.recipient_id = r.recipient_id
-                           ORDER BY valid_from DESC LIMIT 1) c ON true
+        JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
         WHERE s.plan_id = ANY($1) ORDER BY s.share_id FOR UPDATE OF s
         """,
         list(plan_ids),
@@ -338,8 +340,8 @@ async def lock_shares(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, l
         recipient = Known(
             row["recipient_id"],
             row["kind"],
-            row["scheme"],
-            row["value"],
+            row["code"]["scheme"],
+            row["code"]["value"],
             row["name"],
             row["subscriber"],
             row["channel"],
@@ -459,13 +461,16 @@ async def keep_answer(connection: Any, client_id: str, route: str, key: str, bod
 
 
 async def delete_satisfied(connection: Any, limit: int) -> int:
-    """Forget shares that turned out satisfied. ``u.seq`` is compared again under the row's lock."""
+    """Forget shares that turned out satisfied. Waits for nobody: who issues a version holds rows that we would wait for, and
+    could come to wait for ours."""
     tag = await connection.execute(
         """
-        DELETE FROM publisher.unsatisfied u USING (
-            SELECT share_id FROM publisher.unsatisfied WHERE check_at <= now() ORDER BY check_at LIMIT $1
-        ) due, audit.v_newest n
-        WHERE u.share_id = due.share_id AND n.share_id = u.share_id AND n.satisfied_seq >= u.seq AND n.seq <= u.seq
+        WITH due AS MATERIALIZED (
+            SELECT share_id, seq FROM publisher.unsatisfied WHERE check_at <= now() ORDER BY check_at LIMIT $1
+            FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM publisher.unsatisfied u USING due, audit.v_newest n
+        WHERE u.share_id = due.share_id AND n.share_id = u.share_id AND n.satisfied_seq >= due.seq AND n.seq <= due.seq
         """,
         limit,
     )
@@ -473,14 +478,17 @@ async def delete_satisfied(connection: Any, limit: int) -> int:
 
 
 async def reopen_lost(connection: Any, limit: int) -> int:
-    """Take shares back in that were satisfied once and, by a newer receipt, are not any more: filed, then found missing."""
+    """Take shares back in that looked satisfied and, by a newer receipt, are not: filed, then found missing; or contradicted,
+    which after a restored backup is the only sign. Waits for nobody: whoever issues a version for one opens it anyway."""
     tag = await connection.execute(
         """
         INSERT INTO publisher.unsatisfied (share_id, la_code, seq, due_at, check_at)
         SELECT s.share_id, s.la_code, s.seq, i.due_at, now()
         FROM audit.v_newest n JOIN publisher.share s USING (share_id)
         JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
-        WHERE n.lost AND n.satisfied_seq < s.seq LIMIT $1
+        WHERE ((n.lost AND n.satisfied_seq < s.seq) OR (n.status = 'conflict' AND n.seq >= s.seq))
+        AND NOT EXISTS (SELECT FROM publisher.unsatisfied u WHERE u.share_id = s.share_id)
+        LIMIT $1 FOR UPDATE OF s SKIP LOCKED
         ON CONFLICT (share_id) DO NOTHING
         """,
         limit,
@@ -521,13 +529,12 @@ async def lock_share_for_new_wish(connection: Any, share_id: UUID) -> Any:
     return await connection.fetchrow(
         """
         SELECT s.*, v.number, v.issued_on, v.section_hashes, g.sha256, r.kind, r.name, r.channel, n.seq AS receipt_seq,
-               n.status, coalesce(c.scheme, 'recipient') AS scheme, coalesce(c.value, r.recipient_id::text) AS value
+               n.status, convert_from(i.data, 'UTF8')::jsonb -> 'recipient' AS code
         FROM publisher.share s
         JOIN publisher.version v USING (version_id)
         JOIN publisher.rendering g USING (rendering_id)
         JOIN publisher.recipient r USING (recipient_id)
-        LEFT JOIN LATERAL (SELECT scheme, value FROM publisher.recipient_code c WHERE c.recipient_id = r.recipient_id
-                           ORDER BY valid_from DESC LIMIT 1) c ON true
+        JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
         LEFT JOIN audit.v_newest n ON n.share_id = s.share_id
         WHERE s.share_id = $1 FOR UPDATE OF s
         """,

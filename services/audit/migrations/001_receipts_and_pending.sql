@@ -61,6 +61,7 @@ CREATE TABLE audit.newest (
 -- For those who look only at trouble: their cost is what is wrong, not what exists.
 CREATE INDEX newest_refused ON audit.newest (share_id) WHERE status = 'refused';
 CREATE INDEX newest_lost ON audit.newest (share_id) WHERE lost;
+CREATE INDEX newest_conflict ON audit.newest (share_id) WHERE status = 'conflict';
 
 CREATE TABLE audit.dead_letter (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
