@@ -182,6 +182,7 @@ async def test_the_same_case_reference_in_two_councils_is_two_plans(publisher: P
 
 async def raw(publisher: Publisher, head: str, body: bytes = b"") -> tuple[int, str, bytes]:
     """Sends bytes as they are; the answer's status, content type and body."""
+    assert publisher.service is not None
     reader, writer = await asyncio.open_connection("127.0.0.1", publisher.service.port)
     try:
         writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)

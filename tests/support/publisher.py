@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -25,9 +26,12 @@ from joserfc.jwk import OKPKey
 from pypdf import PdfWriter
 
 from services.cli.machine.databases import DATABASES
+from services.ehcp_publisher import app
+from services.ehcp_publisher.resend import Resend
 from services.shared.identity.tokens import ASSERTION_TYPE
 from services.shared.postgres.migrate import migrate
 from services.shared.postgres.pool import open_pool
+from services.shared.runtime import Service
 from tests.support.servers import RunningKafka, RunningPostgres
 from tests.support.services import REPOSITORY, RunningService, running_service
 
@@ -61,7 +65,7 @@ class Publisher:
     url: str
     owner: "asyncpg.Pool[asyncpg.Record]"
     http: httpx2.AsyncClient
-    service: RunningService
+    service: RunningService | None
     issuer_key: OKPKey
     server: RunningPostgres
     owner_dsn: str
@@ -308,6 +312,49 @@ async def publisher_database(server: RunningPostgres) -> AsyncIterator[str]:
     for service in ("audit", "ehcp_publisher"):
         await migrate(owner_dsn, service)
     yield owner_dsn
+
+
+@dataclass(slots=True)
+class PublisherAtHand(Publisher):
+    """In this process, through ASGI, its loops not running: a test lets them do one step at a time."""
+
+    parts: Service = field(kw_only=True)
+
+    @property
+    def pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        """Logged in as the publisher."""
+        return self.parts.pool
+
+    @property
+    def resend(self) -> Resend:
+        bound: Any = self.parts.work["resend"]
+        found = bound.__self__
+        assert isinstance(found, Resend)
+        return found
+
+
+@asynccontextmanager
+async def publisher_at_hand(server: RunningPostgres, **environment: str) -> AsyncIterator[PublisherAtHand]:
+    keys = {client_id: OKPKey.generate_key("Ed25519") for client_id in CLIENTS}
+    issuer_key = OKPKey.generate_key("Ed25519")
+    with TemporaryDirectory(prefix="ehcp-publisher-") as folder:
+        async with publisher_database(server) as owner_dsn:
+            settings = (
+                write_settings(Path(folder), keys, issuer_key, server.dsn_as("ehcp_publisher", owner_dsn), NOWHERE)
+                | environment
+            )
+            with mock.patch.dict(os.environ, settings), mock.patch("services.shared.logging.configure"):
+                parts = await app.build()
+            owner = await open_pool(owner_dsn, max_size=3)
+            try:
+                transport = httpx2.ASGITransport(app=parts.app)
+                async with httpx2.AsyncClient(transport=transport, base_url=ISSUER) as http:
+                    yield PublisherAtHand(
+                        ISSUER, owner, http, None, issuer_key, server, owner_dsn, settings, keys, Path(folder), parts=parts
+                    )
+            finally:
+                await owner.close()
+                await parts.pool.close()
 
 
 @asynccontextmanager

@@ -86,7 +86,7 @@ async def refused(house: House, assertion: str) -> str:
     return problem.value.detail
 
 
-# --- assertions --------------------------------------------------------------------------------------------------------
+# --- assertions ---
 
 
 @pytest.mark.parametrize("audience", [ISSUER, f"{ISSUER}/oauth/token", ["https://elsewhere.test", ISSUER]])
@@ -207,7 +207,7 @@ async def test_an_access_token_is_no_assertion_and_an_assertion_no_access_token(
     assert problem.value.status == 401
 
 
-# --- access tokens -----------------------------------------------------------------------------------------------------
+# --- access tokens ---
 
 
 async def unauthorised(house: House, headers: Mapping[str, str]) -> str:
@@ -258,7 +258,7 @@ async def test_unsigned_or_altered() -> None:
         assert "not issued here" in await unauthorised(house, {"authorization": f"Bearer {forged}"})
 
 
-# --- what a caller may ---------------------------------------------------------------------------------------------------
+# --- what a caller may ---
 
 
 def test_callers_are_held_to_their_kind_and_their_councils() -> None:
