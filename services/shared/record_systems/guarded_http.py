@@ -120,7 +120,7 @@ class GuardedHttp:
                 connected = True
                 return await self._send(method, url, addresses[-1], headers, content)
         except TimeoutError:
-            raise UnreachableError(f"it did not answer within {timeout:.3g} seconds", connected=connected) from None
+            raise UnreachableError(f"it did not answer within {timeout:.2g} seconds", connected=connected) from None
         except (httpx2.ConnectError, OSError) as error:
             raise UnreachableError(f"it cannot be reached ({type(error).__name__})", connected=False) from None
         except (httpx2.TransportError, httpx2.DecodingError) as error:
