@@ -23,8 +23,8 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """64 lower-case hexadecimal digits."""
 
 _LARGEST = 2**53 - 1
-_MAYBE_EMPTY = re.compile(rb'""|\[\]|\{\}|null')
-"""In JSON: something empty, or text that looks like it."""
+_EMPTY_MEMBER = re.compile(rb':(?:""|\[\]|\{\}|null)')
+"""In JSON of orjson: a member that is empty, or text that looks like one (a quote within text has a backslash before it)."""
 
 
 class NotCanonicalError(ValueError):
@@ -90,7 +90,7 @@ def section_bytes(section: Section | Mapping[str, Any]) -> bytes:
     """What a section's hash is of: its canonical JSON, as a model or as the JSON that came."""
     if type(section) is Section:  # only text and lists of text: nothing to refuse, and mostly nothing empty to leave out
         data = orjson.dumps(section.model_dump(mode="json", exclude_defaults=True), option=orjson.OPT_SORT_KEYS)
-        if not _MAYBE_EMPTY.search(data):
+        if not _EMPTY_MEMBER.search(data):
             return data
     content = section.model_dump(mode="json", exclude_defaults=True) if isinstance(section, Section) else dict(section)
     return canonical(without_empty(content))

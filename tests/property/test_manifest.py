@@ -9,7 +9,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.manifest import Manifest, NotCanonicalError, canonical, section_hash, without_empty
+from schemas.manifest import Manifest, NotCanonicalError, canonical, section_hash, sha256, without_empty
 from schemas.plan import Item, Section
 
 # Every character that JSON can carry; a lone surrogate is no character.
@@ -102,6 +102,14 @@ def test_a_model_and_its_json_have_one_hash(text: str, serves: list[str]) -> Non
     section = Section(text=plain, items=(Item(ref="E1", text=plain, serves=refs),))
     assert section_hash(section) == section_hash(orjson.loads(section.model_dump_json()))
     assert section_hash(section) == section_hash(orjson.loads(section.model_dump_json(exclude_defaults=True)))
+
+
+@pytest.mark.parametrize("text", ['a:""b', "x:[]", "y:{}", "is:null", 'ends with a quote:"', "plain"])
+@pytest.mark.parametrize("provider", ["", None, "the school"])
+def test_what_looks_empty_in_a_model_hashes_as_its_json_does(text: str, provider: str | None) -> None:
+    section = Section(text=text, items=(Item(ref="F1", text=text, provider=provider),))
+    item = {"ref": "F1", "text": text} | ({"provider": provider} if provider else {})
+    assert section_hash(section) == sha256(rfc8785.dumps({"text": text, "items": [item]}))
 
 
 @given(texts.filter(str.strip), texts.filter(str.strip))
