@@ -5,6 +5,7 @@ only; a newer one takes its place and must be opened anew.
 """
 
 import base64
+import functools
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,7 @@ from services.shared.record_systems.port import (
     Withdrawn,
     WithdrawOutcome,
 )
-from services.shared.sealing.sealing import Key, new_key
+from services.shared.sealing.sealing import Key, new_key, pack
 
 
 def address(recipient: Recipient) -> str:
@@ -57,10 +58,12 @@ class Inbox:
     async def deliver(self, batch: Sequence[Content]) -> list[Outcome]:
         async with self._pool.acquire() as connection:
             keys = await self._keys.of(connection, [address(each.recipient) for each in batch])
+            # A plan goes to several inboxes mostly in one batch, and what their readers see is the same.
+            packed = functools.cache(pack)
             rows = [
                 (
                     each.share_id, each.seq, address(each.recipient), each.plan_id, each.version_id, each.sha256,
-                    keys[address(each.recipient)].seal(_packed(each), f"inbox:{each.share_id}:{each.seq}"),
+                    keys[address(each.recipient)].seal_packed(packed(_shown(each)), f"inbox:{each.share_id}:{each.seq}"),
                 )
                 for each in batch
             ]  # fmt: skip
@@ -97,7 +100,7 @@ class Inbox:
         """Nothing of its own to close: the pool is the service's."""
 
 
-def _packed(each: Content) -> bytes:
+def _shown(each: Content) -> bytes:
     """What a reader sees, as JSON; files as base64."""
     files = [each.document, *each.attachments] if each.document else list(each.attachments)
     return orjson.dumps(
