@@ -131,6 +131,18 @@ class Exchange:
     def go_on(self, part: str) -> None:
         self.signal(part, signal.SIGCONT)
 
+    async def killed(self, part: str) -> None:
+        """kill -9; returns when the supervisor has seen it, so that :meth:`ready` waits for its successor."""
+        assert self.machine.supervisor is not None
+        supervisor = self.machine.supervisor
+        before = supervisor.status[part].restarts
+        self.signal(part)
+
+        async def seen() -> bool:
+            return supervisor.status[part].restarts > before
+
+        await until(seen, within=10, what=f"the death of {part} is seen")
+
     async def ready(self, part: str) -> None:
         assert self.machine.supervisor is not None
         await self.machine.supervisor.wait_ready(part)

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 PLANS = 100
 PARTS = (
     "ehcp_publisher", "health_subscriber", "social_care_subscriber", "school_subscriber", "family_subscriber", "audit",
-    "notifier", "kafka-1", "postgres", "fhir", "social_care",
+    "notifier", "kafka", "postgres", "fhir", "social_care",
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ async def test_killed_while_two_hundred_versions_are_in_flight(exchange: Exchang
     amendments = [{"plan_id": plan, "version": child.version(2)} for child, plan in zip(children, plans, strict=True)]
     second = asyncio.create_task(exchange.issue(amendments))
     await asyncio.wait([second], timeout=seed.uniform(0.05, 0.6))
-    exchange.signal(part)
+    await exchange.killed(part)
     answers = await second
     assert all(each["status"] in (200, 201) and each["version"] == 2 for each in answers)
     await exchange.ready(part)

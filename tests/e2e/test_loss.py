@@ -19,12 +19,12 @@ async def test_the_brokers_data_is_deleted_in_the_middle(exchange: Exchange) -> 
     amendments = [{"plan_id": plan, "version": child.version(2)} for child, plan in zip(children, plans, strict=True)]
     second = asyncio.create_task(exchange.issue(amendments))
     await asyncio.wait([second], timeout=0.3)
-    exchange.signal("kafka-1")
+    await exchange.killed("kafka")
     assert exchange.machine.places is not None
     assert exchange.machine.places.kafka is not None
     shutil.rmtree(exchange.machine.places.kafka.folder)
     await second
-    await exchange.ready("kafka-1")
+    await exchange.ready("kafka")
     await until(lambda: everywhere(exchange, plans, 2), within=180, what="all is everywhere after the broker was wiped")
     await filed_once(exchange, patients)
 
@@ -59,7 +59,7 @@ async def recreate_database(exchange: Exchange, service: str) -> None:
     finally:
         await connection.close()
     await databases.ensure()
-    exchange.signal(service)
+    await exchange.killed(service)
     await exchange.ready(service)
 
 
@@ -69,7 +69,7 @@ async def test_one_of_three_brokers_is_killed() -> None:
         amendments = [{"plan_id": plan, "version": child.version(2)} for child, plan in zip(children, plans, strict=True)]
         second = asyncio.create_task(exchange.issue(amendments))
         await asyncio.wait([second], timeout=0.3)
-        exchange.signal("kafka-2")
+        await exchange.killed("kafka-2")
         await second
         await until(lambda: everywhere(exchange, plans, 2), within=120, what="all is everywhere although a broker died")
         await filed_once(exchange, patients)
