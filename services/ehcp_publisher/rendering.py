@@ -73,7 +73,7 @@ def render(
 ) -> bytes:
     """The version as a PDF. ``included``: the sections of this rendering, None for all.
 
-    Takes 70 ms for ten pages, 3 s for the longest plan that the contract allows. Raises :class:`RenderingError`.
+    Takes 70 ms of one core for six pages, 5 s for the longest plan that the contract allows. Raises :class:`RenderingError`.
     """
     if version.sections is None:
         raise ValueError("a version that is a document alone has nothing to render")
