@@ -92,8 +92,10 @@ _SCHEME_WORD = {
     CodeScheme.RECIPIENT: "recipient",
 }
 # Not strftime's month names: those follow the process's locale.
-_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November")
-_MONTHS += ("December",)
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
 
 _BREAK, _HYPHEN = "\u200b", "\u00ad"
 """Places where a word may break, shown only where it does."""

@@ -90,8 +90,8 @@ class Renderer:
     """Renders beside the event loop.
 
     Threads, not processes: Typst works without the interpreter's lock (while it typeset ten pages, 100 ms, another thread
-    was never held up for more than 23 ms), so processes gained nothing and would each need memory and a start of their
-    own. One core is left to the event loop.
+    was never held up for more than 23 ms), so processes would only add memory and a start of their own. One core is left
+    to the event loop.
     """
 
     def __init__(self, workers: int | None = None) -> None:
