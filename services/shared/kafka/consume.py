@@ -91,7 +91,7 @@ def _security(settings: KafkaSettings) -> BaseSecurity | None:
 def make_broker(settings: KafkaSettings, client_id: str) -> KafkaBroker:
     header_names.install()
     return KafkaBroker(
-        settings.bootstrap_servers,
+        settings.bootstrap_servers.split(","),  # FastStream takes a text as the address of one server
         client_id=client_id,
         security=_security(settings),
         apply_types=False,
