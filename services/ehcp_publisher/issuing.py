@@ -13,7 +13,6 @@ from typing import Any, assert_never
 from uuid import UUID
 
 import asyncpg
-import orjson
 import structlog
 
 from schemas.events import EventType, PlanAmended, PlanFinalised
@@ -28,7 +27,6 @@ from services.ehcp_publisher.store import Act, KnownPlan, NewPlan, NewVersion, P
 from services.shared.clock import Clock, utc_now
 from services.shared.identity.tokens import Caller
 from services.shared.ids import new_id
-from services.shared.json import dumps
 from services.shared.postgres.pool import council_transaction, transient
 from services.shared.sealing.sealing import Key
 from services.shared.web.problems import FieldError, Problem
@@ -206,8 +204,7 @@ class Issuing:
             attachments=tuple(FileEntry(name=a.name, media_type=a.media_type, size=len(a.data), sha256=a.sha256)
                               for a in submission.attachments),
         )  # fmt: skip
-        rest = version.model_dump(mode="json", by_alias=True, exclude={"sections"})
-        body = dumps(rest | {"sections": {k.value: orjson.Fragment(v) for k, v in ready.text.sections.items()} or None})
+        body = versions.stored(version, ready.text)
         return NewVersion(
             version_id=version_id, plan_id=ready.plan_id, la_code=ready.la_code, number=0, issued_on=version.issued_on,
             text_hash=ready.text.text_hash, section_hashes={k.value: v for k, v in ready.text.section_hashes.items()},

@@ -21,6 +21,8 @@ from services.ehcp_publisher.versions import Issued
 from services.shared.postgres.pool import Row
 
 Connection = asyncpg.pool.PoolConnectionProxy
+ALL_SECTIONS = "*"
+"""In ``rendering.sections``: nothing of the version is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +282,12 @@ async def insert_versions(connection: Any, versions: Sequence[NewVersion]) -> No
     await connection.execute(
         """
         INSERT INTO publisher.rendering (rendering_id, version_id, la_code, sections, sha256, manifest, document, size)
-        SELECT rendering_id, version_id, la_code, '*', sha256, manifest, document, size
+        SELECT rendering_id, version_id, la_code, $8, sha256, manifest, document, size
         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[], $7::bigint[])
         AS t (rendering_id, version_id, la_code, sha256, manifest, document, size)
         """,
         *_columns(versions, "rendering_id version_id la_code sha256 manifest document size"),
+        ALL_SECTIONS,
     )
     attachments = [(v.version_id, i, v.la_code, data) for v in versions for i, data in enumerate(v.attachments)]
     await connection.executemany(
@@ -561,8 +564,8 @@ async def lock_reads(connection: Any, subscriber: str, share_ids: Sequence[UUID]
 async def read_renderings(connection: Any, rendering_ids: Sequence[UUID]) -> dict[UUID, Any]:
     rows = await connection.fetch(
         """
-        SELECT g.rendering_id, g.sha256, g.manifest, g.document, v.version_id, v.plan_id, v.number, v.issued_on, v.body,
-               p.case_reference, p.la_code, c.child_id, c.wrapped_key, c.identity, k.name AS council, k.ods_code
+        SELECT g.rendering_id, g.sections, g.sha256, g.manifest, g.document, v.version_id, v.plan_id, v.number, v.issued_on,
+               v.body, p.case_reference, p.la_code, c.child_id, c.wrapped_key, c.identity, k.name AS council, k.ods_code
         FROM publisher.rendering g
         JOIN publisher.version v USING (version_id)
         JOIN publisher.plan p USING (plan_id)

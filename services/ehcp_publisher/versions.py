@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from uuid import UUID
 
+import orjson
+
 from schemas.manifest import canonical, section_bytes, sha256
 from schemas.plan import PlanVersion, SectionLetter
+from services.shared.json import dumps
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,20 @@ def text_of(version: PlanVersion, document: str | None, attachments: Sequence[st
     by_letter = {letter.value: value for letter, value in hashes.items()}
     whole = sha256(canonical({"sections": by_letter, "document": document, "attachments": list(attachments)}))
     return Text(hashes, whole, sections)
+
+
+def stored(version: PlanVersion, text: Text) -> bytes:
+    """What is kept of a version, before it is sealed: two lines of JSON, all but the sections, then the sections by letter.
+
+    Apart, and the sections as the bytes that were hashed: so a reader of all of them gets the line as it is.
+    """
+    rest = version.model_dump_json(by_alias=True, exclude={"sections"}).encode()
+    return rest + b"\n" + dumps({letter.value: orjson.Fragment(section) for letter, section in text.sections.items()})
+
+
+def stored_sections(body: bytes) -> bytes:
+    """The line of the sections, of what :func:`stored` gave."""
+    return body.partition(b"\n")[2]
 
 
 def current(known: Sequence[Issued]) -> Issued | None:
