@@ -34,7 +34,8 @@ class Council:
         """The answers by share; a share that is missing did not fit and is to be asked for again."""
         body = dumps({"reads": [{"share_id": share, "seq": seq} for share, seq in wanted]})
         answer = await self._call("POST", "/v1/documents/read", content=body, json=True)
-        answers = [ReadAnswer.model_validate_json(line) for line in answer.content.splitlines() if line]
+        # Parsed first and then looked at: pydantic's own parser takes half as long again for text that is only handed on.
+        answers = [ReadAnswer.model_validate(orjson.loads(line)) for line in answer.content.split(b"\n") if line]
         return {each.share_id: each for each in answers if each.outcome is not ReadOutcome.LATER}
 
     async def shares(self, after: UUID | None, *, unanswered: bool) -> tuple[list[dict[str, Any]], UUID | None]:
