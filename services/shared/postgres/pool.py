@@ -24,6 +24,13 @@ async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     )
 
 
+async def _keep(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Between two users of a pooled connection nothing is reset: settings, locks and cursors here live in transactions only.
+
+    The default is a round trip to the server after each use.
+    """
+
+
 async def open_pool(database_url: str, *, min_size: int = 1, max_size: int = 8) -> "asyncpg.Pool[asyncpg.Record]":
     """Raises ``OSError`` or ``asyncpg.PostgresError`` when the server cannot be reached or refuses the account."""
     pool: asyncpg.Pool[asyncpg.Record] = await asyncpg.create_pool(
@@ -31,6 +38,7 @@ async def open_pool(database_url: str, *, min_size: int = 1, max_size: int = 8) 
         min_size=min_size,
         max_size=max_size,
         init=_prepare,
+        reset=_keep,
         command_timeout=60,
         server_settings={"timezone": "UTC", "idle_in_transaction_session_timeout": "60s"},
     )
