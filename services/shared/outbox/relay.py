@@ -3,10 +3,12 @@
 Invariant: one active relay per table (session advisory lock), rows in order of ``id``; whoever writes them holds the lock of
 the share or plan that is their key, so that ids rise with commits per key. At least once: a crash between the
 acknowledgement and the delete publishes again, and every reader is idempotent. A row that the broker refuses goes aside with
-its reason; it never stops the others. When the producer sticks, the relay fails and is started anew with a fresh one.
+its reason, rows of a topic that is not there wait; neither stops the others. When the producer sticks, the relay fails and
+is started anew with a fresh one.
 """
 
 import asyncio
+import time
 from typing import Any
 
 import asyncpg
@@ -18,6 +20,7 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     RecordTooLargeError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
 )
 
 from services.shared.kafka.connection import make_producer
@@ -26,6 +29,8 @@ from services.shared.settings import KafkaSettings
 log = structlog.get_logger()
 
 BATCH = 1000
+_LOOK_FOR = 1.0
+"""Seconds for the broker to name a topic's partitions; all others wait meanwhile."""
 _REFUSED = (MessageSizeTooLargeError, RecordTooLargeError, InvalidTopicError, TopicAuthorizationFailedError)
 
 
@@ -42,6 +47,10 @@ class Relay:
         self._kafka = kafka
         self._client_id = client_id
         self._wake = asyncio.Event()
+        self._there: set[str] = set()
+        self._absent: dict[str, float] = {}
+        self.ask_again_after = 5.0
+        """Seconds after which a topic that was not there is looked for again."""
 
     def wake(self) -> None:
         """There may be rows now. Only saves waiting: the relay looks by itself every second."""
@@ -52,6 +61,7 @@ class Relay:
         # A connection of its own, outside any transaction: it holds the lock and nothing else waits for it.
         connection = await asyncpg.connect(self._database_url)
         producer = make_producer(self._kafka, self._client_id)
+        self._there.clear()
         try:
             while not await connection.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", f"relay:{self._table}"):
                 await asyncio.sleep(1)
@@ -69,11 +79,15 @@ class Relay:
             await asyncio.shield(_stop(producer))
 
     async def _publish_batch(self, connection: "asyncpg.Connection[Any]", producer: AIOKafkaProducer) -> int:
-        rows = await connection.fetch(
-            f"SELECT id, topic, key, headers::text, value FROM {self._table} WHERE refused IS NULL ORDER BY id LIMIT {BATCH}"
+        found = await connection.fetch(
+            f"SELECT id, topic, key, headers::text, value FROM {self._table}"
+            f" WHERE refused IS NULL AND topic <> ALL($1) ORDER BY id LIMIT {BATCH}",
+            [topic for topic, until in self._absent.items() if until > time.monotonic()],
         )
+        absent = [topic for topic in {row["topic"] for row in found} if not await self._is_there(topic, producer)]
+        rows = [row for row in found if row["topic"] not in absent]
         if not rows:
-            return 0
+            return len(found)
         futures = []
         try:
             async with asyncio.timeout(30):
@@ -94,6 +108,23 @@ class Relay:
             elif isinstance(outcome, BaseException):
                 raise outcome
         return len(rows)
+
+    async def _is_there(self, topic: str, producer: AIOKafkaProducer) -> bool:
+        """A topic that nobody has made yet keeps its rows, in order, and holds up no other."""
+        if topic in self._there:
+            return True
+        try:
+            async with asyncio.timeout(_LOOK_FOR):
+                await producer.partitions_for(topic)
+        except TopicAuthorizationFailedError:
+            pass  # the broker will say so of each row, which is then set aside
+        except (TimeoutError, UnknownTopicOrPartitionError):
+            log.error("topic_is_not_there", table=self._table, topic=topic)
+            self._absent[topic] = time.monotonic() + self.ask_again_after
+            return False
+        self._there.add(topic)
+        self._absent.pop(topic, None)
+        return True
 
     async def _set_aside(self, connection: "asyncpg.Connection[Any]", row_id: int, error: BaseException) -> None:
         log.error("outbox_row_refused", table=self._table, row=row_id, reason=type(error).__name__)
