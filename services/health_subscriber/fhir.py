@@ -37,6 +37,7 @@ from services.shared.record_systems.port import (
     Held,
     Outcome,
     Recipient,
+    RecordAwayError,
     Refused,
     Retry,
     Withdrawal,
@@ -55,10 +56,6 @@ _NEVER_RIGHT = Retry("the record does not keep what it confirmed")
 _OUT_OF_TIME = Retry("the record is too slow for the whole batch")
 _DAMAGED = Retry("a file read back from the record is not the one that was filed")
 _NOBODY = Patient("")
-
-
-class RecordAwayError(ConnectionError):
-    """The record could not be read, so nothing can be said of what it holds."""
 
 
 class BearerToken(httpx2.Auth):

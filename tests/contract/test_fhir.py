@@ -23,7 +23,7 @@ from jsonschema import Draft6Validator
 from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode, check_nhs_number
 from schemas.plan import Child
-from services.health_subscriber.fhir import FhirRecord, RecordAwayError, build_fhir
+from services.health_subscriber.fhir import FhirRecord, build_fhir
 from services.health_subscriber.filing import Stop
 from services.health_subscriber.matching import NAME_DIFFERS, Doubt
 from services.shared.record_systems.port import (
@@ -32,6 +32,7 @@ from services.shared.record_systems.port import (
     Held,
     Outcome,
     Recipient,
+    RecordAwayError,
     RecordSystem,
     Refused,
     Retry,

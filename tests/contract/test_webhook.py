@@ -25,8 +25,18 @@ from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme
 from schemas.plan import Section, SectionLetter
 from services.cli.machine.ports import HOST, free_ports
-from services.shared.record_systems.port import Content, Filed, Held, Recipient, Refused, Retry, Withdrawal, Withdrawn
-from services.shared.record_systems.webhook import HoldingsUnknownError, WebhookEndpoint
+from services.shared.record_systems.port import (
+    Content,
+    Filed,
+    Held,
+    Recipient,
+    RecordAwayError,
+    Refused,
+    Retry,
+    Withdrawal,
+    Withdrawn,
+)
+from services.shared.record_systems.webhook import WebhookEndpoint
 from services.shared.record_systems.webhook_messages import CONTENT_TYPE, delivered, keys_of, signed
 from tests.support import fault_proxy
 from tests.support.case_system import SECRET, CaseSystem, running_case_system
@@ -252,13 +262,13 @@ async def test_holdings_are_what_is_really_there(endpoint: WebhookEndpoint) -> N
 async def test_silence_is_not_absence(endpoint: WebhookEndpoint, proxy: FaultProxy, case_system: CaseSystem) -> None:
     for fault in (fault_proxy.status(500), fault_proxy.status(200, b"<html>", "text/html"), fault_proxy.reset):
         proxy.spoil(fault)
-        with pytest.raises(HoldingsUnknownError):
+        with pytest.raises(RecordAwayError):
             await endpoint.holds(DUDLEY, [uuid4()])
         proxy.heal()
     async with an_endpoint(case_system.url, WRONG_SECRET) as stranger:
-        with pytest.raises(HoldingsUnknownError):
+        with pytest.raises(RecordAwayError):
             await stranger.holds(DUDLEY, [uuid4()])
-    with pytest.raises(HoldingsUnknownError):
+    with pytest.raises(RecordAwayError):
         await endpoint.holds(SANDWELL, [uuid4()])
 
 
@@ -565,7 +575,7 @@ async def test_a_name_that_leads_inside_our_network_is_sent_nothing() -> None:
 
     async with a_server(listen) as port, an_endpoint(f"https://localhost:{port}/hook", allow_private=False) as endpoint:
         outcomes = await endpoint.deliver([a_version() for _ in range(3)])
-        with pytest.raises(HoldingsUnknownError):
+        with pytest.raises(RecordAwayError):
             await endpoint.holds(DUDLEY, [uuid4()])
     assert {type(outcome) for outcome in outcomes} == {Retry}
     assert all("private network" in outcome.reason for outcome in outcomes if isinstance(outcome, Retry))

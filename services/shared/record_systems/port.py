@@ -136,6 +136,10 @@ class Held:
     record: str
 
 
+class RecordAwayError(ConnectionError):
+    """What a record holds cannot be asked just now. Silence is not absence."""
+
+
 class RecordSystem(Protocol):
     """Implemented by ``inbox``, ``manual``, ``webhook`` here and by ``fhir`` in the health subscriber."""
 
@@ -148,7 +152,10 @@ class RecordSystem(Protocol):
         ...
 
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
-        """What the record really holds of these plans; a plan that it does not hold is absent."""
+        """What the record really holds of these plans; a plan that it does not hold is absent.
+
+        Raises :class:`RecordAwayError` when it cannot be asked.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -22,6 +22,7 @@ from services.shared.record_systems.port import (
     Held,
     Outcome,
     Recipient,
+    RecordAwayError,
     RecordSystem,
     Refused,
     Retry,
@@ -43,10 +44,6 @@ _LARGE = 256 * 1024
 
 _Thing = TypeVar("_Thing", Content, Withdrawal)
 _Result = TypeVar("_Result", Outcome, WithdrawOutcome)
-
-
-class HoldingsUnknownError(ConnectionError):
-    """The record could not be asked, so nothing can be said of what it holds: silence is not absence."""
 
 
 def build_webhook(settings: SystemSettings) -> RecordSystem:
@@ -98,7 +95,7 @@ class WebhookEndpoint:
         return await self._all(batch, self._withdraw)
 
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
-        """Asks ``{url}/holdings``, signed over the query. Raises :class:`HoldingsUnknownError`."""
+        """Asks ``{url}/holdings``, signed over the query. Raises :class:`RecordAwayError`."""
         found: dict[UUID, Held] = {}
         for start in range(0, len(plans), _PLANS_IN_A_QUERY):
             found |= await self._holds(recipient, plans[start : start + _PLANS_IN_A_QUERY])
@@ -111,10 +108,10 @@ class WebhookEndpoint:
             async with self._slots:
                 answer = await self._http.request("GET", path="/holdings", query=query, headers=headers, timeout=self._timeout)
         except (UnreachableError, PrivateAddressError) as error:
-            raise HoldingsUnknownError(f"the endpoint was not asked: {error}") from None
+            raise RecordAwayError(f"the endpoint was not asked: {error}") from None
         held = messages.held(answer.headers, answer.body) if answer.status == 200 else None
         if held is None:
-            raise HoldingsUnknownError(f"the endpoint answered {answer.status} without its holdings")
+            raise RecordAwayError(f"the endpoint answered {answer.status} without its holdings")
         return {plan: held[plan] for plan in plans if plan in held}
 
     async def _deliver(self, content: Content, batch: _Batch) -> Outcome:
