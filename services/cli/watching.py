@@ -13,6 +13,7 @@ from rich.text import Text
 
 from services.cli.machine.folder import DataFolder, write_private
 from services.cli.machine.machine import Machine
+from services.cli.machine.ports import HOST
 from services.cli.machine.supervisor import Event, PartState
 from services.cli.output import err, table_of
 
@@ -89,7 +90,8 @@ class Watch:
                 note = self._notes.get(name, "") if status.state is not PartState.READY else ""
                 if status.restarts:
                     note = f"restarted {status.restarts} times {note}"
-                address = f"127.0.0.1:{ports[name]}" if name in ports else ""
+                port = ports.get(name) or ports.get(f"{name}-1")
+                address = f"{HOST}:{port}" if port else ""
                 rows.append({"name": name, "state": status.state, "note": note, "address": address})
         else:
             rows = [{"name": name, "state": "", "note": note} for name, note in self._notes.items() if name]

@@ -101,7 +101,7 @@ async def bring_up(asked: Asked) -> Exit:
             watch.pause()
             show(holders, refusals, as_json=asked.as_json)
             if asked.once:
-                return verdict(holders, refusals, asked.deadline_seconds)
+                return verdict(holders, refusals, asked)
             for name, address in machine.addresses().items():
                 err.print(f"{name}: {address}", markup=False, soft_wrap=True)
             err.print("Ready. Ctrl-C stops it; `ehcp status` and `ehcp who PLAN` show more.")
@@ -188,16 +188,16 @@ def show(holders: list[Row], refusals: list[Row], *, as_json: bool) -> None:
         err.print(f"{row['file']}: {row['problem']}", style="red", markup=False, soft_wrap=True)
 
 
-def verdict(holders: list[Row], refusals: list[Row], deadline_seconds: float) -> Exit:
+def verdict(holders: list[Row], refusals: list[Row], asked: Asked) -> Exit:
     """For --once: whether all that could be filed is filed; says what is not."""
     open_shares = [holder for holder in holders if not is_settled(holder)]
     for holder in open_shares:
         reason = holder["reason"] or "no receipt yet"
         text = f"{holder['case_reference']} → {holder['recipient']}: {holder['status']}, {reason}"
         err.print(text, style="red", markup=False, soft_wrap=True)
-    if open_shares or refusals or not holders:
+    if open_shares or refusals or (asked.samples and not holders):
         err.print(
-            f"{len(open_shares)} of {len(holders)} shares not done within {deadline_seconds:.0f} s, "
+            f"{len(open_shares)} of {len(holders)} shares not done within {asked.deadline_seconds:.0f} s, "
             f"{len(refusals)} versions refused.",
             style="red",
         )
