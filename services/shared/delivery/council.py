@@ -35,8 +35,14 @@ class Council:
         body = dumps({"reads": [{"share_id": share, "seq": seq} for share, seq in wanted]})
         answer = await self._call("POST", "/v1/documents/read", content=body, json=True)
         # Parsed first and then looked at: pydantic's own parser takes half as long again for text that is only handed on.
-        answers = [ReadAnswer.model_validate(orjson.loads(line)) for line in answer.content.split(b"\n") if line]
-        return {each.share_id: each for each in answers if each.outcome is not ReadOutcome.LATER}
+        try:
+            answers = [ReadAnswer.model_validate(orjson.loads(line)) for line in answer.content.split(b"\n") if line]
+        except ValueError:
+            raise CouncilAwayError("the document API answered something else than the contract has") from None
+        read = {each.share_id: each for each in answers if each.outcome is not ReadOutcome.LATER}
+        if not read:
+            raise CouncilAwayError("the document API answered for none of the shares")
+        return read
 
     async def shares(self, after: UUID | None, *, unanswered: bool) -> tuple[list[dict[str, Any]], UUID | None]:
         """A page of the list: rows of type and instruction, and where to go on."""
