@@ -6,6 +6,7 @@ process with a log line, and whoever supervises it starts it again from what is 
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -164,6 +165,7 @@ def run(name: str, build: Callable[[], Awaitable[Service]]) -> None:
                 log.warning("waiting_for_dependency", work="start", reason=type(error).__name__)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 5)
+        _collect_garbage_seldom()
         try:
             await serve(service)
         finally:
@@ -175,6 +177,16 @@ def run(name: str, build: Callable[[], Awaitable[Service]]) -> None:
         log.exception("service_failed", service=name)
         sys.stdout.flush()
         os._exit(1)
+
+
+def _collect_garbage_seldom() -> None:
+    """What was made so far stays for the life of the process: never look at it again. And look after more has come.
+
+    A batch of plans is tens of thousands of short-lived objects, all freed by reference counts; by default the collector
+    would walk them, and everything imported, again and again: a tenth to a fifth of a service's time (measured).
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def uvloop_run(main: Awaitable[None]) -> None:
