@@ -30,3 +30,4 @@ bench: setup ## plans per second and commit-to-filed time, beside a bare loop of
 lock: setup ## lock the newest allowed versions: names, versions and hashes, no addresses
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --extra machine --group dev --upgrade pyproject.toml --output-file requirements.lock
+	@$(BIN)/python -m services.cli.machine.jars

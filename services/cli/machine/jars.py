@@ -70,7 +70,8 @@ def fetch_class_path(progress: Callable[[str], None]) -> str:
             except MachineError:
                 pool.shutdown(cancel_futures=True)
                 raise
-            progress(f"fetching jars: {done} of {len(missing)}")
+            if done % 10 == 0 or done == len(missing):
+                progress(f"fetched {done} of {len(missing)} jars")
     return ":".join(str(paths[jar.coordinate]) for jar in jars)
 
 
