@@ -136,8 +136,8 @@ CREATE TABLE publisher.share (
 CREATE INDEX share_of_subscriber ON publisher.share (subscriber, share_id);
 CREATE FUNCTION publisher.seq_only_rises() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.seq <= OLD.seq AND (NEW.version_id, NEW.rendering_id, NEW.action, NEW.subscriber)
-        IS DISTINCT FROM (OLD.version_id, OLD.rendering_id, OLD.action, OLD.subscriber) THEN
+    IF NEW.seq < OLD.seq OR (NEW.seq = OLD.seq AND (NEW.version_id, NEW.rendering_id, NEW.action, NEW.subscriber)
+        IS DISTINCT FROM (OLD.version_id, OLD.rendering_id, OLD.action, OLD.subscriber)) THEN
         RAISE EXCEPTION 'a changed wish needs a higher seq (share %)', OLD.share_id;
     END IF;
     RETURN NEW;
