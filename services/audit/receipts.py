@@ -21,6 +21,9 @@ from services.shared.kafka.header_names import REPLACED
 
 _ENDED = frozenset({Status.WITHDRAWN, Status.RELEASED})
 """What a subscriber says when it has ended a share: the answer to a withdrawal and to nothing else."""
+FARTHEST_AHEAD = 1_000_000
+"""How far a receipt's ``seq`` may be above the wish. A restored backup explains a few; the publisher answers by wanting again
+above it, so that one receipt for the highest number there is would leave it none to count on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ def judge(signed: Signed, share: Share | None) -> Judged | DeadLetter:
         return DeadLetter(signed.record, "the council has no such share")
     if share.subscriber != receipt.subscriber:
         return DeadLetter(signed.record, "the share belongs to another subscriber")
+    if receipt.seq > share.seq + FARTHEST_AHEAD:
+        return DeadLetter(signed.record, "the receipt's seq is farther ahead than any backup explains")
     contradiction = _contradiction(receipt, share)
     return Judged(
         signed.record,

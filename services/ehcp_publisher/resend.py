@@ -27,6 +27,9 @@ log = structlog.get_logger()
 
 BATCH = 500
 LONGEST = timedelta(hours=1)
+BELIEVED = timedelta(days=1)
+"""A subscriber that says when it tries next is left alone until then, but no longer than this: its clock is not ours, and
+what it means by the year 9999 is no reason to fall silent."""
 _AWAITS_A_PERSON = {Status.WAITING, Status.SENT, Status.COLLECTED, Status.REFUSED}
 
 
@@ -75,7 +78,7 @@ def next_step(share: Unanswered, now: datetime, resend_after: timedelta) -> tupl
     if answered and share.status in _AWAITS_A_PERSON:
         return Step.WAIT, share.resends + 1, at
     if answered and share.next_try_at and share.next_try_at > now:
-        return Step.WAIT, share.resends, share.next_try_at + resend_after
+        return Step.WAIT, share.resends, min(share.next_try_at, now + BELIEVED) + resend_after
     return Step.SEND_AGAIN, share.resends + 1, next_look(now, share.resends + 1, resend_after)
 
 

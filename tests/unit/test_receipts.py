@@ -223,3 +223,11 @@ def test_only_withdrawn_answers_a_withdrawal(status: Status, enough: bool) -> No
     outcome = judged(filed(status=status), replace(SHARE, withdrawn=True))
     assert isinstance(outcome, Judged)
     assert outcome.satisfies is enough
+
+
+def test_a_seq_that_no_backup_explains_is_refused() -> None:
+    """The publisher wants again above what a receipt names: from the highest number there is it could not go on."""
+    far = judged(filed(seq=2**53 - 1))
+    assert isinstance(far, DeadLetter)
+    assert far.reason == "the receipt's seq is farther ahead than any backup explains"
+    assert isinstance(judged(filed(seq=SHARE.seq + 1000)), Judged)
