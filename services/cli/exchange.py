@@ -191,11 +191,14 @@ class ProblemError(RefusedError):
         self.problem = problem
         self.status = status
         self.kind = str(problem.get("type", "")).rstrip("/").rpartition("/")[2].rpartition(":")[2]
-        title, detail = problem.get("title", f"Answer {status}"), problem.get("detail", "")
-        fields = [
-            f"{error.get('field')}: {error.get('problem')} ({error.get('instead')})" for error in problem.get("errors", ())
-        ]
-        super().__init__(f"{title}. {detail}".strip(), fields)
+        super().__init__(sentence(problem, status))
+
+
+def sentence(problem: Row, status: int) -> str:
+    """A problem document in one line: what is wrong, field by field where it says so, and what to send instead."""
+    title = problem.get("title", f"Answer {status}")
+    fields = [f"{each.get('field')}: {each.get('problem')} ({each.get('instead')})" for each in problem.get("errors", ())]
+    return f"{title}. {'; '.join(fields) or problem.get('detail', '')}".strip()
 
 
 def refusal(answer: httpx2.Response) -> RefusedError:

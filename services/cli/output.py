@@ -27,11 +27,7 @@ class Exit(IntEnum):
 
 
 class RefusedError(Exception):
-    """A service said no, and why; `details` has one line per field."""
-
-    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.details = details
+    """A service said no, and why."""
 
 
 out = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False)
@@ -55,8 +51,6 @@ def plain_errors() -> Iterator[None]:
             err.print(error.detail.strip(), style="dim", markup=False)
         fail(str(error), Exit.UNREACHABLE)
     except RefusedError as error:
-        for line in error.details:
-            err.print(f"  {line}", markup=False)
         fail(str(error), Exit.CHECK_FAILED)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -121,7 +121,7 @@ async def publish_version(exchange: Exchange, version: VersionFile, council: str
     except ProblemError as problem:
         if problem.kind == ALREADY_THERE:
             return {**row, **problem.problem, "result": "unchanged"}
-        return {**row, "result": "refused", "problem": " ".join([str(problem), *problem.details]), "answer": problem.problem}
+        return {**row, "result": "refused", "problem": str(problem), "answer": problem.problem}
     except RefusedError as error:
         return {**row, "result": "refused", "problem": str(error)}
     return {**row, **answer, "result": answer.get("status", "issued")}

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from services.cli.exchange import Exchange, Reach, Row
+from services.cli.exchange import Exchange, Reach, Row, sentence
 from services.cli.machine.errors import UsageError
 from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
 from services.cli.output import Exit, err, plain_errors, print_json, print_table
@@ -74,7 +74,7 @@ async def publish_batch(home: Path, lines: bytes, council: str) -> list[Row]:
         if "problem" in answer:
             problem = answer["problem"]
             answer |= {"result": "refused", "answer": problem}
-            answer["problem"] = f"line {answer['line']}: {problem['title']}. {problem.get('detail', '')}"
+            answer["problem"] = f"line {answer['line']}: {sentence(problem, answer['status'])}"
     return answers
 
 

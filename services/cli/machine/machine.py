@@ -150,7 +150,8 @@ class Machine:
         )
 
     def _postgres(self, chosen: Mapping[str, int]) -> PostgresServer:
-        return PostgresServer(self.folder.path / "postgres", chosen["postgres"], self.keys.password(f"postgres-{SUPERUSER}"))
+        password = self.keys.password(f"postgres-{SUPERUSER}")
+        return PostgresServer(self.folder.path / "postgres", chosen["postgres"], password, self._progress("postgres"))
 
     async def _engines(self, places: Places) -> list[Part]:
         parts = []

@@ -28,6 +28,7 @@ class PostgresServer:
     folder: Path
     port: int
     password: str = field(repr=False)
+    say: Callable[[str], None] = field(default=lambda _text: None, repr=False)
 
     @property
     def admin_dsn(self) -> str:
@@ -74,8 +75,8 @@ class PostgresServer:
         if user_id is not None:
             os.chown(half, user_id, user_id)
             os.chown(password_file, user_id, user_id)
-            give_passage(half)
-            give_passage(programs())
+            for folder in (*give_passage(half), *give_passage(programs())):
+                self.say(f"other users may now pass through {folder} (not read it): PostgreSQL refuses to run as root")
         made = subprocess.run(
             [
                 str(programs() / "initdb"),
@@ -115,9 +116,15 @@ def unprivileged_user() -> int | None:
     return pwd.getpwnam("nobody").pw_uid
 
 
-def give_passage(path: Path) -> None:
-    """Lets other users pass through (not list) the folders above: a root-only home folder would shut PostgreSQL out."""
+def give_passage(path: Path) -> list[Path]:
+    """Lets other users pass through (not list) the folders above: a root-only home folder would shut PostgreSQL out.
+
+    Returns the folders that were changed.
+    """
+    changed = []
     for folder in path.resolve().parents:
         mode = folder.stat().st_mode
         if not mode & 0o001:
             folder.chmod(mode | 0o001)
+            changed.append(folder)
+    return changed

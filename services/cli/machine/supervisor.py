@@ -24,6 +24,7 @@ from services.cli.machine.errors import MachineError
 READY_WITHIN_SECONDS = 90.0
 FIRST_BACK_OFF_SECONDS = 0.2
 LONGEST_BACK_OFF_SECONDS = 10.0
+LARGEST_LOG_BYTES = 50 * 2**20  # then one former log is kept beside the new one
 # A part that lived this long is taken to have been healthy: its next death starts the back-off from the beginning.
 HEALTHY_AFTER_SECONDS = 30.0
 
@@ -149,9 +150,17 @@ class Supervisor:
         while True:
             status.state = PartState.RESTARTING if status.restarts else PartState.STARTING
             started = time.monotonic()
-            if part.prepare is not None:
-                await part.prepare()
-            process = await self._spawn(part)
+            try:
+                if part.prepare is not None:
+                    await part.prepare()
+                process = await self._spawn(part)
+            except MachineError as error:
+                if not status.restarts:
+                    raise
+                # What worked at the start may fail once (disk full, memory short): a later try may work again.
+                self._tell(Event(name, f"could not be started again: {error}", trouble=True))
+                await asyncio.sleep(LONGEST_BACK_OFF_SECONDS)
+                continue
             status.pid = process.pid
             ending = asyncio.create_task(process.wait())
             readying = asyncio.create_task(self._become_ready(part, status))
@@ -178,6 +187,9 @@ class Supervisor:
 
     async def _spawn(self, part: Part) -> asyncio.subprocess.Process:
         part.log.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if part.log.stat().st_size > LARGEST_LOG_BYTES:
+                part.log.replace(part.log.with_suffix(".log.old"))
         with part.log.open("ab") as log:
             try:
                 process = await asyncio.create_subprocess_exec(
