@@ -3,7 +3,7 @@
 A subscriber issues its own tokens: an inbox is the organisation's, and the council has no say in who reads it.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from schemas.identifiers import OrganisationCode
 from services.shared.clock import Clock, utc_now
 from services.shared.delivery.subscriber import Parts, SubscriberSettings
 from services.shared.identity.keys import read_key
-from services.shared.identity.tokens import Caller, CallerKind, Client, Issuer, Verifier
+from services.shared.identity.tokens import LEEWAY, Caller, CallerKind, Client, Issuer, Verifier
 from services.shared.record_systems.inbox_api import make_inbox_router
 
 
@@ -35,7 +35,7 @@ class Reader(Closed):
 
 
 class Readers:
-    """Known assertions are kept in memory until they expire; a restart forgets at most a minute of them."""
+    """Known assertions are kept in memory as long as they are taken; a restart forgets them, at most ten minutes' worth."""
 
     def __init__(self, readers: tuple[Reader, ...], clock: Clock = utc_now) -> None:
         self._clients = {
@@ -56,7 +56,8 @@ class Readers:
         self._used = {key: until for key, until in self._used.items() if until > now}
         if (client_id, jti) in self._used:
             return False
-        self._used[client_id, jti] = expires_at
+        # An assertion is still taken for a while after it has expired, since two clocks may differ.
+        self._used[client_id, jti] = expires_at + timedelta(seconds=LEEWAY + 1)
         return True
 
 
