@@ -22,7 +22,7 @@ from services.ehcp_publisher import instructions, shares, store, versions
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.keys import ChildKeys
 from services.ehcp_publisher.registry import Directory
-from services.ehcp_publisher.rendering import Renderer
+from services.ehcp_publisher.rendering import Renderer, RenderingError
 from services.ehcp_publisher.store import Act, KnownPlan, NewPlan, NewVersion, Person, Wish
 from services.shared.clock import Clock, utc_now
 from services.shared.identity.tokens import Caller
@@ -138,6 +138,14 @@ class Issuing:
                 prepared[index] = await self._prepare(caller, submission, by_place.get(submission.place))
             except Problem as problem:
                 results[index] = problem
+            except RenderingError:
+                results[index] = Problem(
+                    422, "not-typeset", "No document could be made of the sections",
+                    "Send the plan's PDF in the part 'document', or the sections alone in a batch with render=false.",
+                )  # fmt: skip
+            except Exception:  # whatever it is, it is this line's own: the others go through
+                log.exception("prepare_failed")
+                results[index] = _not_stored()
         if prepared:
             results |= await self._commit(caller, prepared, idempotency)
         return results
@@ -240,8 +248,7 @@ class Issuing:
                 raise
             log.exception("issue_failed", lines=len(prepared))
             if len(prepared) == 1:
-                failed = Problem(500, "internal", "This version could not be stored", "Nothing of it was kept; send it again.")
-                return dict.fromkeys(prepared, failed)
+                return dict.fromkeys(prepared, _not_stored())
         results = {}
         for index, ready in prepared.items():
             results |= await self._commit(caller, {index: ready}, None)
@@ -383,6 +390,10 @@ class _Batch:
                     wish.subscriber, wish.share_id, wish.type, wish.la_code, wish.data, wish.requested_at
                 )
             )
+
+
+def _not_stored() -> Problem:
+    return Problem(500, "internal", "This version could not be stored", "Nothing of it was kept; send it again.")
 
 
 def _one_per_plan(waiting: dict[int, Submission]) -> dict[int, Submission]:
