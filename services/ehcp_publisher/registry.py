@@ -1,20 +1,22 @@
 """Who takes part: councils, their clients, subscribers, recipients and sharing policies, as one file that starts an exchange.
 
-The publisher reads it at start and brings its tables to it (adding and changing, never deleting). Ids of organisations follow
+The publisher reads it at start and brings its tables to it (adding and changing; a client that is no longer in it is disabled,
+nothing is deleted). Ids of organisations follow
 from their code, so that loading twice, or on a restored database, gives the same recipients.
 """
 
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid5
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from schemas.base import Channel, Closed, RecipientKind
 from schemas.identifiers import CodeScheme, LaCode, OrganisationCode
 from schemas.receipts import HostedBy
+from services.shared.identity.keys import import_key
 from services.shared.identity.tokens import CallerKind
 
 _ORGANISATIONS = UUID("6f9d8b52-3f0e-5d8a-9b0e-2f1d1c7a4e10")
@@ -32,19 +34,30 @@ class RegisteredCouncil(Closed):
     ons_code: str | None = None
 
 
+def _public(jwk: dict[str, Any]) -> dict[str, Any]:
+    import_key(jwk)
+    if "d" in jwk:
+        raise ValueError("it is a private key; register the public one")
+    return jwk
+
+
+PublicKey = Annotated[dict[str, Any], AfterValidator(_public)]
+"""An Ed25519 JSON Web Key without its private part: the registry is no place for secrets."""
+
+
 class RegisteredClient(Closed):
     client_id: str
     kind: CallerKind
     la_codes: tuple[LaCode, ...] = ()
     subscriber: str | None = None
-    public_key: dict[str, Any]
+    public_key: PublicKey
 
 
 class RegisteredSubscriber(Closed):
     subscriber: str
     name: str
     hosted_by: HostedBy
-    receipt_key: dict[str, Any]
+    receipt_key: PublicKey
 
 
 class DatedCode(OrganisationCode):
@@ -91,6 +104,21 @@ class Registry(Closed):
     subscribers: tuple[RegisteredSubscriber, ...] = ()
     recipients: tuple[RegisteredRecipient, ...] = ()
     policies: tuple[Policy, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_only_its_own(self) -> "Registry":
+        """What points to nothing is said at the start, not by the first plan that needs it."""
+        councils = {council.la_code for council in self.councils}
+        subscribers = {subscriber.subscriber for subscriber in self.subscribers}
+        for client in self.clients:
+            if unknown := set(client.la_codes) - councils:
+                raise ValueError(f"client {client.client_id} names councils that are not registered: {sorted(unknown)}")
+            if client.subscriber is not None and client.subscriber not in subscribers:
+                raise ValueError(f"client {client.client_id} names a subscriber that is not registered: {client.subscriber}")
+        for recipient in self.recipients:
+            if subscribers and recipient.subscriber is not None and recipient.subscriber not in subscribers:
+                raise ValueError(f"{recipient.name} has a subscriber that is not registered: {recipient.subscriber}")
+        return self
 
 
 def organisation_id(kind: RecipientKind, scheme: CodeScheme, value: str) -> UUID:

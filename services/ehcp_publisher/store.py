@@ -134,7 +134,7 @@ class Wish:
 
 
 async def load_registry(connection: Any, registry: Registry, wrapped_keys: dict[str, bytes]) -> None:
-    """Bring the tables to the registry; councils keep the key they have."""
+    """Bring the tables to the registry; councils keep the key they have, clients that are not in it any more are disabled."""
     await connection.executemany(
         "INSERT INTO publisher.council (la_code, name, ods_code, wrapped_key) VALUES ($1, $2, $3, $4)"
         " ON CONFLICT (la_code) DO UPDATE SET name = excluded.name, ods_code = excluded.ods_code",
@@ -143,8 +143,12 @@ async def load_registry(connection: Any, registry: Registry, wrapped_keys: dict[
     await connection.executemany(
         "INSERT INTO publisher.client (client_id, kind, la_codes, subscriber, public_key) VALUES ($1, $2, $3, $4, $5)"
         " ON CONFLICT (client_id) DO UPDATE SET kind = excluded.kind, la_codes = excluded.la_codes,"
-        " subscriber = excluded.subscriber, public_key = excluded.public_key",
+        " subscriber = excluded.subscriber, public_key = excluded.public_key, disabled_at = NULL",
         [(c.client_id, c.kind, list(c.la_codes), c.subscriber, c.public_key) for c in registry.clients],
+    )
+    await connection.execute(
+        "UPDATE publisher.client SET disabled_at = now() WHERE disabled_at IS NULL AND client_id <> ALL($1)",
+        [c.client_id for c in registry.clients],
     )
     await connection.executemany(
         "INSERT INTO publisher.subscriber (subscriber, name, hosted_by, receipt_key) VALUES ($1, $2, $3, $4)"
