@@ -8,10 +8,10 @@ import base64
 import io
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -339,22 +339,41 @@ async def publisher_at_hand(server: RunningPostgres, **environment: str) -> Asyn
     issuer_key = OKPKey.generate_key("Ed25519")
     with TemporaryDirectory(prefix="ehcp-publisher-") as folder:
         async with publisher_database(server) as owner_dsn:
-            settings = (
-                write_settings(Path(folder), keys, issuer_key, server.dsn_as("ehcp_publisher", owner_dsn), NOWHERE)
-                | environment
-            )
-            with mock.patch.dict(os.environ, settings), mock.patch("services.shared.logging.configure"):
-                parts = await app.build()
+            settings = write_settings(Path(folder), keys, issuer_key, server.dsn_as("ehcp_publisher", owner_dsn), NOWHERE)
             owner = await open_pool(owner_dsn, max_size=3)
             try:
-                transport = httpx2.ASGITransport(app=parts.app)
-                async with httpx2.AsyncClient(transport=transport, base_url=ISSUER) as http:
+                async with built(settings | environment) as (parts, http):
                     yield PublisherAtHand(
-                        ISSUER, owner, http, None, issuer_key, server, owner_dsn, settings, keys, Path(folder), parts=parts
-                    )
+                        ISSUER, owner, http, None, issuer_key, server, owner_dsn, settings | environment, keys,
+                        Path(folder), parts=parts,
+                    )  # fmt: skip
             finally:
                 await owner.close()
-                await parts.pool.close()
+
+
+@asynccontextmanager
+async def built(environment: Mapping[str, str]) -> AsyncIterator[tuple[Service, httpx2.AsyncClient]]:
+    """As a start of the process builds it, and a client of its interface."""
+    with mock.patch.dict(os.environ, environment), mock.patch("services.shared.logging.configure"):
+        parts = await app.build()
+    try:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=parts.app), base_url=ISSUER) as http:
+            yield parts, http
+    finally:
+        await parts.pool.close()
+
+
+@asynccontextmanager
+async def started_again(
+    publisher: PublisherAtHand, change: Callable[[dict[str, Any]], object] = lambda _: None
+) -> AsyncIterator[PublisherAtHand]:
+    """On the same database, with ``change`` made to the registry."""
+    registry = orjson.loads((publisher.folder / "EHCP_REGISTRY_FILE").read_bytes())
+    change(registry)
+    file = publisher.folder / f"registry-{uuid4()}.json"
+    file.write_bytes(orjson.dumps(registry))
+    async with built(publisher.environment | {"EHCP_REGISTRY_FILE": str(file)}) as (parts, http):
+        yield replace(publisher, http=http, parts=parts, _tokens={})
 
 
 @asynccontextmanager
