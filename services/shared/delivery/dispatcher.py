@@ -7,8 +7,10 @@ nothing in flight any more; a dispatcher that lost its lease writes nothing.
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -46,10 +48,23 @@ CLAIM = 500
 HARD_DEADLINE_SECONDS = 90
 """For one batch, below the lease of ``store.LEASE_SECONDS``."""
 AnyOutcome = Outcome | WithdrawOutcome
+T = TypeVar("T", Content, Withdrawal)
+Out = TypeVar("Out", Outcome, WithdrawOutcome)
 
 
 class Conflict:
     """The council wants a lower ``seq`` than is here."""
+
+
+@dataclass(slots=True)
+class _Claim:
+    claim_id: UUID
+    leased_until: float
+    """By the event loop's clock, taken before the database began the lease."""
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class Dispatcher:
@@ -95,14 +110,14 @@ class Dispatcher:
             await asyncio.wait(self._busy.values())
 
     async def _claim_and_start(self) -> bool:
-        claim_id = new_id()
+        claim = _Claim(new_id(), _loop_time() + store.LEASE_SECONDS)
         async with self._pool.acquire() as connection:
-            claimed = await store.claim(connection, claim_id, self._instance, list(self._busy), PER_LANE, CLAIM)
+            claimed = await store.claim(connection, claim.claim_id, self._instance, list(self._busy), PER_LANE, CLAIM)
         lanes: dict[str, list[Claimed]] = {}
         for each in claimed:
             lanes.setdefault(each.lane, []).append(each)
         for lane, batch in lanes.items():
-            task = asyncio.create_task(self._lane(lane, batch, claim_id), name=f"lane:{lane}")
+            task = asyncio.create_task(self._lane(lane, batch, replace(claim)), name=f"lane:{lane}")
             self._busy[lane] = task
             task.add_done_callback(functools.partial(self._lane_done, lane))
         return bool(claimed)
@@ -121,22 +136,22 @@ class Dispatcher:
             return 1.0
         return min(max((due - self._clock()).total_seconds(), 0.02), 1.0)
 
-    async def _lane(self, lane: str, batch: list[Claimed], claim_id: UUID) -> None:
+    async def _lane(self, lane: str, batch: list[Claimed], claim: _Claim) -> None:
         system = self._systems.system(lane)
         holds = [each for each in batch if each.action == states.Action.HOLD]
         withdrawals = [each for each in batch if each.action == states.Action.WITHDRAW]
         if withdrawals:
-            await self._withdraw(system, withdrawals, claim_id)
+            await self._withdraw(system, withdrawals, claim)
         while holds:
-            holds = await self._hold(system, holds, claim_id)
+            holds = await self._hold(system, holds, claim)
 
-    async def _hold(self, system: RecordSystem | None, batch: list[Claimed], claim_id: UUID) -> list[Claimed]:
+    async def _hold(self, system: RecordSystem | None, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
         """Deliver what one answer of the document API holds; returns the rest."""
         started = self._clock()
         try:
             answers = await self._council.read([(each.share_id, each.seq) for each in batch])
         except CouncilAwayError as error:
-            await self._finish(claim_id, started, [(each, Retry(str(error)), None) for each in batch])
+            await self._finish(claim, started, [(each, Retry(str(error)), None) for each in batch])
             return []
         outcomes: list[tuple[Claimed, AnyOutcome | Conflict, str | None]] = []
         contents: list[tuple[Claimed, Content]] = []
@@ -147,48 +162,59 @@ class Dispatcher:
                     contents.append((each, judged))
                 else:
                     outcomes.append((each, judged, None))
-        done = await self._deliver(system, [content for _, content in contents])
-        outcomes += [(each, out, c.sha256) for (each, c), out in zip(contents, done, strict=True)]
-        await self._finish(claim_id, started, outcomes)
+        for (each, content), out in await self._call(system.deliver if system else None, contents, claim):
+            outcomes.append((each, out, content.sha256))
+        await self._finish(claim, started, outcomes)
         return [each for each in batch if each.share_id not in answers]
 
-    async def _deliver(self, system: RecordSystem | None, contents: Sequence[Content]) -> Sequence[Outcome]:
-        if system is None:
-            return [Retry("the record system of this lane is not configured")] * len(contents)
-        if not contents:
+    async def _withdraw(self, system: RecordSystem | None, batch: list[Claimed], claim: _Claim) -> None:
+        """Also where nothing is known to be held: a copy may be there that a crash kept us from recording."""
+        started = self._clock()
+        marks = [(each, _withdrawal(each)) for each in batch]
+        done = await self._call(system.withdraw if system else None, marks, claim)
+        await self._finish(claim, started, [(each, out, None) for (each, _), out in done])
+
+    async def _call(
+        self,
+        call: Callable[[Sequence[T]], Awaitable[Sequence[Out]]] | None,
+        batch: Sequence[tuple[Claimed, T]],
+        claim: _Claim,
+    ) -> list[tuple[tuple[Claimed, T], Out | Retry]]:
+        """One outcome for each; those that another process has taken over meanwhile are left out."""
+        if call is None:
+            return [(each, Retry("the record system of this lane is not configured")) for each in batch]
+        if _loop_time() + HARD_DEADLINE_SECONDS > claim.leased_until:
+            ours = await self._renewed(claim)
+            batch = [each for each in batch if each[0].share_id in ours]
+        if not batch:
             return []
         try:
             async with asyncio.timeout(HARD_DEADLINE_SECONDS):
-                return await system.deliver(contents)
+                done: Sequence[Out | Retry] = await call([item for _, item in batch])
         except TimeoutError:
-            return [Retry(f"the record system took longer than {HARD_DEADLINE_SECONDS} s")] * len(contents)
+            done = [Retry(f"the record system took longer than {HARD_DEADLINE_SECONDS} s")] * len(batch)
         except Exception as error:
             if transient(error):
                 log.warning("record_system_away", reason=type(error).__name__)
-                return [Retry(f"the record system is away ({type(error).__name__})")] * len(contents)
-            if len(contents) > 1:  # one content that breaks the adapter must not hold up the others
-                return [(await self._deliver(system, [each]))[0] for each in contents]
-            log.exception("record_system_failed", share_id=str(contents[0].share_id))
-            return [Retry(f"the adapter failed ({type(error).__name__})")]
-
-    async def _withdraw(self, system: RecordSystem | None, batch: list[Claimed], claim_id: UUID) -> None:
-        """Also where nothing is known to be held: a copy may be there that a crash kept us from recording."""
-        started = self._clock()
-        done: Sequence[WithdrawOutcome]
-        try:
-            if system is None:
-                done = [Retry("the record system of this lane is not configured")] * len(batch)
+                done = [Retry(f"the record system is away ({type(error).__name__})")] * len(batch)
+            elif len(batch) > 1:  # one that breaks the adapter must not hold up the others
+                return [outcome for each in batch for outcome in await self._call(call, [each], claim)]
             else:
-                async with asyncio.timeout(HARD_DEADLINE_SECONDS):
-                    done = await system.withdraw([_withdrawal(each) for each in batch])
-        except Exception as error:
-            log.exception("record_system_failed")
-            done = [Retry(f"the adapter failed ({type(error).__name__})")] * len(batch)
-        await self._finish(claim_id, started, [(each, out, None) for each, out in zip(batch, done, strict=True)])
+                log.exception("record_system_failed", share_id=str(batch[0][0].share_id))
+                done = [Retry(f"the adapter failed ({type(error).__name__})")]
+        return list(zip(batch, done, strict=True))
+
+    async def _renewed(self, claim: _Claim) -> set[UUID]:
+        """A call that begins now must end within the lease, or two could be in flight for one share."""
+        leased_until = _loop_time() + store.LEASE_SECONDS
+        async with self._pool.acquire() as connection:
+            ours = await store.renew(connection, claim.claim_id)
+        claim.leased_until = leased_until
+        return ours
 
     async def _finish(
         self,
-        claim_id: UUID,
+        claim: _Claim,
         started: datetime,
         outcomes: Sequence[tuple[Claimed, AnyOutcome | Conflict, str | None]],
     ) -> None:
@@ -203,7 +229,7 @@ class Dispatcher:
         while True:
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    mine = await store.finish(connection, claim_id, started, results)
+                    mine = await store.finish(connection, claim.claim_id, started, results)
                     await self._receipts.write(connection, [draft for draft in drafts if draft.share_id in mine])
                 return
             except Exception as error:
@@ -215,12 +241,13 @@ class Dispatcher:
 
 def _judge(each: Claimed, answer: ReadAnswer) -> Content | Retry | Refused | Conflict:
     match answer.outcome:
-        case ReadOutcome.OK if answer.rendering is not None:
+        case ReadOutcome.OK if (rendering := answer.rendering) is not None:
             try:
-                expected = each.instruction["sha256"]
-                return content_of(answer.rendering, each.share_id, each.seq, expected, each.held_version_id)
+                return content_of(rendering, each.share_id, each.seq, each.instruction["sha256"], each.held_version_id)
             except BadRenderingError as error:
                 return Retry(str(error))
+        case ReadOutcome.OK:
+            return Retry("the document API's answer for this share cannot be read")
         case ReadOutcome.STALE if (answer.current_seq or 0) < each.seq:
             return Conflict()
         case ReadOutcome.STALE | ReadOutcome.WITHDRAWN:

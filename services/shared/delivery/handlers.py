@@ -44,17 +44,18 @@ class UnreadableError(Exception):
 
 
 def read_instruction(type_: str, value: bytes) -> Instruction:
-    """Raises :class:`UnreadableError`."""
+    """Raises :class:`UnreadableError`. Only fields that this version knows are kept: the others could not be relied on."""
     try:
-        data = orjson.loads(value)
         match type_:
             case EventType.SHARE_REQUESTED:
-                hold = ShareRequested.model_validate(data)
+                hold = ShareRequested.model_validate(orjson.loads(value))
                 wish = Wish(hold.seq, Action.HOLD, hold.sha256)
+                data = _storable(hold, hold.la_code, hold.recipient, hold.dataref)
                 return Instruction(hold.share_id, hold.plan_id, hold.recipient, wish, hold.version_id, data)
             case EventType.SHARE_WITHDRAWN:
-                gone = ShareWithdrawn.model_validate(data)
+                gone = ShareWithdrawn.model_validate(orjson.loads(value))
                 wish = Wish(gone.seq, Action.WITHDRAW, None)
+                data = _storable(gone, gone.la_code, gone.recipient)
                 return Instruction(gone.share_id, gone.plan_id, gone.recipient, wish, None, data)
             case _:
                 raise UnreadableError("the header ce_type names no instruction that this version knows")
@@ -63,6 +64,13 @@ def read_instruction(type_: str, value: bytes) -> Instruction:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         raise UnreadableError(f"{'/'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _storable(event: ShareRequested | ShareWithdrawn, *texts: str | RecipientCode) -> dict[str, Any]:
+    """The instruction as JSON. ``texts`` are its free texts: one that PostgreSQL cannot hold would stop the consumer."""
+    if any("\0" in (text if isinstance(text, str) else text.value) for text in texts):
+        raise UnreadableError("a text holds a NUL character, which cannot be stored")
+    return event.model_dump(mode="json")
 
 
 class Parking:
@@ -103,20 +111,36 @@ class Parking:
         """After a commit: tell the dispatcher."""
         self._wake()
 
-    async def park(self, connection: Any, instructions: Sequence[Instruction], *, listed: bool = False) -> None:
-        """Within the caller's transaction. ``listed``: they are from the council's list (see :func:`sort_out`)."""
+    async def park(
+        self, connection: Any, instructions: Sequence[Instruction], *, listed: bool = False
+    ) -> list[tuple[UUID, int]]:
+        """Within the caller's transaction. ``listed``: they are from the council's list; returns what is doubted then
+        (see :class:`Sorted`)."""
         rows = await store.lock_deliveries(connection, [each.share_id for each in instructions])
         known = {share_id: Known(_wish(row), Status(row["state"])) for share_id, row in rows.items()}
         done = sort_out(known, instructions, self._systems, self._clock(), listed=listed)
         if done.parked:
             await store.save_parked(connection, done.parked)
-        if done.doubted:
-            await store.due_now(connection, done.doubted)
         await self._receipts.send_again(connection, done.again)
         await self._receipts.write(connection, done.drafts)
         for draft in done.drafts:
             if draft.status is Status.CONFLICT:
                 log.error("conflicting_instruction", share_id=str(draft.share_id), seq=draft.seq)
+        return done.doubted
+
+    async def contradict(self, connection: Any, ahead: Sequence[tuple[UUID, int]]) -> None:
+        """Within the caller's transaction: tell the council of shares where it wants a lower ``seq`` than is here.
+
+        What is held stays as it is. A share that has moved on since is left out: its own receipts speak for it.
+        """
+        rows = await store.lock_deliveries(connection, [share_id for share_id, _ in ahead])
+        reason = "the council wants a lower seq than is here"
+        still = [(share_id, seq) for share_id, seq in ahead if share_id in rows and rows[share_id]["seq"] == seq]
+        await self._receipts.write(
+            connection, [Draft(share_id, seq, Status.CONFLICT, reason=reason) for share_id, seq in still]
+        )
+        for share_id, seq in still:
+            log.error("council_counts_lower", share_id=str(share_id), seq=seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +158,9 @@ class Sorted:
     parked: list[store.Parking]
     again: list[UUID]
     """Shares whose newest receipt is to be sent once more."""
-    doubted: list[UUID]
-    """Shares of which the council's list names a lower ``seq`` than is here: the dispatcher asks the council."""
+    doubted: list[tuple[UUID, int]]
+    """Shares of which the council's list names a lower ``seq`` than is here, and that one. The page may have been overtaken
+    by the topic, so the council is asked before anything is said."""
     drafts: list[Draft]
 
 
@@ -151,7 +176,7 @@ def sort_out(
     open_ = {share_id for share_id, each in known.items() if each.state in (Status.WAITING, Status.FAILED)}
     parked: dict[UUID, store.Parking] = {}
     again: list[UUID] = []
-    doubted: list[UUID] = []
+    doubted: list[tuple[UUID, int]] = []
     drafts: list[Draft] = []
     for each in instructions:
         before = wishes.get(each.share_id)
@@ -169,7 +194,7 @@ def sort_out(
             case Parked.AGAIN:
                 pass
             case Parked.SUPERSEDED if listed:
-                doubted.append(each.share_id)
+                doubted.append((each.share_id, wishes[each.share_id].seq))
             case Parked.SUPERSEDED:
                 drafts.append(Draft(each.share_id, each.wish.seq, Status.SUPERSEDED, each.version_id))
             case Parked.CONFLICT:

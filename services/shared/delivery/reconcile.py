@@ -6,19 +6,24 @@ is in the next pass or on its topic.
 """
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 import structlog
 
+from schemas.documents import ReadAnswer, ReadOutcome
 from services.shared.delivery.council import Council, CouncilAwayError
-from services.shared.delivery.handlers import Parking, read_instruction
+from services.shared.delivery.handlers import Instruction, Parking, UnreadableError, read_instruction
 from services.shared.json import dumps
 
 log = structlog.get_logger()
 
 FULL_EVERY_SECONDS = 24 * 3600.0
 RETRY_SECONDS = 2.0
+_ASK = 100
+"""Reads in one request."""
 
 
 class Reconcile:
@@ -49,11 +54,35 @@ class Reconcile:
         seen = 0
         while True:
             rows, after = await self._council.shares(after, unanswered=not full)
-            instructions = [read_instruction(row["type"], dumps(row["instruction"])) for row in rows]
             async with self._pool.acquire() as connection, connection.transaction():
-                await self._parking.park(connection, instructions, listed=True)
+                doubted = await self._parking.park(connection, _readable(rows), listed=True)
             self._parking.woken()
+            for start in range(0, len(doubted), _ASK):
+                await self._ask(doubted[start : start + _ASK])
             seen += len(rows)
             if after is None:
                 log.info("reconciled_with_council", shares=seen, full=full)
                 return seen
+
+    async def _ask(self, doubted: Sequence[tuple[UUID, int]]) -> None:
+        """Whether the council really wants a lower ``seq`` than is here; then it was restored from backup, and must hear it."""
+        answers = await self._council.read(doubted)
+        ahead = [(share_id, seq) for share_id, seq in doubted if _wants_lower(answers.get(share_id), seq)]
+        if ahead:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await self._parking.contradict(connection, ahead)
+
+
+def _wants_lower(answer: ReadAnswer | None, seq: int) -> bool:
+    return answer is not None and answer.outcome is ReadOutcome.STALE and (answer.current_seq or 0) < seq
+
+
+def _readable(rows: Sequence[dict[str, Any]]) -> list[Instruction]:
+    """One row that cannot be read holds up no other; it stays on the list, and unsatisfied at the council."""
+    instructions = []
+    for row in rows:
+        try:
+            instructions.append(read_instruction(row["type"], dumps(row["instruction"])))
+        except UnreadableError as error:
+            log.error("listed_instruction_unreadable", share_id=row.get("share_id"), reason=str(error))
+    return instructions

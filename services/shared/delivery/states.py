@@ -94,13 +94,23 @@ def status_of(outcome: Outcome | WithdrawOutcome) -> Status:
 
 
 EVIDENCE: dict[Status, frozenset[Status]] = {
-    Status.WAITING: frozenset({Status.SENT, Status.REFUSED}),
+    Status.WAITING: frozenset({Status.SENT, Status.OPENED, Status.REFUSED}),
+    Status.FAILED: frozenset({Status.SENT, Status.OPENED, Status.REFUSED}),
     Status.SENT: frozenset({Status.COLLECTED, Status.OPENED, Status.FILED, Status.REFUSED}),
     Status.COLLECTED: frozenset({Status.OPENED, Status.FILED, Status.REFUSED}),
     Status.OPENED: frozenset({Status.FILED}),
 }
-"""Which later evidence may follow which state of the same ``seq``; everything else is refused."""
+"""Which later evidence may follow which state of the same ``seq``; everything else is refused.
+
+A person may open an item before the dispatcher has written that it lies there, or although it noted a failure.
+"""
 
 
 def accepts(state: Status, evidence: Status) -> bool:
     return evidence in EVIDENCE.get(state, frozenset())
+
+
+OVERTAKEN: tuple[tuple[Status, Status], ...] = tuple(
+    (outcome, proof) for outcome, proofs in EVIDENCE.items() for proof in sorted(proofs - {Status.REFUSED})
+)
+"""(outcome, state) where evidence that came during a delivery says more than the delivery's own outcome: it stands."""

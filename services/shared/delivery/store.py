@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from services.shared.delivery.states import OVERTAKEN
 from services.shared.kafka.consume import Record
 
 LEASE_SECONDS = 120
@@ -78,7 +79,11 @@ async def lock_deliveries(connection: Any, share_ids: Sequence[UUID]) -> dict[UU
 
 
 async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
-    """The newest wish of each share; a claim in flight stays, and its owner finds the higher ``seq`` when it is done."""
+    """The newest wish of each share; a claim in flight stays, and its owner finds the higher ``seq`` when it is done.
+
+    In order of ``share_id``, so that the topic and the council's list, which bring new shares at the same time, never wait
+    for each other.
+    """
     await connection.execute(
         """
         INSERT INTO delivery.delivery AS d
@@ -90,7 +95,7 @@ async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
             state = excluded.state, attempts = 0, parked_at = now()
         WHERE d.seq < excluded.seq
         """,
-        *_columns(parked, "share_id seq action instruction sha256 plan_id lane state next_attempt_at"),
+        *_columns(sorted(parked, key=_by_share), "share_id seq action instruction sha256 plan_id lane state next_attempt_at"),
     )
 
 
@@ -100,14 +105,6 @@ async def release(connection: Any, instance: str) -> None:
         "UPDATE delivery.delivery SET claim = NULL, claimed_until = NULL"
         " WHERE claimed_by = $1 AND claimed_until IS NOT NULL AND next_attempt_at IS NOT NULL",
         instance,
-    )
-
-
-async def due_now(connection: Any, share_ids: Sequence[UUID]) -> None:
-    """Deliver these again: the council, or the record system, does not have what was thought."""
-    await connection.execute(
-        "UPDATE delivery.delivery SET next_attempt_at = now() WHERE share_id = ANY($1) AND next_attempt_at IS NULL",
-        list(share_ids),
     )
 
 
@@ -133,6 +130,15 @@ async def claim(
     return [Claimed(**dict(row)) for row in rows]
 
 
+async def renew(connection: Any, claim_id: UUID) -> set[UUID]:
+    """Begin the lease anew; returns the shares that are still this claim's."""
+    rows = await connection.fetch(
+        "UPDATE delivery.delivery SET claimed_until = now() + make_interval(secs => $2) WHERE claim = $1 RETURNING share_id",
+        claim_id, LEASE_SECONDS,
+    )  # fmt: skip
+    return {row["share_id"] for row in rows}
+
+
 async def next_due(connection: Any) -> datetime | None:
     """When the next delivery may be claimed."""
     due: datetime | None = await connection.fetchval(
@@ -143,10 +149,11 @@ async def next_due(connection: Any) -> datetime | None:
 
 
 async def finish(connection: Any, claim_id: UUID, started_at: datetime, results: Sequence[Result]) -> set[UUID]:
-    """Write what became of a claim; returns the shares whose lease still held (the others write nothing).
+    """Write what became of a claim; returns the shares that it changed. Those whose lease did not hold write nothing.
 
     Where a newer instruction was parked meanwhile, what is held rises to what was delivered, and the state stays that of
-    the newer wish, which is due.
+    the newer wish, which is due. Where evidence came meanwhile that says more (an item was opened before it was written
+    that it lies there), the evidence stands and only the attempt is kept.
     """
     rows = await connection.fetch(
         """
@@ -155,7 +162,11 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
                                  $9::timestamptz[])
             AS t (share_id, seq, status, record, held, version_id, sha256, next_attempt_at)
         ), mine AS (
-            SELECT d.share_id FROM delivery.delivery d JOIN result r USING (share_id)
+            SELECT d.share_id, d.seq = r.seq AND d.held_seq = r.seq AND EXISTS (
+                SELECT FROM unnest($10::text[], $11::text[]) AS t (outcome, state)
+                WHERE t.outcome = r.status AND t.state = d.state
+            ) AS overtaken
+            FROM delivery.delivery d JOIN result r USING (share_id)
             WHERE d.claim = $1 ORDER BY d.share_id FOR UPDATE OF d
         )
         UPDATE delivery.delivery d SET claim = NULL, claimed_until = NULL,
@@ -163,13 +174,14 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
             held_version_id = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.version_id ELSE d.held_version_id END,
             held_sha256 = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.sha256 ELSE d.held_sha256 END,
             held_record = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.record ELSE d.held_record END,
-            state = CASE WHEN d.seq = r.seq THEN r.status ELSE d.state END,
+            state = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.status ELSE d.state END,
             attempts = CASE WHEN d.seq = r.seq THEN d.attempts + 1 ELSE d.attempts END,
-            next_attempt_at = CASE WHEN d.seq = r.seq THEN r.next_attempt_at ELSE d.next_attempt_at END
+            next_attempt_at = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.next_attempt_at ELSE d.next_attempt_at END
         FROM result r JOIN mine USING (share_id) WHERE d.share_id = r.share_id
-        RETURNING d.share_id
+        RETURNING d.share_id, mine.overtaken
         """,
         claim_id, *_columns(results, "share_id seq status record held version_id sha256 next_attempt_at"),
+        [outcome for outcome, _ in OVERTAKEN], [state for _, state in OVERTAKEN],
     )  # fmt: skip
     mine = {row["share_id"] for row in rows}
     kept = [result for result in results if result.share_id in mine]
@@ -180,14 +192,19 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
         " AS t (share_id, seq, outcome, reason, record)",
         started_at, *_columns(kept, "share_id seq status reason record"),
     )  # fmt: skip
-    return mine
+    return {row["share_id"] for row in rows if not row["overtaken"]}
 
 
 async def take_numbers(connection: Any, count: int) -> range:
     """Receipt numbers: above the last, and above the clock in microseconds, so that a lost database never counts again."""
     last: int = await connection.fetchval(
-        "UPDATE delivery.receipt_number SET last ="
-        " greatest(last, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) + $1 RETURNING last",
+        """
+        INSERT INTO delivery.receipt_number AS n (last)
+        VALUES ((extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $1)
+        ON CONFLICT (only_row) DO UPDATE
+            SET last = greatest(n.last, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) + $1
+        RETURNING last
+        """,
         count,
     )
     return range(last - count + 1, last + 1)
@@ -204,10 +221,13 @@ async def save_receipts(connection: Any, topic: str, receipts: Sequence[SignedRe
 
 
 async def send_again(connection: Any, topic: str, share_ids: Sequence[UUID], headers: dict[str, str]) -> int:
-    """The newest receipt of each share once more, byte for byte."""
+    """The newest receipt of each share once more, byte for byte.
+
+    Newest by (``seq``, number), as the council counts: an old message that comes late is answered too, with a higher number.
+    """
     rows = await connection.fetch(
         "SELECT DISTINCT ON (share_id) share_id, signed FROM delivery.receipt WHERE share_id = ANY($1)"
-        " ORDER BY share_id, number DESC",
+        " ORDER BY share_id, seq DESC, number DESC",
         list(share_ids),
     )
     await _into_outbox(connection, topic, [(str(row["share_id"]), headers, row["signed"]) for row in rows])
@@ -260,6 +280,10 @@ async def insert_dead_letters(connection: Any, letters: Sequence[tuple[Record, s
         " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
         [(r.topic, r.partition, r.offset, r.key, r.value, r.header_text(), reason) for r, reason in letters],
     )
+
+
+def _by_share(parking: Parking) -> UUID:
+    return parking.share_id
 
 
 def _columns(items: Sequence[Any], names: str) -> list[list[Any]]:

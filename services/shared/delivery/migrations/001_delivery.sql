@@ -56,7 +56,7 @@ CREATE TABLE delivery.receipt (
     signed bytea NOT NULL,
     made_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX receipt_share ON delivery.receipt (share_id, number);
+CREATE INDEX receipt_share ON delivery.receipt (share_id, seq, number);
 CREATE TABLE delivery.receipt_number (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     last bigint NOT NULL

@@ -1,0 +1,807 @@
+"""Delivery on real PostgreSQL: parking, claiming, delivering, receipts and reconciliation, with record systems to play with."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx2
+import pytest
+import pytest_asyncio
+
+from schemas.receipts import Status
+from services.shared.clock import utc_now
+from services.shared.delivery import dispatcher as dispatching
+from services.shared.delivery import evidence, store
+from services.shared.record_systems.port import Collected, Content, Filed, Outcome, Refused, Retry, Sent, Withdrawal, Withdrawn
+from tests.support.servers import RunningPostgres
+from tests.support.subscriber import (
+    NOBODY,
+    PARENT,
+    RNA,
+    RXK,
+    SCHOOL,
+    SubscriberStub,
+    Wanted,
+    books,
+    record_of,
+    soon,
+    subscriber_on,
+    wanted,
+)
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
+
+HASHES = ("0" * 64, "1" * 64)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def database(postgres_server: RunningPostgres) -> str:
+    return await books(postgres_server)
+
+
+@pytest_asyncio.fixture
+async def subscriber(postgres_server: RunningPostgres, database: str) -> AsyncIterator[SubscriberStub]:
+    async with subscriber_on(postgres_server, database) as running:
+        yield running
+
+
+async def dead_letters(subscriber: SubscriberStub) -> list[Any]:
+    return await subscriber.owner.fetch("SELECT * FROM delivery.dead_letter ORDER BY id")
+
+
+async def attempts(subscriber: SubscriberStub, wish: Wanted) -> list[tuple[int, str]]:
+    rows = await subscriber.owner.fetch(
+        "SELECT seq, outcome FROM delivery.attempt WHERE share_id = $1 ORDER BY id", wish.share_id
+    )
+    return [(row["seq"], row["outcome"]) for row in rows]
+
+
+# --- parking ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_instruction_is_parked_and_due(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    await subscriber.park(wish)
+    row = await subscriber.row(wish)
+    assert (row["seq"], row["action"], row["sha256"], row["lane"], row["state"]) == (1, "hold", wish.sha256, "rna", "waiting")
+    assert row["next_attempt_at"] is not None
+    assert await subscriber.said(wish) == []
+
+
+@pytest.mark.parametrize("batches", [[[2, 1, 3, 3]], [[2], [1], [3], [3]], [[2, 1], [3, 3]], [[3], [2, 1, 3]]])
+async def test_whatever_the_order_the_highest_stays(subscriber: SubscriberStub, batches: list[list[int]]) -> None:
+    first = wanted()
+    wishes = {1: first, 2: first.next(), 3: first.next().next()}
+    for batch in batches:
+        await subscriber.park(*[wishes[seq] for seq in batch])
+    row = await subscriber.row(first)
+    assert (row["seq"], row["sha256"], row["instruction"]["version"]) == (3, wishes[3].sha256, 3)
+    # Each lower one was answered, whether it was overtaken before or after it came; the highest waits to be delivered.
+    assert set(await subscriber.said(first)) <= {(1, Status.SUPERSEDED), (2, Status.SUPERSEDED)}
+    assert {seq for seq, _ in await subscriber.said(first)} == {1, 2}
+
+
+async def test_2_1_3_3_is_delivered_once_as_3(subscriber: SubscriberStub) -> None:
+    first = wanted()
+    second, third = first.next(), first.next().next()
+    subscriber.council.wants(third)
+    await subscriber.park(second)
+    await subscriber.park(first, third)
+    async with subscriber.dispatching():
+        filed = await subscriber.until_said(third, Status.FILED)
+        await subscriber.park(third)
+    assert subscriber.rna.delivered == [(first.share_id, 3)]
+    assert (filed.version_id, filed.sha256) == (third.version_id, third.sha256)
+    row = await subscriber.row(first)
+    assert (row["state"], row["held_seq"], row["held_version_id"]) == ("filed", 3, third.version_id)
+    # The repeat had the same receipt sent once more, byte for byte.
+    outbox = await subscriber.outbox(first)
+    assert outbox.count(outbox[-1]) == 2
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_another_wish_with_the_same_seq_is_refused_and_reported(subscriber: SubscriberStub, together: bool) -> None:
+    wish = wanted()
+    other = replace(wish, version_id=uuid4())
+    for batch in [[wish, other]] if together else [[wish], [other]]:
+        await subscriber.park(*batch)
+    assert (await subscriber.row(wish))["sha256"] == wish.sha256
+    [receipt] = await subscriber.signed(wish)
+    assert (receipt.seq, receipt.status, receipt.version_id) == (1, Status.CONFLICT, other.version_id)
+
+
+async def test_a_withdrawal_with_the_seq_of_a_wish_to_hold_is_a_conflict(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    await subscriber.park(wish)
+    await subscriber.park(wish.next(seq=1, withdrawn=True))
+    assert await subscriber.said(wish) == [(1, Status.CONFLICT)]
+    assert (await subscriber.row(wish))["action"] == "hold"
+
+
+async def test_a_recipient_that_nobody_here_serves_is_refused(subscriber: SubscriberStub) -> None:
+    wish = wanted(NOBODY)
+    subscriber.council.wants(wish)
+    await subscriber.park(wish)
+    [receipt] = await subscriber.signed(wish)
+    assert (receipt.status, receipt.reason) == (Status.REFUSED, "this subscriber has no record system for ods:RZZ")
+    row = await subscriber.row(wish)
+    assert (row["state"], row["next_attempt_at"]) == ("refused", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"value": b"\xff\xfe\x00 no JSON"}, "the value is not JSON"),
+        ({"value": b""}, "the value is not JSON"),
+        ({"value": b"{}"}, "share_id: Field required"),
+        ({"value": b"[]"}, ": Input should be a valid dictionary"),
+        ({"headers": (("ce_type", b"\xff"),)}, "the header ce_type names no instruction that this version knows"),
+        ({"headers": ()}, "the header ce_type names no instruction that this version knows"),
+    ],
+)
+async def test_what_is_no_instruction_is_kept_once_and_holds_up_nothing(
+    subscriber: SubscriberStub, changes: dict[str, Any], reason: str
+) -> None:
+    wish = wanted()
+    bad = record_of(wanted(), **changes)
+    await subscriber.parking.handle([bad, record_of(wish), bad])
+    await subscriber.parking.handle([bad])
+    [letter] = await dead_letters(subscriber)
+    assert letter["reason"].startswith(reason)
+    assert (letter["topic"], letter["partition"], letter["offset"]) == (bad.topic, bad.partition, bad.offset)
+    assert (letter["key"], letter["value"]) == (bad.key, bad.value)
+    assert (await subscriber.row(wish))["seq"] == 1
+
+
+async def test_after_the_broker_was_wiped_offsets_count_anew_and_nothing_is_dropped(subscriber: SubscriberStub) -> None:
+    one = record_of(wanted(), value=b"one")
+    await subscriber.parking.handle([one])
+    await subscriber.parking.handle([replace(one, value=b"another")])
+    assert [letter["value"] for letter in await dead_letters(subscriber)] == [b"one", b"another"]
+
+
+async def test_an_instruction_that_no_database_could_hold_is_a_dead_letter(subscriber: SubscriberStub) -> None:
+    wish, good = wanted(), wanted()
+    nul = wish.instruction.replace(b'"RNA"', b'"RN\\u0000A"')
+    deep = wish.instruction.replace(b'{"share_id"', b'{"extra":' + b"[" * 500 + b"]" * 500 + b',"share_id"')
+    await subscriber.parking.handle([record_of(wish, value=nul), record_of(good)])
+    [letter] = await dead_letters(subscriber)
+    assert letter["reason"] == "a text holds a NUL character, which cannot be stored"
+    assert await subscriber.row(good) is not None
+    # A field that this version does not know is not kept, however deep it is.
+    await subscriber.parking.handle([record_of(wish, value=deep)])
+    assert (await subscriber.row(wish))["seq"] == 1
+
+
+async def test_two_that_park_the_same_new_shares_do_not_wait_for_each_other(subscriber: SubscriberStub) -> None:
+    """The list and the topic bring the same shares at the same time when books are rebuilt, each in its own order."""
+    for _ in range(10):
+        wishes = sorted((wanted() for _ in range(200)), key=lambda each: each.share_id)
+        await asyncio.gather(subscriber.park(*wishes), subscriber.park(*reversed(wishes)))
+    assert await subscriber.owner.fetchval("SELECT count(*) FROM delivery.delivery") == 2000
+
+
+# --- receipts -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_repeat_sends_the_newest_receipt_of_the_newest_seq(subscriber: SubscriberStub) -> None:
+    """A late old message is answered after the newest was filed; that answer must not stand in for the filing."""
+    first = wanted()
+    second = first.next()
+    subscriber.council.wants(second)
+    await subscriber.park(second)
+    async with subscriber.dispatching():
+        await subscriber.until_said(second, Status.FILED)
+    await subscriber.park(first)
+    filed, superseded = await subscriber.outbox(first)
+    await subscriber.park(second)
+    assert await subscriber.outbox(first) == [filed, superseded, filed]
+
+
+async def test_receipt_numbers_never_fall(subscriber: SubscriberStub) -> None:
+    async def take(count: int) -> range:
+        async with subscriber.pool.acquire() as connection:
+            return await store.take_numbers(connection, count)
+
+    one, two = await take(3), await take(2)
+    assert len(one) == 3
+    assert len(two) == 2
+    assert two.start >= one.stop
+    # The database is lost: the clock in microseconds is above whatever was counted before.
+    await subscriber.owner.execute("UPDATE delivery.receipt_number SET last = 0")
+    three = await take(1)
+    assert three.start >= two.stop
+    await subscriber.owner.execute("DELETE FROM delivery.receipt_number")
+    four = await take(1)
+    assert four.start >= three.stop
+    # A clock that was set back does not take the numbers with it.
+    await subscriber.owner.execute("UPDATE delivery.receipt_number SET last = $1", four.stop + 10**12)
+    assert (await take(1)).start > four.stop + 10**12
+
+
+async def test_numbers_of_many_writers_are_all_different(subscriber: SubscriberStub) -> None:
+    wishes = [wanted(NOBODY) for _ in range(60)]
+    await asyncio.gather(*(subscriber.park(*wishes[n : n + 3]) for n in range(0, 60, 3)))
+    numbers = [row["number"] for row in await subscriber.owner.fetch("SELECT number FROM delivery.receipt")]
+    assert len(set(numbers)) == 60
+
+
+# --- delivering ---------------------------------------------------------------------------------------------------------
+
+
+async def test_filed_is_recorded_with_its_attempt_and_its_receipt(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish)
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        receipt = await subscriber.until_said(wish, Status.FILED)
+    where = f"DocumentReference/{wish.version_id}"
+    assert (receipt.record, receipt.version_id, receipt.sha256) == (where, wish.version_id, wish.sha256)
+    assert (receipt.subscriber, receipt.hosted_by, receipt.attempt) == ("health", "agency", 1)
+    row = await subscriber.row(wish)
+    assert (row["state"], row["held_seq"], row["held_record"], row["next_attempt_at"]) == ("filed", 1, where, None)
+    assert (row["claim"], row["claimed_until"]) == (None, None)
+    assert await attempts(subscriber, wish) == [(1, "filed")]
+    assert len(await subscriber.outbox(wish)) == 1
+
+
+async def test_the_next_version_names_the_one_that_it_replaces(subscriber: SubscriberStub) -> None:
+    first = wanted()
+    second = first.next()
+    async with subscriber.dispatching() as dispatcher:
+        for wish in (first, second):
+            subscriber.council.wants(wish)
+            await subscriber.park(wish)
+            dispatcher.wake()
+            await subscriber.until_said(wish, Status.FILED)
+    contents = [content for batch in subscriber.rna.batches for content in batch]
+    assert [content.replaces for content in contents] == [None, first.version_id]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "again"),
+    [
+        (Retry("the record system answered 500"), Status.FAILED, 5.0),
+        (Retry("too many requests", after=90.0), Status.FAILED, 90.0),
+        (Refused("no patient has this NHS number"), Status.REFUSED, None),
+        (Collected("MSH-10"), Status.COLLECTED, None),
+        (Sent("inbox/1"), Status.SENT, None),
+    ],
+)
+async def test_every_outcome_has_its_receipt(
+    subscriber: SubscriberStub, outcome: Outcome, status: Status, again: float | None
+) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish)
+    subscriber.rna.decide = lambda _: outcome
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        receipt = await subscriber.until_said(wish, status)
+    row = await subscriber.row(wish)
+    assert row["state"] == status
+    assert row["held_seq"] == (1 if status in (Status.COLLECTED, Status.SENT) else 0)
+    if again is None:
+        assert (row["next_attempt_at"], receipt.next_try_at) == (None, None)
+    else:
+        assert receipt.next_try_at == row["next_attempt_at"]
+        assert soon(row["next_attempt_at"], again)
+    if isinstance(outcome, Retry | Refused):
+        assert receipt.reason == outcome.reason
+
+
+async def test_a_failed_attempt_is_tried_again_and_counted(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish)
+    subscriber.rna.decide = lambda _: Retry("not now")
+    await subscriber.park(wish)
+    async with subscriber.dispatching() as dispatcher:
+        await subscriber.until_said(wish, Status.FAILED)
+        subscriber.rna.decide = None
+        await subscriber.make_due(wish)
+        dispatcher.wake()
+        receipt = await subscriber.until_said(wish, Status.FILED)
+    assert receipt.attempt == 2
+    assert await attempts(subscriber, wish) == [(1, "failed"), (1, "filed")]
+
+
+async def test_a_warning_goes_with_the_filing(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish)
+    subscriber.rna.decide = lambda content: Filed("DocumentReference/1", content.sha256, "the given name differs")
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        assert (await subscriber.until_said(wish, Status.FILED)).reason == "the given name differs"
+
+
+async def test_withdrawn(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    gone = wish.next(withdrawn=True)
+    async with subscriber.dispatching() as dispatcher:
+        for each in (wish, gone):
+            subscriber.council.wants(each)
+            await subscriber.park(each)
+            dispatcher.wake()
+            await subscriber.until_said(each, Status.WITHDRAWN if each.withdrawn else Status.FILED)
+    assert [(each.share_id, each.seq, each.plan_id) for each in subscriber.rna.withdrawals] == [
+        (wish.share_id, 2, wish.plan_id)
+    ]
+    row = await subscriber.row(wish)
+    # The copy stays where it is: what is held is still that version.
+    assert (row["state"], row["held_seq"], row["held_version_id"]) == ("withdrawn", 2, wish.version_id)
+
+
+async def test_a_share_that_is_withdrawn_before_it_was_ever_filed_is_marked_all_the_same(subscriber: SubscriberStub) -> None:
+    """A crash may have kept us from recording that it was filed."""
+    gone = wanted().next(withdrawn=True)
+    subscriber.council.wants(gone)
+    await subscriber.park(gone)
+    async with subscriber.dispatching():
+        await subscriber.until_said(gone, Status.WITHDRAWN)
+    assert [each.share_id for each in subscriber.rna.withdrawals] == [gone.share_id]
+
+
+async def test_a_newer_instruction_parked_during_a_delivery_is_delivered_next(subscriber: SubscriberStub) -> None:
+    first = wanted()
+    second = first.next()
+    subscriber.council.wants(first)
+    subscriber.rna.gate.clear()
+    await subscriber.park(first)
+    async with subscriber.dispatching():
+        await until(_batches(subscriber, 1))
+        subscriber.council.wants(second)
+        await subscriber.park(second)
+        row = await subscriber.row(first)
+        assert (row["seq"], row["state"], row["claim"] is None) == (2, "waiting", False)
+        subscriber.rna.gate.set()
+        await subscriber.until_said(second, Status.FILED)
+    assert subscriber.rna.delivered == [(first.share_id, 1), (first.share_id, 2)]
+    assert [content.replaces for batch in subscriber.rna.batches for content in batch] == [None, first.version_id]
+    assert await subscriber.said(first) == [(1, Status.SUPERSEDED), (1, Status.FILED), (2, Status.FILED)]
+    assert await attempts(subscriber, first) == [(1, "filed"), (2, "filed")]
+    row = await subscriber.row(first)
+    assert (row["state"], row["held_seq"], row["attempts"]) == ("filed", 2, 1)
+
+
+def _batches(subscriber: SubscriberStub, count: int) -> Any:
+    async def there() -> bool:
+        return len(subscriber.rna.batches) >= count
+
+    return there
+
+
+async def test_a_dispatcher_that_lost_its_lease_writes_nothing(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish)
+    subscriber.rna.gate.clear()
+    await subscriber.park(wish)
+    async with subscriber.dispatching("health-0"):
+        await until(_batches(subscriber, 1))
+        async with subscriber.dispatching("health-1") as other:
+            await subscriber.end_lease(wish)
+            other.wake()
+            await until(_batches(subscriber, 2))
+            # Both are in flight. The first ends first; its claim is not the row's any more.
+            subscriber.rna.gate.set()
+            await subscriber.until_said(wish, Status.FILED)
+    assert await attempts(subscriber, wish) == [(1, "filed")]
+    assert await subscriber.said(wish) == [(1, Status.FILED)]
+    assert len(await subscriber.outbox(wish)) == 1
+
+
+async def test_what_a_crashed_process_had_claimed_is_given_back_when_it_starts_again(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish)
+    await subscriber.park(wish)
+    async with subscriber.pool.acquire() as connection:
+        [claimed] = await store.claim(connection, uuid4(), "health-0", [], 10, 10)
+        assert claimed.share_id == wish.share_id
+        assert await store.claim(connection, uuid4(), "health-1", [], 10, 10) == []
+    async with subscriber.dispatching("health-0"):
+        await subscriber.until_said(wish, Status.FILED)
+
+
+async def test_claims_are_of_lanes_that_are_not_busy_and_limited_in_each(subscriber: SubscriberStub) -> None:
+    wishes = [wanted(RNA) for _ in range(5)] + [wanted(RXK) for _ in range(2)]
+    await subscriber.park(*wishes)
+    async with subscriber.pool.acquire() as connection:
+        claimed = await store.claim(connection, uuid4(), "health-0", [], 3, 100)
+        assert sorted(each.lane for each in claimed) == ["rna"] * 3 + ["rxk"] * 2
+        claimed = await store.claim(connection, uuid4(), "health-0", ["rna"], 3, 100)
+        assert claimed == []
+        claimed = await store.claim(connection, uuid4(), "health-0", ["rxk"], 3, 100)
+        assert sorted(each.lane for each in claimed) == ["rna"] * 2
+
+
+async def test_a_dead_lane_delays_no_other(subscriber: SubscriberStub) -> None:
+    stuck = [wanted(RNA) for _ in range(5)]
+    subscriber.council.wants(*stuck)
+    subscriber.rna.gate.clear()
+    await subscriber.park(*stuck)
+    async with subscriber.dispatching() as dispatcher:
+        await until(_batches(subscriber, 1))
+        fine = [wanted(RXK) for _ in range(5)]
+        subscriber.council.wants(*fine)
+        await subscriber.park(*fine)
+        dispatcher.wake()
+        for wish in fine:
+            await subscriber.until_said(wish, Status.FILED)
+        assert (
+            await subscriber.owner.fetchval("SELECT count(*) FROM delivery.attempt WHERE share_id = $1", stuck[0].share_id) == 0
+        )
+
+
+async def test_an_adapter_that_raises_for_one_content_files_the_others(subscriber: SubscriberStub) -> None:
+    good, bad = [wanted() for _ in range(4)], wanted()
+    subscriber.council.wants(*good, bad)
+
+    def decide(content: Content) -> Outcome:
+        if content.share_id == bad.share_id:
+            raise KeyError("a fault of the adapter's own")
+        return subscriber.rna.filed(content)
+
+    subscriber.rna.decide = decide
+    await subscriber.park(*good, bad)
+    async with subscriber.dispatching():
+        receipt = await subscriber.until_said(bad, Status.FAILED)
+        for wish in good:
+            await subscriber.until_said(wish, Status.FILED)
+    assert receipt.reason == "the adapter failed (KeyError)"
+    assert soon((await subscriber.row(bad))["next_attempt_at"], 5)
+
+
+async def test_an_adapter_that_raises_for_one_withdrawal_marks_the_others(subscriber: SubscriberStub) -> None:
+    good, bad = [wanted().next(withdrawn=True) for _ in range(3)], wanted().next(withdrawn=True)
+    subscriber.council.wants(*good, bad)
+
+    def decide(withdrawal: Withdrawal) -> Any:
+        if withdrawal.share_id == bad.share_id:
+            raise KeyError("a fault of the adapter's own")
+        return Withdrawn("")
+
+    subscriber.rna.decide_withdrawal = decide
+    await subscriber.park(*good, bad)
+    async with subscriber.dispatching():
+        receipt = await subscriber.until_said(bad, Status.FAILED)
+        for wish in good:
+            await subscriber.until_said(wish, Status.WITHDRAWN)
+    assert receipt.reason == "the adapter failed (KeyError)"
+
+
+async def test_a_record_system_that_is_too_slow_is_tried_again(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "HARD_DEADLINE_SECONDS", 0.2)
+    wish = wanted()
+    subscriber.council.wants(wish)
+    subscriber.rna.gate.clear()
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        receipt = await subscriber.until_said(wish, Status.FAILED)
+    assert receipt.reason == "the record system took longer than 0.2 s"
+
+
+async def test_a_delivery_never_begins_when_it_could_outlast_the_lease(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers come in parts, so a batch takes several rounds under one claim; meanwhile another process took it over."""
+    monkeypatch.setattr(dispatching, "HARD_DEADLINE_SECONDS", store.LEASE_SECONDS)
+    one, two = sorted((wanted(), wanted()), key=lambda each: each.share_id)
+    subscriber.council.wants(one, two)
+    asked: list[UUID] = []
+
+    def one_at_a_time(share_id: UUID, _: int) -> dict[str, Any] | None:
+        asked.append(share_id)
+        first_round = len(subscriber.council.reads) == 1
+        return {"outcome": "later"} if share_id == two.share_id and first_round else None
+
+    subscriber.council.answers = one_at_a_time
+    subscriber.rna.gate.clear()
+    await subscriber.park(one, two)
+    async with subscriber.dispatching("health-0"):
+        await until(_batches(subscriber, 1))
+        async with subscriber.pool.acquire() as connection:
+            await subscriber.end_lease(two)
+            [taken] = await store.claim(connection, uuid4(), "health-1", [], 10, 10)
+            assert taken.share_id == two.share_id
+        subscriber.rna.gate.set()
+        await subscriber.until_said(one, Status.FILED)
+        await until(_reads(subscriber, 2))
+    assert subscriber.rna.delivered == [(one.share_id, 1)]
+
+
+def _reads(subscriber: SubscriberStub, count: int) -> Any:
+    async def there() -> bool:
+        return len(subscriber.council.reads) >= count
+
+    return there
+
+
+async def test_what_did_not_fit_into_an_answer_is_asked_for_again(subscriber: SubscriberStub) -> None:
+    wishes = [wanted() for _ in range(5)]
+    subscriber.council.wants(*wishes)
+    served: set[UUID] = set()
+
+    def two_at_a_time(share_id: UUID, _: int) -> dict[str, Any] | None:
+        asked = {share for share, _ in subscriber.council.reads[-1]}
+        if len(served & asked) >= 2:
+            return {"outcome": "later"}
+        served.add(share_id)
+        return None
+
+    subscriber.council.answers = two_at_a_time
+    await subscriber.park(*wishes)
+    async with subscriber.dispatching():
+        for wish in wishes:
+            await subscriber.until_said(wish, Status.FILED)
+    assert [len(reads) for reads in subscriber.council.reads] == [5, 3, 1]
+    assert sorted(subscriber.rna.delivered) == sorted((wish.share_id, 1) for wish in wishes)
+
+
+# --- the council's answers ----------------------------------------------------------------------------------------------
+
+
+def _unreachable(request: httpx2.Request) -> httpx2.Response:
+    raise httpx2.ConnectError("refused", request=request)
+
+
+@pytest.mark.parametrize(
+    ("down", "reason"),
+    [
+        (_unreachable, "the document API cannot be reached (ConnectError)"),
+        (lambda _: httpx2.Response(503), "the document API answered 503"),
+        (lambda _: httpx2.Response(200, content=b"<html>"), "the document API"),
+    ],
+)
+async def test_a_council_that_is_away_is_asked_again_and_hears_of_it(
+    subscriber: SubscriberStub, down: Any, reason: str
+) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish)
+    subscriber.council.down = down
+    await subscriber.park(wish)
+    async with subscriber.dispatching() as dispatcher:
+        receipt = await subscriber.until_said(wish, Status.FAILED)
+        assert receipt.reason is not None
+        assert receipt.reason.startswith(reason)
+        assert receipt.next_try_at is not None
+        assert soon(receipt.next_try_at, 5)
+        assert subscriber.rna.batches == []
+        subscriber.council.down = None
+        await subscriber.make_due(wish)
+        dispatcher.wake()
+        await subscriber.until_said(wish, Status.FILED)
+
+
+async def test_a_stale_instruction_is_never_delivered(subscriber: SubscriberStub) -> None:
+    first = wanted()
+    subscriber.council.wants(first.next())
+    await subscriber.park(first)
+    async with subscriber.dispatching():
+        receipt = await subscriber.until_said(first, Status.FAILED)
+    assert receipt.reason == "a newer instruction is on its way"
+    assert subscriber.rna.batches == []
+
+
+async def test_a_share_that_was_withdrawn_meanwhile_is_never_delivered(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish.next(withdrawn=True))
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        await subscriber.until_said(wish, Status.FAILED)
+    assert subscriber.rna.batches == []
+
+
+async def test_a_council_that_counts_lower_hears_of_a_conflict(subscriber: SubscriberStub) -> None:
+    first = wanted()
+    third = first.next().next()
+    subscriber.council.wants(first)
+    await subscriber.park(third)
+    async with subscriber.dispatching():
+        receipt = await subscriber.until_said(third, Status.CONFLICT)
+    assert receipt.reason == "the council wants a lower seq than is here"
+    assert subscriber.rna.batches == []
+    assert (await subscriber.row(first))["next_attempt_at"] is None
+
+
+async def test_a_share_that_the_council_does_not_know_is_refused(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        receipt = await subscriber.until_said(wish, Status.REFUSED)
+    assert receipt.reason == "the council does not know this share"
+
+
+async def test_a_rendering_that_is_not_what_was_wanted_is_never_delivered(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    rendering = replace(wish, version_id=uuid4()).rendering.model_dump(mode="json")
+    subscriber.council.answers = lambda _share, _seq: {"outcome": "ok", "current_seq": 1, "rendering": rendering}
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        receipt = await subscriber.until_said(wish, Status.FAILED)
+    assert receipt.reason == "the rendering's hash is not the instruction's"
+    assert subscriber.rna.batches == []
+
+
+# --- people -------------------------------------------------------------------------------------------------------------
+
+
+async def record_evidence(subscriber: SubscriberStub, wish: Wanted, status: Status, proof: str | None = None) -> bool:
+    async with subscriber.pool.acquire() as connection, connection.transaction():
+        return await evidence.record(connection, subscriber.receipts, wish.share_id, wish.seq, status, proof=proof)
+
+
+async def test_manual_waits_for_a_person_and_the_record_is_the_evidence(subscriber: SubscriberStub) -> None:
+    wish = wanted(PARENT)
+    await subscriber.park(wish)
+    row = await subscriber.row(wish)
+    assert (row["state"], row["next_attempt_at"]) == ("waiting", None)
+    assert await subscriber.said(wish) == [(1, Status.WAITING)]
+    assert await record_evidence(subscriber, wish, Status.SENT, "sent by post on 2026-09-03, recorded by J. Officer")
+    sent = (await subscriber.signed(wish))[-1]
+    assert (sent.status, sent.version_id, sent.sha256) == (Status.SENT, wish.version_id, wish.sha256)
+    assert sent.record == "sent by post on 2026-09-03, recorded by J. Officer"
+    row = await subscriber.row(wish)
+    assert (row["state"], row["held_seq"], row["held_version_id"]) == ("sent", 1, wish.version_id)
+    # Recorded twice is recorded once.
+    assert not await record_evidence(subscriber, wish, Status.SENT)
+    assert await subscriber.said(wish) == [(1, Status.WAITING), (1, Status.SENT)]
+
+
+async def test_evidence_for_an_older_instruction_is_refused(subscriber: SubscriberStub) -> None:
+    wish = wanted(PARENT)
+    await subscriber.park(wish)
+    await subscriber.park(wish.next())
+    with pytest.raises(evidence.EvidenceRefusedError, match=r"A newer instruction \(seq 2\) has come"):
+        await record_evidence(subscriber, wish, Status.SENT)
+    assert (await subscriber.row(wish))["state"] == "waiting"
+    with pytest.raises(evidence.EvidenceRefusedError, match="no such delivery"):
+        await record_evidence(subscriber, wanted(PARENT), Status.SENT)
+
+
+async def test_evidence_for_a_withdrawn_share_is_refused(subscriber: SubscriberStub) -> None:
+    gone = wanted(PARENT).next(withdrawn=True)
+    await subscriber.park(gone)
+    assert await subscriber.said(gone) == [(2, Status.WITHDRAWN)]
+    with pytest.raises(evidence.EvidenceRefusedError, match="withdrawn cannot become sent"):
+        await record_evidence(subscriber, gone, Status.SENT)
+
+
+async def test_an_item_is_sent_then_opened(subscriber: SubscriberStub) -> None:
+    wish = wanted(SCHOOL)
+    subscriber.council.wants(wish)
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        await subscriber.until_said(wish, Status.SENT)
+    assert await record_evidence(subscriber, wish, Status.OPENED)
+    opened = (await subscriber.signed(wish))[-1]
+    assert (opened.status, opened.sha256, opened.record) == (Status.OPENED, wish.sha256, f"inbox/{wish.share_id}")
+
+
+async def test_an_item_that_is_opened_before_its_sending_is_recorded_stays_opened(subscriber: SubscriberStub) -> None:
+    """The item lies in the inbox before the dispatcher writes that it does, and after a crash for longer."""
+    wish = wanted(SCHOOL)
+    subscriber.council.wants(wish)
+    await subscriber.park(wish)
+    async with subscriber.pool.acquire() as connection:
+        claim = uuid4()
+        [claimed] = await store.claim(connection, claim, "health-0", [], 10, 10)
+    assert await record_evidence(subscriber, wish, Status.OPENED)
+    result, _ = dispatching.record(claimed, Sent(f"inbox/{wish.share_id}"), wish.sha256, utc_now())
+    async with subscriber.pool.acquire() as connection, connection.transaction():
+        assert await store.finish(connection, claim, utc_now(), [result]) == set()
+    row = await subscriber.row(wish)
+    assert (row["state"], row["held_seq"], row["next_attempt_at"], row["claim"]) == ("opened", 1, None, None)
+    assert await subscriber.said(wish) == [(1, Status.OPENED)]
+
+
+async def test_an_item_whose_sending_failed_may_have_been_opened(subscriber: SubscriberStub) -> None:
+    wish = wanted(SCHOOL)
+    subscriber.council.wants(wish)
+    subscriber.council.down = _unreachable
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        await subscriber.until_said(wish, Status.FAILED)
+    assert await record_evidence(subscriber, wish, Status.OPENED)
+    row = await subscriber.row(wish)
+    assert (row["state"], row["next_attempt_at"]) == ("opened", None)
+
+
+# --- reconciliation -----------------------------------------------------------------------------------------------------
+
+
+async def test_lost_books_are_rebuilt_from_the_councils_list(subscriber: SubscriberStub) -> None:
+    wish, paper, gone = wanted(), wanted(PARENT), wanted(RXK).next(withdrawn=True)
+    subscriber.council.wants(wish, paper, gone)
+    await subscriber.park(wish, paper, gone)
+    async with subscriber.dispatching():
+        before = [await subscriber.until_said(wish, Status.FILED), await subscriber.until_said(gone, Status.WITHDRAWN)]
+    await subscriber.lose_everything()
+    async with subscriber.dispatching() as dispatcher:
+        assert await subscriber.reconcile().once(full=True) == 3
+        dispatcher.wake()
+        after = [await subscriber.until_said(wish, Status.FILED), await subscriber.until_said(gone, Status.WITHDRAWN)]
+    assert min(receipt.number for receipt in after) > max(receipt.number for receipt in before)
+    assert await subscriber.said(paper) == [(1, Status.WAITING)]
+
+
+async def test_the_list_told_again_asks_for_no_receipt(subscriber: SubscriberStub) -> None:
+    paper = wanted(PARENT)
+    subscriber.council.wants(paper)
+    await subscriber.reconcile().once(full=True)
+    await subscriber.reconcile().once(full=False)
+    assert len(await subscriber.outbox(paper)) == 1
+
+
+@pytest.mark.parametrize("recipient", [RNA, SCHOOL, PARENT, NOBODY])
+@pytest.mark.parametrize("withdrawn", [False, True])
+async def test_a_council_that_was_restored_and_counts_lower_hears_it_from_the_list(
+    subscriber: SubscriberStub, recipient: Any, withdrawn: bool
+) -> None:
+    """Whatever is here, and though nothing is due: the council must want again above it."""
+    first = wanted(recipient)
+    third = first.next().next(withdrawn=withdrawn)
+    subscriber.council.wants(third)
+    await subscriber.park(third)
+    async with subscriber.dispatching():
+        await until(_settled(subscriber, third))
+        subscriber.council.wants(first)
+        before = await subscriber.row(third)
+        await subscriber.reconcile().once(full=True)
+        await subscriber.until_said(third, Status.CONFLICT)
+    row = await subscriber.row(third)
+    assert (row["seq"], row["state"], row["held_seq"]) == (3, before["state"], before["held_seq"])
+
+
+def _settled(subscriber: SubscriberStub, wish: Wanted) -> Any:
+    async def there() -> bool:
+        row = await subscriber.row(wish)
+        return row["next_attempt_at"] is None and row["claim"] is None
+
+    return there
+
+
+@pytest.mark.parametrize("recipient", [RNA, SCHOOL, PARENT])
+async def test_a_page_of_the_list_that_was_overtaken_changes_nothing(subscriber: SubscriberStub, recipient: Any) -> None:
+    """The list was read, then a newer instruction came and was done, then the page is parked."""
+    first = wanted(recipient)
+    second = first.next()
+    subscriber.council.wants(second)
+    subscriber.council.rows = [subscriber.council.row(first)]
+    await subscriber.park(second)
+    async with subscriber.dispatching():
+        await until(_settled(subscriber, second))
+        if recipient is not RNA:
+            await record_evidence(subscriber, second, Status.OPENED if recipient is SCHOOL else Status.SENT)
+        before, said = await subscriber.row(second), await subscriber.said(second)
+        await subscriber.reconcile().once(full=False)
+        await until(_settled(subscriber, second))
+    assert await subscriber.row(second) == before
+    assert await subscriber.said(second) == said
+
+
+async def test_one_row_of_the_list_that_cannot_be_read_holds_up_no_other(subscriber: SubscriberStub) -> None:
+    good, bad = wanted(PARENT), wanted(PARENT)
+    row = subscriber.council.row(bad)
+    subscriber.council.rows = [row | {"type": "ehcp.share.replaced.v2"}, subscriber.council.row(good)]
+    await subscriber.reconcile().once(full=True)
+    assert await subscriber.row(good) is not None
+
+
+# --- what the database itself refuses -----------------------------------------------------------------------------------
+
+
+async def test_seq_and_what_is_held_never_fall(subscriber: SubscriberStub) -> None:
+    wish = wanted().next()
+    subscriber.council.wants(wish)
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        await subscriber.until_said(wish, Status.FILED)
+    for change in ("seq = 1", "held_seq = 1"):
+        with pytest.raises(asyncpg.RaiseError, match="never fall"):
+            await subscriber.owner.execute(f"UPDATE delivery.delivery SET {change} WHERE share_id = $1", wish.share_id)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await subscriber.owner.execute("UPDATE delivery.delivery SET held_seq = 3 WHERE share_id = $1", wish.share_id)

@@ -1,0 +1,371 @@
+"""A subscriber's books on a real PostgreSQL, a council that answers in the same process, and record systems to be played with.
+
+The council speaks through the real client over HTTP messages that never leave the process; the record systems implement
+the port and remember what they were given.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx2
+import orjson
+from joserfc.jwk import OKPKey
+
+from schemas.base import RecipientKind
+from schemas.documents import ReadAnswer, ReadOutcome, RecipientDetail, Rendering
+from schemas.events import EventType, RecipientCode, ShareRequested, ShareWithdrawn
+from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.manifest import Manifest, section_hash
+from schemas.plan import Section, SectionLetter
+from schemas.receipts import HostedBy, Receipt, Status
+from services.shared.delivery.council import Council
+from services.shared.delivery.dispatcher import Dispatcher
+from services.shared.delivery.handlers import Parking
+from services.shared.delivery.receipts import Receipts
+from services.shared.delivery.reconcile import Reconcile
+from services.shared.identity.client import TokenClient
+from services.shared.identity.receipts import signer, verify
+from services.shared.kafka import cloudevents
+from services.shared.kafka.consume import Record
+from services.shared.postgres.migrate import migrate
+from services.shared.postgres.pool import open_pool
+from services.shared.record_systems.inbox import Inbox, InboxKeys
+from services.shared.record_systems.port import Content, Filed, Held, Outcome, Recipient, Withdrawal, Withdrawn, WithdrawOutcome
+from services.shared.record_systems.systems import Systems, SystemSettings
+from services.shared.sealing.sealing import new_key
+from tests.support.contents import DUDLEY, child
+from tests.support.servers import RunningPostgres
+from tests.support.waiting import until
+
+RNA = RecipientCode(kind=RecipientKind.TRUST, scheme=CodeScheme.ODS, value="RNA")
+RXK = RecipientCode(kind=RecipientKind.TRUST, scheme=CodeScheme.ODS, value="RXK")
+SCHOOL = RecipientCode(kind=RecipientKind.SCHOOL, scheme=CodeScheme.URN, value="993201")
+PARENT = RecipientCode(kind=RecipientKind.PARENT, scheme=CodeScheme.RECIPIENT, value="parent-1")
+NOBODY = RecipientCode(kind=RecipientKind.TRUST, scheme=CodeScheme.ODS, value="RZZ")
+
+SETTINGS = (
+    SystemSettings(name="rna", kind="fhir", recipients=(OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),)),
+    SystemSettings(name="rxk", kind="fhir", recipients=(OrganisationCode(scheme=CodeScheme.ODS, value="RXK"),)),
+    SystemSettings(name="inbox", kind="inbox", recipients=(OrganisationCode(scheme=CodeScheme.URN, value="993201"),)),
+    SystemSettings(name="paper", kind="manual", recipients=(OrganisationCode(scheme=CodeScheme.RECIPIENT, value="parent-1"),)),
+)
+TOPIC = "ehcp.shares.health.v1"
+TABLES = ("delivery", "attempt", "receipt", "outbox", "dead_letter", "inbox", "inbox_key")
+_offsets = itertools.count()
+
+
+# --- what the council wants ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One instruction: the wish for one share, under one ``seq``."""
+
+    share_id: UUID
+    plan_id: UUID
+    seq: int
+    version: int
+    version_id: UUID
+    recipient: RecipientCode
+    withdrawn: bool = False
+
+    @property
+    def rendering(self) -> Rendering:
+        section = Section(text=f"Text of version {self.version}.")
+        issued_on = date(2026, 9, self.version)
+        manifest = Manifest(
+            plan_id=self.plan_id,
+            version_id=self.version_id,
+            issued_on=issued_on,
+            sections={SectionLetter.A: section_hash(section)},
+        )
+        who = RecipientDetail(**self.recipient.model_dump(), name="A recipient")
+        return Rendering.model_validate(
+            {
+                "plan_id": self.plan_id, "case_reference": "EHC-2026-0001", "council": DUDLEY, "recipient": who,
+                "version_id": self.version_id, "version": self.version, "issued_on": issued_on, "child": child(),
+                "sections": {SectionLetter.A: section}, "manifest": manifest, "sha256": manifest.hash(),
+            }
+        )  # fmt: skip
+
+    @property
+    def sha256(self) -> str:
+        return self.rendering.sha256
+
+    @property
+    def type(self) -> EventType:
+        return EventType.SHARE_WITHDRAWN if self.withdrawn else EventType.SHARE_REQUESTED
+
+    @property
+    def instruction(self) -> bytes:
+        common: dict[str, Any] = {
+            "share_id": self.share_id, "seq": self.seq, "la_code": "332", "plan_id": self.plan_id,
+            "recipient": self.recipient, "requested_at": datetime(2026, 9, 1, tzinfo=UTC),
+            "due_at": datetime(2026, 9, 2, tzinfo=UTC),
+        }  # fmt: skip
+        if self.withdrawn:
+            return ShareWithdrawn(**common).model_dump_json().encode()
+        return (
+            ShareRequested(
+                **common, version_id=self.version_id, version=self.version, issued_on=date(2026, 9, self.version),
+                sha256=self.sha256, sections=(SectionLetter.A,), dataref="/v1/documents/read",
+            )
+            .model_dump_json()
+            .encode()
+        )  # fmt: skip
+
+    def next(self, *, seq: int | None = None, withdrawn: bool = False) -> "Wanted":
+        """A later wish: another version, or its end."""
+        seq = seq or self.seq + 1
+        if withdrawn:
+            return replace(self, seq=seq, withdrawn=True)
+        return replace(self, seq=seq, version=seq, version_id=uuid4(), withdrawn=False)
+
+    def answer(self, seq: int) -> ReadAnswer:
+        """As the document API answers a read of ``seq`` while this is the wish."""
+        if seq != self.seq:
+            outcome, rendering = ReadOutcome.STALE, None
+        elif self.withdrawn:
+            outcome, rendering = ReadOutcome.WITHDRAWN, None
+        else:
+            outcome, rendering = ReadOutcome.OK, self.rendering
+        return ReadAnswer(share_id=self.share_id, seq=seq, outcome=outcome, current_seq=self.seq, rendering=rendering)
+
+
+def wanted(recipient: RecipientCode = RNA, *, seq: int = 1) -> Wanted:
+    """The wish for a new share."""
+    return Wanted(uuid4(), uuid4(), seq, seq, uuid4(), recipient)
+
+
+def record_of(wish: Wanted, **changes: Any) -> Record:
+    headers = cloudevents.headers(wish.type, "/councils/332", datetime.now(UTC))
+    record = Record(
+        TOPIC, 0, next(_offsets), str(wish.share_id).encode(), wish.instruction,
+        tuple((name, value.encode()) for name, value in headers.items()),
+    )  # fmt: skip
+    return replace(record, **changes)
+
+
+class CouncilStub:
+    """A council's token endpoint, document API and list of shares. ``answers`` replaces the whole answer of a read."""
+
+    def __init__(self) -> None:
+        self.shares: dict[UUID, Wanted] = {}
+        self.down: Callable[[httpx2.Request], httpx2.Response] | None = None
+        self.answers: Callable[[UUID, int], dict[str, Any] | None] = lambda _share, _seq: None
+        self.reads: list[list[tuple[UUID, int]]] = []
+        self.rows: list[dict[str, Any]] | None = None
+        http = httpx2.AsyncClient(transport=httpx2.MockTransport(self._handle))
+        key = OKPKey.generate_key("Ed25519")
+        self.client = Council(http, "http://council.test", TokenClient(http, "http://council.test", "subscriber-health", key))
+
+    def wants(self, *wishes: Wanted) -> None:
+        self.shares |= {wish.share_id: wish for wish in wishes}
+
+    def _handle(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/oauth/token":
+            return httpx2.Response(200, json={"access_token": "t", "token_type": "Bearer", "expires_in": 600})
+        if self.down is not None:
+            return self.down(request)
+        if request.url.path == "/v1/shares":
+            return httpx2.Response(200, content=orjson.dumps({"shares": self._listed(), "next": None}))
+        wanted_reads = [(UUID(each["share_id"]), each["seq"]) for each in orjson.loads(request.content)["reads"]]
+        self.reads.append(wanted_reads)
+        return httpx2.Response(200, content=b"\n".join(self._line(*each) for each in wanted_reads))
+
+    def _listed(self) -> list[dict[str, Any]]:
+        if self.rows is not None:
+            return self.rows
+        return [self.row(wish) for _, wish in sorted(self.shares.items())]
+
+    @staticmethod
+    def row(wish: Wanted) -> dict[str, Any]:
+        """One share of the list."""
+        return {
+            "share_id": str(wish.share_id), "seq": wish.seq, "type": wish.type,
+            "instruction": orjson.loads(wish.instruction),
+        }  # fmt: skip
+
+    def _line(self, share_id: UUID, seq: int) -> bytes:
+        if (answer := self.answers(share_id, seq)) is not None:
+            return orjson.dumps({"share_id": str(share_id), "seq": seq} | answer)
+        wish = self.shares.get(share_id)
+        if wish is None:
+            return orjson.dumps({"share_id": str(share_id), "seq": seq, "outcome": "unknown"})
+        return wish.answer(seq).model_dump_json().encode()
+
+
+# --- record systems -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class RecordSystemStub:
+    """Files everything, unless ``decide`` says otherwise for a content; waits while ``gate`` is closed."""
+
+    name: str
+    decide: Callable[[Content], Outcome] | None = None
+    decide_withdrawal: Callable[[Withdrawal], WithdrawOutcome] | None = None
+    batches: list[list[Content]] = field(default_factory=list)
+    withdrawals: list[Withdrawal] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    @property
+    def delivered(self) -> list[tuple[UUID, int]]:
+        return [(each.share_id, each.seq) for batch in self.batches for each in batch]
+
+    async def deliver(self, batch: Sequence[Content]) -> list[Outcome]:
+        self.batches.append(list(batch))
+        await self.gate.wait()
+        return [self.decide(each) if self.decide else self.filed(each) for each in batch]
+
+    def filed(self, content: Content) -> Filed:
+        return Filed(f"DocumentReference/{content.version_id}", content.sha256)
+
+    async def withdraw(self, batch: Sequence[Withdrawal]) -> list[WithdrawOutcome]:
+        self.withdrawals += batch
+        await self.gate.wait()
+        decide = self.decide_withdrawal
+        return [decide(each) if decide else Withdrawn(f"DocumentReference/{each.share_id}") for each in batch]
+
+    async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+# --- the subscriber -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class SubscriberStub:
+    """Everything that ``services.shared.delivery`` is made of, on one database, without Kafka."""
+
+    owner: "asyncpg.Pool[asyncpg.Record]"
+    pool: "asyncpg.Pool[asyncpg.Record]"
+    key: OKPKey
+    council: CouncilStub
+    records: dict[str, RecordSystemStub]
+    systems: Systems
+    receipts: Receipts
+    parking: Parking
+    inbox_keys: InboxKeys
+    woken: int = 0
+
+    @property
+    def rna(self) -> RecordSystemStub:
+        return self.records["rna"]
+
+    @property
+    def rxk(self) -> RecordSystemStub:
+        return self.records["rxk"]
+
+    def dispatcher(self, instance: str = "health-0") -> Dispatcher:
+        return Dispatcher(self.pool, self.council.client, self.systems, self.receipts, instance)
+
+    def reconcile(self) -> Reconcile:
+        return Reconcile(self.pool, self.council.client, self.parking)
+
+    async def park(self, *wishes: Wanted) -> None:
+        """One batch off the topic."""
+        await self.parking.handle([record_of(wish) for wish in wishes])
+
+    async def row(self, wish: Wanted) -> Any:
+        return await self.owner.fetchrow("SELECT * FROM delivery.delivery WHERE share_id = $1", wish.share_id)
+
+    async def said(self, wish: Wanted) -> list[tuple[int, Status]]:
+        """(``seq``, status) of every receipt of the share, in order of their numbers."""
+        return [(receipt.seq, receipt.status) for receipt in await self.signed(wish)]
+
+    async def signed(self, wish: Wanted) -> list[Receipt]:
+        rows = await self.owner.fetch("SELECT signed FROM delivery.receipt WHERE share_id = $1 ORDER BY number", wish.share_id)
+        return [verify(row["signed"], self.key) for row in rows]
+
+    async def outbox(self, wish: Wanted) -> list[bytes]:
+        rows = await self.owner.fetch("SELECT value FROM delivery.outbox WHERE key = $1 ORDER BY id", str(wish.share_id))
+        return [row["value"] for row in rows]
+
+    async def until_said(self, wish: Wanted, status: Status, within: float = 15) -> Receipt:
+        """The receipt of this wish with this status."""
+
+        async def said() -> Receipt | None:
+            return next((r for r in await self.signed(wish) if (r.seq, r.status) == (wish.seq, status)), None)
+
+        receipt = await until(said, within=within, what=f"a receipt {status} for seq {wish.seq}")
+        assert receipt is not None
+        return receipt
+
+    async def make_due(self, wish: Wanted) -> None:
+        """As if the back-off had passed."""
+        await self.owner.execute("UPDATE delivery.delivery SET next_attempt_at = now() WHERE share_id = $1", wish.share_id)
+
+    async def end_lease(self, wish: Wanted) -> None:
+        """As if the lease had run out."""
+        await self.owner.execute(
+            "UPDATE delivery.delivery SET claimed_until = now() - interval '1 second' WHERE share_id = $1", wish.share_id
+        )
+
+    async def lose_everything(self) -> None:
+        """As if the database had been deleted and made anew."""
+        await self.owner.execute(f"TRUNCATE {', '.join(f'delivery.{table}' for table in TABLES)}")
+        await self.owner.execute(
+            "INSERT INTO delivery.receipt_number (last) VALUES (0) ON CONFLICT (only_row) DO UPDATE SET last = 0"
+        )
+
+    @asynccontextmanager
+    async def dispatching(self, instance: str = "health-0") -> AsyncIterator[Dispatcher]:
+        dispatcher = self.dispatcher(instance)
+        task = asyncio.create_task(dispatcher.run())
+        try:
+            yield dispatcher
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            for record in self.records.values():
+                record.gate.set()
+
+
+@asynccontextmanager
+async def subscriber_on(server: RunningPostgres, owner_dsn: str) -> AsyncIterator[SubscriberStub]:
+    """A subscriber with empty books and a council that wants nothing yet, on a database from :func:`books`."""
+    owner = await open_pool(owner_dsn, max_size=2)
+    pool = await open_pool(server.dsn_as("health_subscriber", owner_dsn))
+    key = OKPKey.generate_key("Ed25519")
+    records = {name: RecordSystemStub(name) for name in ("rna", "rxk")}
+    inbox_keys = InboxKeys(new_key())
+    inbox = Inbox(pool, inbox_keys)
+    systems = Systems(SETTINGS, {"fhir": lambda entry: records[entry.name], "inbox": lambda _: inbox})
+    receipts = Receipts("health", HostedBy.AGENCY, signer(key))
+    try:
+        parking = Parking(pool, systems, receipts, lambda: None)
+        subscriber = SubscriberStub(owner, pool, key, CouncilStub(), records, systems, receipts, parking, inbox_keys)
+        await subscriber.lose_everything()
+        yield subscriber
+    finally:
+        await pool.close()
+        await owner.close()
+
+
+async def books(server: RunningPostgres) -> str:
+    """An empty subscriber's database; its owner's DSN."""
+    owner_dsn = await server.create_database("books", ("health_subscriber",))
+    await migrate(owner_dsn, "health_subscriber")
+    return owner_dsn
+
+
+def soon(moment: datetime, seconds: float) -> bool:
+    """Whether ``moment`` lies between now and so many seconds from now (with the jitter of a back-off)."""
+    now = datetime.fromtimestamp(time.time(), UTC)
+    return now - timedelta(seconds=1) <= moment <= now + timedelta(seconds=seconds * 1.2 + 1)
