@@ -40,6 +40,7 @@ from services.shared.record_systems.port import (
     WithdrawOutcome,
 )
 from services.shared.record_systems.systems import Systems
+from services.shared.waking import woken
 
 log = structlog.get_logger()
 
@@ -98,11 +99,7 @@ class Dispatcher:
         while True:
             self._wake.clear()
             if not await self._claim_and_start():
-                wait = await self._until_next()
-                try:
-                    await asyncio.wait_for(self._wake.wait(), wait)
-                except TimeoutError:
-                    continue
+                await woken(self._wake, await self._until_next())
 
     async def _settle(self) -> None:
         """Let batches of an earlier, failed run come to their end before their claims are given back."""

@@ -25,6 +25,7 @@ from aiokafka.errors import (
 
 from services.shared.kafka.connection import make_producer
 from services.shared.settings import KafkaSettings
+from services.shared.waking import woken
 
 log = structlog.get_logger()
 
@@ -70,10 +71,7 @@ class Relay:
             while True:
                 self._wake.clear()
                 if not await self._publish_batch(connection, producer):
-                    try:
-                        await asyncio.wait_for(self._wake.wait(), 1)
-                    except TimeoutError:
-                        continue
+                    await woken(self._wake, 1)
         finally:
             connection.terminate()
             await asyncio.shield(_stop(producer))
