@@ -9,7 +9,7 @@ EXPIRES = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 
 
 def test_an_assertion_is_remembered_for_as_long_as_it_is_taken() -> None:
-    """It is taken until half a minute after it has expired; forgotten at that moment, it could be used as often as one likes."""
+    """It is taken until half a minute after it has expired; forgotten sooner, it could be used again and again."""
     now = EXPIRES
     readers = Readers((), lambda: now)
     assert asyncio.run(readers.first_use("school", "once", EXPIRES))

@@ -4,6 +4,7 @@ Nothing is sent by itself, so there is no adapter: parking leaves the share wait
 record. *Sent* is what satisfies; coverage shows it as sent, never as filed.
 """
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -13,6 +14,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
 
 from schemas.base import Closed
+from schemas.plan import IsoDate, Line
 from schemas.receipts import Status
 from services.shared.clock import utc_now
 from services.shared.delivery import evidence, store
@@ -28,9 +30,9 @@ class SentRecord(Closed):
     """What the officer states. ``by`` is the officer, not the family."""
 
     seq: int
-    sent_on: date
+    sent_on: IsoDate
     how: How
-    by: Annotated[str, Field(min_length=1, max_length=100)]
+    by: Annotated[Line, Field(min_length=1, max_length=100)]
     note: Annotated[str, Field(max_length=500)] = ""
 
 
@@ -55,17 +57,14 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
     @router.post("/{share_id}/sent", summary="Record that and how a plan was sent")
     async def sent(share_id: UUID, record: SentRecord, caller: CallerOf) -> Response:
         caller.must_be(CallerKind.OPERATOR)
-        if record.sent_on > utc_now().date():
-            raise Problem(
-                422, "sent-in-future", "The date of sending is in the future", "Record it when it has been sent.",
-                [FieldError("sent_on", "in the future", "the day on which it was sent, as YYYY-MM-DD")],
-            )  # fmt: skip
         async with pool.acquire() as connection, connection.transaction():
             row = await store.lock_for_evidence(connection, share_id)
             if row is None or row["instruction"]["la_code"] not in caller.la_codes:
                 raise Problem(
                     404, "no-delivery", "There is no such delivery", "No manual delivery of your councils has this id."
                 )
+            # Of an older instruction the evidence itself is refused, with a better word.
+            check_date(record, row["instruction"] if row["seq"] == record.seq else {}, utc_now().date())
             proof = f"sent by {record.how} on {record.sent_on}, recorded by {record.by}"
             try:
                 new = await evidence.record(connection, receipts, share_id, record.seq, Status.SENT, proof=proof)
@@ -74,6 +73,22 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
         return json_answer({"share_id": share_id, "seq": record.seq, "status": "sent", "recorded": new, "record": proof})
 
     return router
+
+
+def check_date(record: SentRecord, instruction: Mapping[str, Any], today: date) -> None:
+    """Raises :class:`Problem`: what is counted as evidence was not sent before it was there, nor is it sent tomorrow."""
+    if record.sent_on > today:
+        raise Problem(
+            422, "sent-in-future", "The date of sending is in the future", "Record it when it has been sent.",
+            [FieldError("sent_on", "in the future", "the day on which it was sent, as YYYY-MM-DD")],
+        )  # fmt: skip
+    issued_on = instruction.get("issued_on")
+    if issued_on and record.sent_on < date.fromisoformat(issued_on):
+        raise Problem(
+            422, "sent-before-issued", "The version was issued after this date of sending",
+            f"It was issued on {issued_on}; record when this version was sent.",
+            [FieldError("sent_on", "before the version was issued", "the day on which it was sent, as YYYY-MM-DD")],
+        )  # fmt: skip
 
 
 def _item(row: Any) -> dict[str, Any]:
