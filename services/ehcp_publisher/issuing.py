@@ -182,6 +182,8 @@ class Issuing:
             plan_id, la_code, case_reference = plan.plan_id, plan.la_code, plan.case_reference
             key = self._keys.child_key(la_code, plan.child_id, plan.wrapped_key)
             child = Child.model_validate_json(key.open(plan.identity, f"child:{plan.child_id}"))
+            if first is not None and first.child != child:
+                raise _child_differs(plan, child, first.child)
         ready = _Prepared(submission, plan_id, la_code, case_reference, new, text, decision, None, key)
         if isinstance(decision, versions.First | versions.Next | versions.History):
             ready = replace(ready, version=await self._new_version(caller, ready, child))
@@ -390,6 +392,17 @@ class _Batch:
                     wish.subscriber, wish.share_id, wish.type, wish.la_code, wish.data, wish.requested_at
                 )
             )
+
+
+def _child_differs(plan: KnownPlan, known: Child, sent: Child) -> Problem:
+    """A repeat that says something else of the child must not be answered as if that had been taken in."""
+    names = [name for name in Child.model_fields if getattr(known, name) != getattr(sent, name)]
+    return Problem(
+        409, "child-differs", "This plan's child has other details here",
+        "Nothing was changed. Check that it is the same child; details of a known child cannot be corrected here yet.",
+        [FieldError(f"child/{name}", "it is not what the first version said") for name in names],
+        extra={"plan_id": str(plan.plan_id)},
+    )  # fmt: skip
 
 
 def _not_stored() -> Problem:

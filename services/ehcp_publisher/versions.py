@@ -29,7 +29,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The hashes of what people read: sections, and the documents that the council sent. ``sections`` are what was hashed."""
+    """The hashes of each section, and of all that was sent but the date. ``sections`` are what was hashed."""
 
     section_hashes: dict[SectionLetter, str]
     text_hash: str
@@ -76,7 +76,10 @@ def text_of(version: PlanVersion, document: str | None, attachments: Sequence[st
     sections = {letter: section_bytes(section) for letter, section in sorted((version.sections or {}).items())}
     hashes = {letter: sha256(section) for letter, section in sections.items()}
     by_letter = {letter.value: value for letter, value in hashes.items()}
-    whole = sha256(canonical({"sections": by_letter, "document": document, "attachments": list(attachments)}))
+    # Who should hold it belongs to a version too: were it left out, a corrected code or a parent's new address would look like
+    # a repeat and be lost without a word.
+    rest = version.model_dump(mode="json", by_alias=True, exclude={"issued_on", "sections"})
+    whole = sha256(canonical({"sections": by_letter, "document": document, "attachments": list(attachments), "rest": rest}))
     return Text(hashes, whole, sections)
 
 
