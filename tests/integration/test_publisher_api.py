@@ -93,6 +93,37 @@ async def test_a_repeat_is_harmless(publisher: Publisher) -> None:
     assert await publisher.acts(first["plan_id"]) == ["issued", "shared", "shared", "shared", "shared"]
 
 
+async def test_a_corrected_code_or_address_is_no_repeat(publisher: Publisher) -> None:
+    """The same text on the same day, but for another school and from another house."""
+    sent = submission(version=version(placements=[placed("urn:100007")]))
+    first = await publisher.issue(sent)
+    family = [{"reference": "M1", "role": "parent", "name": "Ann Hartley", "address": ["2 New Street"]}]
+    second = await publisher.amend(first["plan_id"], version(placements=[placed(PRIMARY)], family=family))
+    assert (second["status"], second["version"], second["warnings"]) == ("issued", 2, [])
+    shares = await publisher.shares(first["plan_id"])
+    assert {name: (row["seq"], row["action"]) for name, row in shares.items()} == {
+        "urn:100007 (not in the directory)": (2, "withdraw"), SCHOOL_NAME: (1, "hold"), "parent M1": (2, "hold"),
+        ICB_NAME: (2, "hold"), TRUST_NAME: (2, "hold"),
+    }  # fmt: skip
+    (line,) = await publisher.read("subscriber-family", (shares["parent M1"]["share_id"], 2))
+    assert line["rendering"]["recipient"]["address"] == ["2 New Street"]
+    assert line["rendering"]["changed_sections"] == []
+
+
+@pytest.mark.parametrize("changes", [{"nhs_number": "9434765870"}, {"date_of_birth": "2014-06-05"}, {"given_names": "Rowan"}])
+async def test_a_repeat_with_other_details_of_the_child_is_not_taken_for_one(
+    publisher: Publisher, changes: dict[str, str]
+) -> None:
+    sent = submission()
+    first = await publisher.issue(sent)
+    body = problem(await publisher.post("/v1/plans", sent | {"child": sent["child"] | changes}), 409, "child-differs")
+    assert body["plan_id"] == first["plan_id"]
+    assert [each["field"] for each in body["errors"]] == [f"child/{name}" for name in changes]
+    for value in changes.values():
+        assert value not in orjson.dumps(body["errors"]).decode()
+    assert (await publisher.post("/v1/plans", sent)).status_code == 200
+
+
 async def test_identical_text_under_another_date_is_refused_and_nothing_kept(publisher: Publisher) -> None:
     first = await publisher.issue(submission())
     answer = await publisher.post(f"/v1/plans/{first['plan_id']}/versions", {"version": version("2026-06-01")})

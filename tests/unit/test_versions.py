@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -106,6 +107,29 @@ def test_the_text_is_the_sections_and_the_files_not_the_date() -> None:
         ]
     }
     assert len(hashes) == 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"placements": [{"setting": {"scheme": "urn", "value": "100002"}, "from": "2026-09-01"}]},
+        {"commissioning_bodies": [{"scheme": "ods", "value": "QUA"}]},
+        {"family": [{"reference": "M1", "role": "parent", "name": "Ann Example", "address": ["2 New Street"]}]},
+        {"involved": [{"role": "advice", "organisation": {"scheme": "ods", "value": "RNA"}}]},
+        {"views_recorded_on": "2026-01-10"},
+    ],
+)
+def test_who_should_hold_it_and_where_they_live_is_part_of_a_version_too(changes: dict[str, Any]) -> None:
+    """A corrected code or a parent's new address that counted as a repeat would be lost without a word."""
+    before = {
+        "issued_on": "2026-01-12",
+        "sections": {"A": {"text": "likes trains"}},
+        "family": [{"reference": "M1", "role": "parent", "name": "Ann Example", "address": ["1 Old Street"]}],
+    }
+    was, now = (versions.text_of(PlanVersion.model_validate(each), None, []) for each in (before, before | changes))
+    decision = versions.decide([issued(1, JANUARY, was)], JANUARY, now)
+    assert isinstance(decision, Next)
+    assert (decision.number, decision.changed) == (2, ())
 
 
 def test_a_document_alone_has_a_text_too() -> None:
