@@ -380,6 +380,11 @@ async def write_wishes(connection: Any, wishes: Sequence[Wish], outbox: Sequence
         """,
         *_columns(wishes, "share_id seq la_code type data version_id requested_at due_at"),
     )
+    # A withdrawal that has no subscriber is done with: nobody holds anything, and nobody would ever answer.
+    answered = [wish for wish in wishes if wish.subscriber or wish.action == "hold"]
+    if len(answered) < len(wishes):
+        gone = [wish.share_id for wish in wishes if not wish.subscriber and wish.action == "withdraw"]
+        await connection.execute("DELETE FROM publisher.unsatisfied WHERE share_id = ANY($1)", gone)
     # The due time of the oldest unsatisfied instruction stays, unless that one is satisfied and only not yet swept away.
     await connection.execute(
         """
@@ -390,7 +395,7 @@ async def write_wishes(connection: Any, wishes: Sequence[Wish], outbox: Sequence
                                        AND n.satisfied_seq >= u.seq)
                      THEN excluded.due_at ELSE least(u.due_at, excluded.due_at) END
         """,
-        *_columns(wishes, "share_id la_code seq due_at check_at"),
+        *_columns(answered, "share_id la_code seq due_at check_at"),
     )
     await _write_grounds(connection, wishes)
     await insert_outbox(connection, outbox)

@@ -105,6 +105,10 @@ async def test_a_corrected_code_or_address_is_no_repeat(publisher: Publisher) ->
         "urn:100007 (not in the directory)": (2, "withdraw"), SCHOOL_NAME: (1, "hold"), "parent M1": (2, "hold"),
         ICB_NAME: (2, "hold"), TRUST_NAME: (2, "hold"),
     }  # fmt: skip
+    unknown = shares["urn:100007 (not in the directory)"]["share_id"]
+    assert not await publisher.owner.fetchval("SELECT count(*) FROM publisher.unsatisfied WHERE share_id = $1", unknown), (
+        "nobody will ever answer for a withdrawal that nobody gets"
+    )
     (line,) = await publisher.read("subscriber-family", (shares["parent M1"]["share_id"], 2))
     assert line["rendering"]["recipient"]["address"] == ["2 New Street"]
     assert line["rendering"]["changed_sections"] == []
