@@ -133,6 +133,17 @@ async def test_doctor_finds_all_well(machine: Machine) -> None:
     assert found.code == 0
 
 
+async def test_what_is_kept_is_for_this_user_alone(machine: Machine) -> None:
+    open_to_others = [path for path in machine.home.rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
+    # A folder that is closed to others closes what is in it.
+    reachable = [
+        path
+        for path in open_to_others
+        if all(parent.stat().st_mode & 0o001 for parent in path.parents if machine.home in parent.parents)
+    ]
+    assert reachable == []
+
+
 async def test_who_answers_by_case_reference_and_by_plan(machine: Machine) -> None:
     by_reference = await machine("who", "DUD-2018-0066", "--json")
     assert by_reference.code == 0

@@ -150,7 +150,7 @@ class KafkaCluster:
 
     def _format(self, broker: Broker, class_path: str) -> None:
         """Writes the broker's settings and makes its data folder if it is not there; repeatable."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         properties = self._properties_file(broker)
         properties.touch(0o600)
         properties.write_text("".join(f"{key}={value}\n" for key, value in self._properties(broker).items()))
@@ -166,6 +166,7 @@ class KafkaCluster:
             ],
             capture_output=True,
             text=True,
+            umask=0o077,
             check=False,
         )
         if made.returncode != 0:

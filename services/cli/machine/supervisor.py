@@ -20,6 +20,7 @@ import orjson
 import psutil
 
 from services.cli.machine.errors import MachineError
+from services.cli.machine.folder import write_private
 
 READY_WITHIN_SECONDS = 90.0
 FIRST_BACK_OFF_SECONDS = 0.2
@@ -200,6 +201,7 @@ class Supervisor:
                     cwd=part.folder,
                     env={**os.environ, **part.environment},
                     start_new_session=True,
+                    umask=0o077,  # what parts keep are plans and records: for this user alone
                     user=part.user_id,
                     group=part.user_id,
                     extra_groups=None if part.user_id is None else [],
@@ -250,9 +252,7 @@ class Supervisor:
                     created = psutil.Process(process.pid).create_time()
                     stop_signal = int(self.parts[name].stop_signal)
                     processes.append({"name": name, "pid": process.pid, "created": created, "signal": stop_signal})
-        partial = self._run_file.with_suffix(".part")
-        partial.write_bytes(orjson.dumps(processes, option=orjson.OPT_INDENT_2))
-        partial.replace(self._run_file)
+        write_private(self._run_file, orjson.dumps(processes, option=orjson.OPT_INDENT_2))
 
     def _last_words(self, names: Sequence[str]) -> str:
         words = []
