@@ -215,7 +215,6 @@ async def test_a_body_that_says_it_is_huge_is_refused_before_it_is_read(
         ("/oauth/token", "application/x-www-form-urlencoded", 2 * 2**20),
         ("/v1/documents/read", "application/json", 2 * 2**20),
         ("/v1/plans", "application/json", 9 * 2**20),
-        ("/v1/batch", "application/x-ndjson", 17 * 2**20),
     ],
 )
 async def test_a_body_that_turns_out_huge_is_refused(publisher: Publisher, path: str, kind: str, size: int) -> None:

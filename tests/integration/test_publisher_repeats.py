@@ -114,7 +114,7 @@ async def test_one_bad_line_and_the_others_go_through(publisher: Publisher) -> N
             b"[" * 100_000,
             {"plan_id": known["plan_id"], "version": version("2026-04-02", "Two.")},
             {"plan_id": known["plan_id"], "version": version("2020-01-01", "Old.")},
-            b"x" * (9 * 2**20),
+            b"x" * (20 * 2**20),
             twice,
             twice,
             {"version": version(), "plan_id": known["plan_id"]},
