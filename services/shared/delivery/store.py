@@ -111,18 +111,28 @@ async def release(connection: Any, instance: str) -> None:
 async def claim(
     connection: Any, claim_id: UUID, instance: str, busy: Sequence[str], per_lane: int, limit: int
 ) -> list[Claimed]:
-    """Due deliveries of lanes that are not busy, at most ``per_lane`` of each, leased to ``claim_id``."""
+    """Due deliveries of lanes that are not busy, at most ``per_lane`` of each, leased to ``claim_id``.
+
+    Chosen first and locked then, since to lock a row is to write it; what another process took in between fails the same
+    conditions when it is looked at under its lock, and is left out.
+    """
     rows = await connection.fetch(
         """
         WITH due AS (
-            SELECT share_id, lane FROM delivery.delivery
+            SELECT share_id, lane, next_attempt_at FROM delivery.delivery
             WHERE next_attempt_at <= now() AND (claimed_until IS NULL OR claimed_until < now()) AND lane <> ALL($2)
-            ORDER BY next_attempt_at LIMIT $4 FOR UPDATE SKIP LOCKED
+            ORDER BY next_attempt_at LIMIT $4
         ), chosen AS (
-            SELECT share_id FROM (SELECT share_id, row_number() OVER (PARTITION BY lane) AS n FROM due) ranked WHERE n <= $3
+            SELECT share_id FROM (
+                SELECT share_id, row_number() OVER (PARTITION BY lane ORDER BY next_attempt_at) AS n FROM due
+            ) ranked WHERE n <= $3
+        ), free AS (
+            SELECT d.share_id FROM delivery.delivery d JOIN chosen USING (share_id)
+            WHERE d.next_attempt_at <= now() AND (d.claimed_until IS NULL OR d.claimed_until < now())
+            FOR UPDATE OF d SKIP LOCKED
         )
         UPDATE delivery.delivery d SET claim = $1, claimed_until = now() + make_interval(secs => $5), claimed_by = $6
-        FROM chosen WHERE d.share_id = chosen.share_id
+        FROM free WHERE d.share_id = free.share_id
         RETURNING d.share_id, d.seq, d.action, d.instruction, d.lane, d.held_seq, d.held_version_id, d.attempts
         """,
         claim_id, list(busy), per_lane, limit, LEASE_SECONDS, instance,
