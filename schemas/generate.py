@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from schemas.alerts import AlertCleared, AlertRaised
 from schemas.documents import ReadAnswer, ReadRequest, ShareState
 from schemas.events import PlanAmended, PlanFinalised, ShareRequested, ShareWithdrawn
+from schemas.evidence import SentRecord
 from schemas.manifest import Manifest
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
 from schemas.receipts import Receipt
@@ -25,6 +26,7 @@ SENT_BY_COUNCILS: dict[str, type[BaseModel]] = {
     "plan-submission": PlanSubmission,
     "version-submission": VersionSubmission,
     "version-line": VersionLine,
+    "sent-record": SentRecord,
 }
 """Closed: an unknown field is refused."""
 

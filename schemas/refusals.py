@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas import alerts, documents, events, identifiers, manifest, plan, receipts
+from schemas import alerts, documents, events, evidence, identifiers, manifest, plan, receipts
 from schemas.base import ContractError
 
 
@@ -29,7 +29,7 @@ class Refusal:
 
 def _known_names() -> frozenset[str]:
     names: set[str] = {letter.value for letter in plan.SectionLetter}
-    for module in (alerts, documents, events, identifiers, manifest, plan, receipts):
+    for module in (alerts, documents, events, evidence, identifiers, manifest, plan, receipts):
         for model in vars(module).values():
             if isinstance(model, type) and issubclass(model, BaseModel):
                 names.update(field.alias or name for name, field in model.model_fields.items())
@@ -68,26 +68,30 @@ _SENTENCES: dict[str, tuple[str | None, str]] = {
     "uuid_type": ("it is not an id of the exchange", "send the id as the exchange gave it"),
     "uuid_parsing": ("it is not an id of the exchange", "send the id as the exchange gave it"),
     "enum": ("it is none of the values known here", "send one of {expected}"),
+    "literal_error": ("it is none of the values known here", "send one of {expected}"),
     "json_invalid": (None, "send one JSON document in UTF-8"),
     "recursion_loop": ("it is nested too deeply", "send it as the schema has it"),
 }
 
 
-def explain(errors: Sequence[Any]) -> list[Refusal]:
-    """What each of ``ValidationError.errors()`` says, in words; never needs the input (``include_input=False``)."""
-    return [_explain(error) for error in errors]
+def explain(errors: Sequence[Any], known: frozenset[str] = frozenset()) -> list[Refusal]:
+    """What each of ``ValidationError.errors()`` says, in words; never needs the input (``include_input=False``).
+
+    ``known`` are names besides the contract's that may be said, such as those of a route's parameters.
+    """
+    return [_explain(error, known) for error in errors]
 
 
-def _explain(error: Mapping[str, Any]) -> Refusal:
+def _explain(error: Mapping[str, Any], known: frozenset[str]) -> Refusal:
     loc: tuple[int | str, ...] = tuple(error["loc"])
     context: Mapping[str, Any] = error.get("ctx") or {}
     if loc and loc[-1] == "[key]":
-        return Refusal(_way(loc[:-2]), "it has a key that is not known here", f"use only {context.get('expected', '')}")
-    field = _way(loc)
+        return Refusal(_way(loc[:-2], known), "it has a key that is not known here", f"use only {context.get('expected', '')}")
+    field = _way(loc, known)
     if isinstance(wrong := context.get("error"), ContractError):
         return Refusal(field, wrong.problem, wrong.instead)
     if error["type"] == "extra_forbidden":
-        return Refusal(_way(loc[:-1]), *_unknown(str(loc[-1])))
+        return Refusal(_way(loc[:-1], known), *_unknown(str(loc[-1])))
     if error["type"] in _SENTENCES:
         problem, instead = _SENTENCES[error["type"]]
         return Refusal(field, problem or str(error["msg"]), instead.format_map(context))
@@ -102,5 +106,6 @@ def _unknown(name: str) -> tuple[str, str]:
     return "it has a field that the contract does not know", instead
 
 
-def _way(loc: Sequence[int | str]) -> str:
-    return "/".join(str(part) if isinstance(part, int) or part in _NAMES else "(unknown)" for part in loc) or "(document)"
+def _way(loc: Sequence[int | str], known: frozenset[str]) -> str:
+    said = (str(part) if isinstance(part, int) or part in _NAMES or part in known else "(unknown)" for part in loc)
+    return "/".join(said) or "(document)"

@@ -28,7 +28,7 @@ from pypdf import PdfWriter
 from services.cli.machine.databases import DATABASES
 from services.ehcp_publisher import app
 from services.ehcp_publisher.resend import Resend
-from services.shared.identity.tokens import ASSERTION_TYPE
+from services.shared.identity.keys import ASSERTION_TYPE
 from services.shared.postgres.migrate import migrate
 from services.shared.postgres.pool import open_pool
 from services.shared.runtime import Service

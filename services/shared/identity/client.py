@@ -8,7 +8,7 @@ import httpx2
 from joserfc import jwt
 from joserfc.jwk import OKPKey
 
-from services.shared.identity.tokens import ALGORITHM, ASSERTION_TYPE
+from services.shared.identity.keys import ALGORITHM, ASSERTION_TYPE
 
 
 class TokenRefusedError(Exception):

@@ -8,6 +8,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
+ALGORITHM = "Ed25519"
+"""Of every signature in the exchange."""
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+"""How RFC 7523 names a client assertion."""
+
 
 class KeyFileError(Exception):
     """One sentence that says which setting names a file that is no key."""

@@ -17,13 +17,12 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from services.shared.clock import Clock, utc_now
+from services.shared.identity.keys import ALGORITHM, ASSERTION_TYPE
 from services.shared.web.problems import Problem
 
 LIFETIME = timedelta(minutes=10)
 LEEWAY = 30
 """Seconds that two clocks may differ."""
-ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-ALGORITHM = "Ed25519"
 
 
 class CallerKind(StrEnum):

@@ -11,10 +11,8 @@ from uuid import UUID
 
 import asyncpg
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import Field
 
-from schemas.base import Closed
-from schemas.plan import IsoDate, Line
+from schemas.evidence import SentRecord
 from schemas.receipts import Status
 from services.shared.clock import utc_now
 from services.shared.delivery import evidence, store
@@ -22,18 +20,6 @@ from services.shared.delivery.receipts import Receipts
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.json import json_answer
 from services.shared.web.problems import FieldError, Problem
-
-How = Literal["post", "email", "hand", "portal"]
-
-
-class SentRecord(Closed):
-    """What the officer states. ``by`` is the officer, not the family."""
-
-    seq: int
-    sent_on: IsoDate
-    how: How
-    by: Annotated[Line, Field(min_length=1, max_length=100)]
-    note: Annotated[str, Field(max_length=500)] = ""
 
 
 def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts, verifier: Verifier) -> APIRouter:

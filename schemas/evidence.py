@@ -1,0 +1,20 @@
+"""Evidence that people give: an officer records that, when and how a plan was sent."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.base import Closed
+from schemas.plan import IsoDate, Line
+
+How = Literal["post", "email", "hand", "portal"]
+
+
+class SentRecord(Closed):
+    """What the officer states. ``by`` is the officer, not the family."""
+
+    seq: Annotated[int, Field(ge=1)]
+    sent_on: IsoDate
+    how: How
+    by: Annotated[Line, Field(min_length=1, max_length=100)]
+    note: Annotated[str, Field(max_length=500)] = ""
