@@ -34,6 +34,9 @@ from services.shared.web.problems import FieldError, Problem
 log = structlog.get_logger()
 PDF = "application/pdf"
 KEY_IN_USE = "key-in-use"
+FARTHEST_AHEAD = timedelta(days=365)
+"""How far ``issued_on`` may be ahead. The newest date is the current version: with 2062 for 2026 by mistake, every version that
+follows would be history, and never shared."""
 _ATTEMPTS = 5
 """A line is prepared anew when another request changed its plan in between; five in a row do not happen."""
 
@@ -162,6 +165,12 @@ class Issuing:
             raise Problem(
                 422, "no-text", "The version has no text", "It has neither sections nor a document.",
                 [FieldError("version/sections", "neither sections nor a document", "send sections, a document part, or both")],
+            )  # fmt: skip
+        if version.issued_on > self._clock().date() + FARTHEST_AHEAD:
+            raise Problem(
+                422, "issued-in-future", "The date of issue is more than a year ahead",
+                "Versions issued after this one would count as older, and would not be shared.",
+                [FieldError("version/issued_on", "more than a year ahead", "the day on which the version is issued")],
             )  # fmt: skip
         new: NewPlan | None = None
         decision = versions.decide(plan.versions if plan else (), version.issued_on, text)

@@ -125,6 +125,13 @@ async def test_a_version_with_neither_sections_nor_document(publisher: Publisher
     assert await publisher.plans_of(sent["case_reference"]) == 0
 
 
+async def test_a_date_of_issue_that_would_make_all_later_versions_history(publisher: Publisher) -> None:
+    sent = changed("version", "issued_on", to="2099-02-10")
+    body = problem(await publisher.post("/v1/plans", sent), 422, "issued-in-future")
+    assert [each["field"] for each in body["errors"]] == ["version/issued_on"]
+    assert await publisher.plans_of(sent["case_reference"]) == 0
+
+
 DEEP = 100_000
 
 
