@@ -73,7 +73,7 @@ class Reach:
         try:
             return client_id, OKPKey.import_key(orjson.loads(file.read_bytes()))
         except FileNotFoundError:
-            raise UsageError(f"There is no key of client {client_id} ({file}).") from None
+            raise UsageError(f"There is no key of client {client_id} ({file}). Is it one of the councils here?") from None
         except (OSError, ValueError) as error:
             raise UsageError(f"{file} is not a private JSON Web Key ({error}).") from error
 
@@ -162,7 +162,8 @@ class Exchange:
             raise RefusedError(f"Client {client_id} got no token: {error}") from error
         except httpx2.TransportError as error:
             raise MachineError(
-                f"{url} does not answer ({type(error).__name__}): `ehcp status` shows what runs, `ehcp doctor` what is wrong."
+                f"{url} does not answer ({type(error).__name__}): `ehcp up` starts the exchange when `ehcp status` says it "
+                "does not run; `ehcp doctor` says what is wrong."
             ) from error
         if answer.is_error:
             raise refusal(answer)

@@ -16,6 +16,10 @@ from services.cli.machine.errors import MachineError, UsageError
 
 Result = TypeVar("Result")
 WIDTH_OF_A_PIPE = 240  # nothing is cut off where no terminal sets a width
+# Columns of words wrap, down to this width; ids, numbers and states stay whole, so that they can be read and copied.
+WORDS = frozenset({"recipient", "recipients", "reason", "problem", "note", "last_exit"})
+NARROWEST_WORDS = 20
+GAP = 2
 
 
 class Exit(IntEnum):
@@ -66,15 +70,45 @@ def print_json(content: object) -> None:
     sys.stdout.flush()
 
 
-def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """`columns` maps a row's key to its heading."""
-    out.print(table_of(columns, rows))
+def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], spare: Sequence[str] = ()) -> None:
+    """`columns` maps a row's key to its heading. Where the terminal is too narrow, the columns in `spare` are left out, first
+    ones first; when that is not enough, every row becomes a block of lines."""
+    shown = dict(columns)
+    left_out = []
+    for key in spare:
+        if width_of(shown, rows) <= out.width:
+            break
+        left_out.append(shown.pop(key))
+    if width_of(shown, rows) <= out.width:
+        out.print(table_of(shown, rows))
+    else:
+        print_blocks(shown, rows)
+    if left_out:
+        err.print(f"Too narrow to show: {', '.join(left_out)}. --json has all.", style="dim", markup=False)
+
+
+def print_blocks(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+    first, *others = columns
+    for row in rows:
+        out.print(plain(row.get(first)), style="bold", soft_wrap=True)
+        for key in others:
+            if row.get(key) is not None:
+                out.print(f"  {columns[key]}: {plain(row[key])}", soft_wrap=True)
+
+
+def width_of(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> int:
+    """The least number of columns in which a table of this can be read."""
+    widths = []
+    for key, heading in columns.items():
+        widest = max(len(heading), *(len(plain(row.get(key))) for row in rows)) if rows else len(heading)
+        widths.append(min(widest, NARROWEST_WORDS) if key in WORDS else widest)
+    return sum(widths) + GAP * len(widths)
 
 
 def table_of(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in columns.values():
-        table.add_column(heading, overflow="fold")
+    for key, heading in columns.items():
+        table.add_column(heading, overflow="fold", no_wrap=key not in WORDS)
     for row in rows:
         table.add_row(*(plain(row.get(key)) for key in columns))
     return table

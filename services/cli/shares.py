@@ -25,6 +25,8 @@ COLUMNS = {
     "seconds": "Seconds",
     "reason": "Reason",
 }
+# What a narrow terminal does without, first ones first.
+SPARE_COLUMNS = ("record", "recipient_kind", "seconds")
 
 
 def row_of(holder: Row) -> Row:

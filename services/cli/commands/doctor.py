@@ -26,6 +26,7 @@ from services.cli.output import Exit, RefusedError, out, print_json, run
 from services.shared.postgres.migrate import folders
 
 FREE_BYTES_NEEDED = 1024**3
+RESTART = "see its log in the folder logs; `ehcp down` and then `ehcp up` start it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,9 @@ async def examine(home: Path) -> list[Finding]:
 
 async def examinations(folder: DataFolder) -> AsyncIterator[Finding]:
     yield await judged("python", lambda: python())
-    yield await judged("data folder", lambda: data_folder(folder))
-    if not folder.exists():
+    opened = await judged("data folder", lambda: data_folder(folder))
+    yield opened
+    if not opened.well or not folder.exists():
         return
     yield await judged("disk", lambda: disk(folder))
     yield await judged("keys", lambda: keys(folder))
@@ -92,7 +94,7 @@ async def judged(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
     except (MachineError, RefusedError) as error:
         return Finding(part, well=False, text=str(error))
     except TimeoutError:
-        return Finding(part, well=False, text="no answer within 30 s", remedy="see its log, or `ehcp down` and `ehcp up`")
+        return Finding(part, well=False, text="no answer within 30 s", remedy=RESTART)
 
 
 async def python() -> str:
@@ -131,7 +133,7 @@ async def postgres(folder: DataFolder) -> str:
     try:
         connection = await asyncpg.connect(databases.dsn("council", "ehcp_owner"), timeout=10)
     except (OSError, asyncpg.PostgresError) as error:
-        raise UnwellError(f"does not let us in ({error})", "see its log; `ehcp up` starts it again") from error
+        raise UnwellError(f"does not let us in ({error})", RESTART) from error
     try:
         durable = all([await connection.fetchval(f"SHOW {name}") == "on" for name in ("fsync", "full_page_writes")])
         version = await connection.fetchval("SHOW server_version")
@@ -177,7 +179,7 @@ def topics_seen_by(environment: dict[str, str]) -> set[str]:
         with AdminClient(settings) as admin:
             return set(admin.list_topics(timeout=10).topics)
     except KafkaException as error:
-        raise UnwellError(f"does not answer ({error.args[0].str()})", "see its log; `ehcp up` starts it again") from error
+        raise UnwellError(f"does not answer ({error.args[0].str()})", RESTART) from error
 
 
 async def answering(part: str, remembered: dict[str, int], path: str) -> str:
@@ -187,7 +189,7 @@ async def answering(part: str, remembered: dict[str, int], path: str) -> str:
             return f"http://{ports.HOST}:{port}"
     except (OSError, TimeoutError):
         pass
-    raise UnwellError(f"does not answer at port {port}", "see its log; `ehcp up` starts it again")
+    raise UnwellError(f"does not answer at port {port}", RESTART)
 
 
 async def ready(service: str, remembered: dict[str, int], folder: DataFolder) -> str:

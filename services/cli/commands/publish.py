@@ -19,7 +19,7 @@ COLUMNS = {
     "version": "Version",
     "plan_id": "Plan id",
     "recipients": "Goes to",
-    "problem": "Problem",
+    "problem": "Remark",
 }
 BATCH = ".ndjson"
 
@@ -38,7 +38,7 @@ def publish(
     if as_json:
         print_json(rows)
     else:
-        print_table(COLUMNS, [{**row, "recipients": recipients_of(row)} for row in rows])
+        print_table(COLUMNS, [{**row, "recipients": recipients_of(row), "problem": remark_on(row)} for row in rows])
     if any(row["result"] == "refused" for row in rows):
         raise typer.Exit(Exit.CHECK_FAILED)
 
@@ -76,6 +76,14 @@ async def publish_batch(home: Path, lines: bytes, council: str) -> list[Row]:
             answer |= {"result": "refused", "answer": problem}
             answer["problem"] = f"line {answer['line']}: {sentence(problem, answer['status'])}"
     return answers
+
+
+def remark_on(row: Row) -> str | None:
+    """Why a version was refused, or why it goes to nobody."""
+    if row["result"] == "kept_as_history":
+        return "older than the current version: kept, and goes to nobody"
+    remark: str | None = row.get("problem") or row.get("detail")
+    return remark
 
 
 def recipients_of(row: Row) -> str:

@@ -1,5 +1,6 @@
 """`ehcp sent`: an officer records how and when a plan was sent to a parent or young person."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -32,13 +33,25 @@ def sent(
     if as_json:
         print_json(answer)
     else:
-        verb = "would be recorded" if dry_run else "recorded"
-        out.print(f"version {answer['version']} {verb} as sent by {how} on {on}", markup=False)
+        out.print(sentence(answer, how, on, dry_run=dry_run), markup=False, soft_wrap=True)
+
+
+def sentence(answer: Row, how: str, on: str, *, dry_run: bool) -> str:
+    if not dry_run and not answer["recorded"]:
+        return f"nothing recorded: version {answer['version']} was recorded before as {answer['record']}"
+    verb = "would be recorded" if dry_run else "recorded"
+    return f"version {answer['version']} {verb} as sent by {how} on {on}"
 
 
 async def record(home: Path, share: str, entry: Row, *, dry_run: bool) -> Row:
     if entry["how"] not in WAYS:
         raise UsageError(f"--how is one of {', '.join(WAYS)}.")
+    try:
+        entry["sent_on"] = date.fromisoformat(entry["sent_on"]).isoformat()
+    except ValueError:
+        raise UsageError("--on is a day as YYYY-MM-DD, for example 2026-11-20.") from None
+    if not entry["by"].strip():
+        raise UsageError("--by is the name of the officer who sent it.")
     async with Exchange(Reach.of(home)) as exchange:
         delivery = await find(exchange, share)
         entry["seq"] = delivery["seq"]

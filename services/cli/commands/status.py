@@ -12,7 +12,7 @@ from services.cli.machine.errors import MachineError
 from services.cli.machine.folder import DataFolder
 from services.cli.options import DEFAULT_HOME, AsJson, Home
 from services.cli.output import Exit, RefusedError, err, out, print_json, print_table, run
-from services.cli.shares import COLUMNS, in_order, row_of
+from services.cli.shares import COLUMNS, SPARE_COLUMNS, in_order, row_of
 
 PART_COLUMNS = {"name": "Part", "state": "State", "pid": "Process", "restarts": "Restarts", "last_exit": "Last end"}
 
@@ -28,13 +28,18 @@ def status(
         print_json(found)
     else:
         out.print(f"{found['phase']}", style="bold")
-        print_table(PART_COLUMNS, found["parts"])
+        if found["parts"]:
+            print_table(PART_COLUMNS, found["parts"])
         if found["counts"]:
             out.print()
             print_table({"status": "Shares", "count": "Count"}, found["counts"])
         if shares:
             out.print()
-            print_table(COLUMNS, found["shares"])
+            print_table(COLUMNS, found["shares"], SPARE_COLUMNS)
+        if found["addresses"]:
+            out.print()
+            for name, address in found["addresses"].items():
+                out.print(f"{name}: {address}", markup=False, soft_wrap=True)
         if found["trouble"]:
             err.print(found["trouble"], style="red", markup=False)
     if found["phase"] == "not running":

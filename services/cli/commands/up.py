@@ -27,7 +27,7 @@ from services.cli.machine.supervisor import last_line
 from services.cli.options import DEFAULT_HOME, AsJson, Home
 from services.cli.output import Exit, err, print_json, print_table, run
 from services.cli.publishing import collect, publish_all
-from services.cli.shares import COLUMNS, in_order, is_settled, row_of
+from services.cli.shares import COLUMNS, SPARE_COLUMNS, in_order, is_settled, row_of
 from services.cli.watching import Watch
 
 DEADLINE_SECONDS = 600.0
@@ -63,10 +63,10 @@ def up(
     if detach and once:
         err.print("--detach and --once exclude each other.", style="red")
         raise typer.Exit(Exit.USAGE)
+    asked = run(understood(home, brokers, port or [], once=once, as_json=as_json, deadline=deadline, samples=samples))
     if detach:
         run(start_detached(home, sys.argv[1:], as_json=as_json))
         return
-    asked = run(understood(home, brokers, port or [], once=once, as_json=as_json, deadline=deadline, samples=samples))
     raise typer.Exit(run(bring_up(asked)))
 
 
@@ -183,7 +183,7 @@ def show(holders: list[Row], refusals: list[Row], *, as_json: bool) -> None:
     if as_json:
         print_json([row_of(holder) for holder in holders])
     else:
-        print_table(COLUMNS, [row_of(holder) for holder in holders])
+        print_table(COLUMNS, [row_of(holder) for holder in holders], SPARE_COLUMNS)
     for row in refusals:
         err.print(f"{row['file']}: {row['problem']}", style="red", markup=False, soft_wrap=True)
 

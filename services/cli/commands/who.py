@@ -17,7 +17,7 @@ COLUMNS = {
     "version": "Wanted",
     "held_version": "Held",
     "record": "Record",
-    "at": "When",
+    "at": "When (UTC)",
     "hosted_by": "Word of",
     "reason": "Reason",
     "share_id": "Share",
@@ -34,7 +34,7 @@ def who(
     if as_json:
         print_json(holders)
     else:
-        print_table(COLUMNS, holders)
+        print_table(COLUMNS, [{**holder, "at": to_the_second(holder["at"])} for holder in holders])
 
 
 async def find(home: Path, plan: str) -> list[Row]:
@@ -46,6 +46,10 @@ async def find(home: Path, plan: str) -> list[Row]:
             raise RefusedError(f"No plan of your councils has the case reference {plan}.")
         # Two councils may use the same reference.
         return [holder for plan_id in sorted(plan_ids) for holder in await exchange.holders_of(plan_id)]
+
+
+def to_the_second(at: str | None) -> str | None:
+    return at and at[:19].replace("T", " ")
 
 
 def is_plan_id(text: str) -> bool:
