@@ -397,9 +397,9 @@ async def test_what_a_crashed_process_had_claimed_is_given_back_when_it_starts_a
     subscriber.council.wants(wish)
     await subscriber.park(wish)
     async with subscriber.pool.acquire() as connection:
-        [claimed] = await store.claim(connection, uuid4(), "health-0", [], 10, 10)
+        [claimed] = await store.claim(connection, uuid4(), "health-0", [], 10)
         assert claimed.share_id == wish.share_id
-        assert await store.claim(connection, uuid4(), "health-1", [], 10, 10) == []
+        assert await store.claim(connection, uuid4(), "health-1", [], 10) == []
     async with subscriber.dispatching("health-0"):
         await subscriber.until_said(wish, Status.FILED)
 
@@ -408,11 +408,11 @@ async def test_claims_are_of_lanes_that_are_not_busy_and_limited_in_each(subscri
     wishes = [wanted(RNA) for _ in range(5)] + [wanted(RXK) for _ in range(2)]
     await subscriber.park(*wishes)
     async with subscriber.pool.acquire() as connection:
-        claimed = await store.claim(connection, uuid4(), "health-0", [], 3, 100)
+        claimed = await store.claim(connection, uuid4(), "health-0", [], 3)
         assert sorted(each.lane for each in claimed) == ["rna"] * 3 + ["rxk"] * 2
-        claimed = await store.claim(connection, uuid4(), "health-0", ["rna"], 3, 100)
+        claimed = await store.claim(connection, uuid4(), "health-0", ["rna"], 3)
         assert claimed == []
-        claimed = await store.claim(connection, uuid4(), "health-0", ["rxk"], 3, 100)
+        claimed = await store.claim(connection, uuid4(), "health-0", ["rxk"], 3)
         assert sorted(each.lane for each in claimed) == ["rna"] * 2
 
 
@@ -505,7 +505,7 @@ async def test_a_delivery_never_begins_when_it_could_outlast_the_lease(
         await until(_batches(subscriber, 1))
         async with subscriber.pool.acquire() as connection:
             await subscriber.end_lease(two)
-            [taken] = await store.claim(connection, uuid4(), "health-1", [], 10, 10)
+            [taken] = await store.claim(connection, uuid4(), "health-1", [], 10)
             assert taken.share_id == two.share_id
         subscriber.rna.gate.set()
         await subscriber.until_said(one, Status.FILED)
@@ -688,7 +688,7 @@ async def test_an_item_that_is_opened_before_its_sending_is_recorded_stays_opene
     await subscriber.park(wish)
     async with subscriber.pool.acquire() as connection:
         claim = uuid4()
-        [claimed] = await store.claim(connection, claim, "health-0", [], 10, 10)
+        [claimed] = await store.claim(connection, claim, "health-0", [], 10)
     assert await record_evidence(subscriber, wish, Status.OPENED)
     result, _ = dispatching.record(claimed, Sent(f"inbox/{wish.share_id}"), wish.sha256, utc_now())
     async with subscriber.pool.acquire() as connection, connection.transaction():

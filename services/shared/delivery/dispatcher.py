@@ -45,7 +45,6 @@ from services.shared.waking import woken
 log = structlog.get_logger()
 
 PER_LANE = 100
-CLAIM = 500
 HARD_DEADLINE_SECONDS = 90
 """For one batch, below the lease of ``store.LEASE_SECONDS``."""
 AnyOutcome = Outcome | WithdrawOutcome
@@ -109,7 +108,7 @@ class Dispatcher:
     async def _claim_and_start(self) -> bool:
         claim = _Claim(new_id(), _loop_time() + store.LEASE_SECONDS)
         async with self._pool.acquire() as connection:
-            claimed = await store.claim(connection, claim.claim_id, self._instance, list(self._busy), PER_LANE, CLAIM)
+            claimed = await store.claim(connection, claim.claim_id, self._instance, list(self._busy), PER_LANE)
         lanes: dict[str, list[Claimed]] = {}
         for each in claimed:
             lanes.setdefault(each.lane, []).append(each)
@@ -128,7 +127,7 @@ class Dispatcher:
 
     async def _until_next(self) -> float:
         async with self._pool.acquire() as connection:
-            due = await store.next_due(connection)
+            due = await store.next_due(connection, list(self._busy))
         if due is None:
             return 1.0
         return min(max((due - self._clock()).total_seconds(), 0.02), 1.0)

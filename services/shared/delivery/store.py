@@ -108,34 +108,37 @@ async def release(connection: Any, instance: str) -> None:
     )
 
 
-async def claim(
-    connection: Any, claim_id: UUID, instance: str, busy: Sequence[str], per_lane: int, limit: int
-) -> list[Claimed]:
-    """Due deliveries of lanes that are not busy, at most ``per_lane`` of each, leased to ``claim_id``.
+_DUE = """
+    WITH RECURSIVE lanes AS (
+        (SELECT lane FROM delivery.delivery WHERE next_attempt_at IS NOT NULL ORDER BY lane LIMIT 1)
+        UNION ALL
+        SELECT (SELECT d.lane FROM delivery.delivery d WHERE d.next_attempt_at IS NOT NULL AND d.lane > lanes.lane
+                ORDER BY d.lane LIMIT 1)
+        FROM lanes WHERE lanes.lane IS NOT NULL
+    )
+"""
+"""The lanes that have something to do, one step into the index for each: a long queue of one costs the others nothing."""
 
-    Chosen first and locked then, since to lock a row is to write it; what another process took in between fails the same
-    conditions when it is looked at under its lock, and is left out.
-    """
+
+async def claim(connection: Any, claim_id: UUID, instance: str, busy: Sequence[str], per_lane: int) -> list[Claimed]:
+    """Due deliveries of lanes that are not busy, at most ``per_lane`` of each, leased to ``claim_id``."""
     rows = await connection.fetch(
-        """
-        WITH due AS (
-            SELECT share_id, lane, next_attempt_at FROM delivery.delivery
-            WHERE next_attempt_at <= now() AND (claimed_until IS NULL OR claimed_until < now()) AND lane <> ALL($2)
-            ORDER BY next_attempt_at LIMIT $4
-        ), chosen AS (
-            SELECT share_id FROM (
-                SELECT share_id, row_number() OVER (PARTITION BY lane ORDER BY next_attempt_at) AS n FROM due
-            ) ranked WHERE n <= $3
-        ), free AS (
-            SELECT d.share_id FROM delivery.delivery d JOIN chosen USING (share_id)
-            WHERE d.next_attempt_at <= now() AND (d.claimed_until IS NULL OR d.claimed_until < now())
-            FOR UPDATE OF d SKIP LOCKED
+        _DUE
+        + """
+        , free AS (
+            SELECT due.share_id FROM lanes CROSS JOIN LATERAL (
+                SELECT share_id FROM delivery.delivery d
+                WHERE d.lane = lanes.lane AND d.next_attempt_at <= now()
+                AND (d.claimed_until IS NULL OR d.claimed_until < now())
+                ORDER BY d.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED
+            ) due
+            WHERE lanes.lane <> ALL($2)
         )
-        UPDATE delivery.delivery d SET claim = $1, claimed_until = now() + make_interval(secs => $5), claimed_by = $6
+        UPDATE delivery.delivery d SET claim = $1, claimed_until = now() + make_interval(secs => $4), claimed_by = $5
         FROM free WHERE d.share_id = free.share_id
         RETURNING d.share_id, d.seq, d.action, d.instruction, d.lane, d.held_seq, d.held_version_id, d.attempts
         """,
-        claim_id, list(busy), per_lane, limit, LEASE_SECONDS, instance,
+        claim_id, list(busy), per_lane, LEASE_SECONDS, instance,
     )  # fmt: skip
     return [Claimed(**dict(row)) for row in rows]
 
@@ -149,11 +152,18 @@ async def renew(connection: Any, claim_id: UUID) -> set[UUID]:
     return {row["share_id"] for row in rows}
 
 
-async def next_due(connection: Any) -> datetime | None:
-    """When the next delivery may be claimed."""
+async def next_due(connection: Any, busy: Sequence[str]) -> datetime | None:
+    """When the next delivery of a lane that is not busy may be claimed."""
     due: datetime | None = await connection.fetchval(
-        "SELECT min(greatest(next_attempt_at, claimed_until)) FROM (SELECT next_attempt_at, claimed_until"
-        " FROM delivery.delivery WHERE next_attempt_at IS NOT NULL ORDER BY next_attempt_at LIMIT 100) soon"
+        _DUE
+        + """
+        SELECT min(greatest(soon.next_attempt_at, soon.claimed_until)) FROM lanes CROSS JOIN LATERAL (
+            SELECT d.next_attempt_at, d.claimed_until FROM delivery.delivery d
+            WHERE d.lane = lanes.lane AND d.next_attempt_at IS NOT NULL ORDER BY d.next_attempt_at LIMIT 100
+        ) soon
+        WHERE lanes.lane <> ALL($1)
+        """,
+        list(busy),
     )
     return due
 

@@ -25,7 +25,7 @@ CREATE TABLE delivery.delivery (
     claimed_until timestamptz,
     parked_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX delivery_due ON delivery.delivery (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX delivery_due ON delivery.delivery (lane, next_attempt_at) WHERE next_attempt_at IS NOT NULL;
 CREATE FUNCTION delivery.only_rises() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NEW.seq < OLD.seq OR NEW.held_seq < OLD.held_seq THEN
