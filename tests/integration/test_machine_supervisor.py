@@ -1,6 +1,7 @@
 """The supervisor on real processes: starts in order, starts again what dies, stops everything, finds what was left."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -84,6 +85,30 @@ async def test_a_killed_part_is_started_again_and_said(start: Start, tmp_path: P
     assert "killed by SIGKILL" in said
     assert "starting it again in 0.2 s" in said
     assert events[-1].text == "ready again"
+
+
+async def test_a_part_is_started_again_although_nothing_can_be_written(tmp_path: Path) -> None:
+    """As on a full disk: neither the run file nor what is told to people can be kept."""
+    full = False
+
+    def tell(_: Event) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    part = server_part("one", tmp_path, ports.free_ports(1)[0])
+    supervisor = Supervisor([part], run_file=tmp_path / "run.json", tell=tell)
+    await supervisor.start()
+    try:
+        first = supervisor.pid("one")
+        assert first is not None
+        full = True
+        (tmp_path / "run.json").unlink()
+        (tmp_path / "run.json").mkdir()
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: supervisor.status["one"].restarts == 1 and supervisor.status["one"].state is PartState.READY)
+    finally:
+        (tmp_path / "run.json").rmdir()
+        await supervisor.stop()
 
 
 async def test_a_part_that_keeps_dying_is_started_ever_more_slowly(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class Supervisor:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._run_file = run_file
-        self._tell = tell
+        self._tell = _harmless(tell)
         self._stopping = False
         for part in parts:
             unknown = part.needs - self.parts.keys()
@@ -155,7 +155,7 @@ class Supervisor:
                 if part.prepare is not None:
                     await part.prepare()
                 process = await self._spawn(part)
-            except MachineError as error:
+            except (MachineError, OSError) as error:
                 if not status.restarts:
                     raise
                 # What worked at the start may fail once (disk full, memory short): a later try may work again.
@@ -252,7 +252,11 @@ class Supervisor:
                     created = psutil.Process(process.pid).create_time()
                     stop_signal = int(self.parts[name].stop_signal)
                     processes.append({"name": name, "pid": process.pid, "created": created, "signal": stop_signal})
-        write_private(self._run_file, orjson.dumps(processes, option=orjson.OPT_INDENT_2))
+        try:
+            write_private(self._run_file, orjson.dumps(processes, option=orjson.OPT_INDENT_2))
+        except OSError as error:
+            # The process runs all the same; only a run after this one, should it be killed, would not know of it.
+            self._tell(Event("supervisor", f"{self._run_file} cannot be written: {error.strerror}", trouble=True))
 
     def _last_words(self, names: Sequence[str]) -> str:
         words = []
@@ -266,6 +270,16 @@ class Supervisor:
                 words.append(f"{name}: {status.trouble}")
             words.append(f"{name}:{ended} last words: {last_line(part.log)} (log {part.log})")
         return " ".join(words)
+
+
+def _harmless(tell: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Who is told may fail (a full disk, a closed terminal); what is kept alive must not end with it."""
+
+    def told(event: Event) -> None:
+        with contextlib.suppress(OSError):
+            tell(event)
+
+    return told
 
 
 async def answers(is_ready: Callable[[], Awaitable[bool]]) -> bool:
