@@ -38,7 +38,7 @@ def sent(
 
 def sentence(answer: Row, how: str, on: str, *, dry_run: bool) -> str:
     if not dry_run and not answer["recorded"]:
-        return f"nothing recorded: version {answer['version']} was recorded before as {answer['record']}"
+        return f"nothing recorded: version {answer['version']} was recorded as sent before; `ehcp who` shows how and when"
     verb = "would be recorded" if dry_run else "recorded"
     return f"version {answer['version']} {verb} as sent by {how} on {on}"
 
