@@ -17,4 +17,3 @@ class SentRecord(Closed):
     sent_on: IsoDate
     how: How
     by: Annotated[Line, Field(min_length=1, max_length=100)]
-    note: Annotated[str, Field(max_length=500)] = ""

@@ -51,9 +51,9 @@ class Holder(BaseModel):
     channel: str
     subscriber: str | None
     hosted_by: str | None
-    version: int
-    """The version wanted."""
-    version_id: UUID
+    version: int | None
+    """The version wanted; None where the share was withdrawn: nothing more is wanted then, whatever is held."""
+    version_id: UUID | None
     seq: int
     status: Shown
     satisfied: bool
@@ -83,9 +83,11 @@ def holder(row: Mapping[str, Any]) -> Holder:
         # The newest word ("superseded") takes nothing back: what was proved before it is what counts.
         told, record, at = Status(row["held_status"]), row["held_record"], row["held_at"]
     status = _status(row, told, satisfied=satisfied)
+    wanted = {name: row[name] if row["action"] == "hold" else None for name in ("version", "version_id")}
     reached = at is not None and status not in (Shown.WAITING, Shown.MISSED)
     return Holder(
         **{name: row[name] for name in _AS_IS},
+        **wanted,
         recipient=row["recipient_name"],
         status=status,
         satisfied=satisfied,
@@ -100,7 +102,7 @@ def holder(row: Mapping[str, Any]) -> Holder:
 
 _AS_IS = (
     "share_id", "plan_id", "case_reference", "la_code", "recipient_kind", "channel", "subscriber", "hosted_by",
-    "version", "version_id", "seq", "held_version", "held_record", "requested_at", "due_at",
+    "seq", "held_version", "held_record", "requested_at", "due_at",
 )  # fmt: skip
 
 

@@ -30,8 +30,9 @@ SPARE_COLUMNS = ("record", "recipient_kind", "seconds")
 
 
 def row_of(holder: Row) -> Row:
-    """The words of the exchange, nothing else."""
-    return {name: holder.get(name) for name in FIELDS}
+    """The words of the exchange, nothing else. Of a withdrawn share the version is the one that stays with its holder."""
+    version = holder["version"] if holder["version"] is not None else holder["held_version"]
+    return {name: holder.get(name) for name in FIELDS} | {"version": version}
 
 
 def is_settled(holder: dict[str, Any]) -> bool:

@@ -23,13 +23,12 @@ def sent(
     on: Annotated[str, typer.Option(help="Day of sending, YYYY-MM-DD.")],
     how: Annotated[str, typer.Option(help=f"One of {', '.join(WAYS)}.", autocompletion=complete_way)],
     by: Annotated[str, typer.Option(help="The officer who sent it.")],
-    note: Annotated[str, typer.Option(help="Anything worth keeping; no details of the child.")] = "",
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
     """Record that a plan was sent to a parent or young person; that is the evidence of the share."""
-    answer = run(record(home, share, {"sent_on": on, "how": how, "by": by, "note": note}, dry_run=dry_run))
+    answer = run(record(home, share, {"sent_on": on, "how": how, "by": by}, dry_run=dry_run))
     if as_json:
         print_json(answer)
     else:

@@ -56,7 +56,9 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
                 new = await evidence.record(connection, receipts, share_id, record.seq, Status.SENT, proof=proof)
             except evidence.EvidenceRefusedError as error:
                 raise Problem(409, "evidence-refused", "This cannot be recorded", str(error)) from None
-        return json_answer({"share_id": share_id, "seq": record.seq, "status": "sent", "recorded": new, "record": proof})
+        # What was recorded first stands; a second record changes nothing and is told what stands.
+        stands = proof if new else row["held_record"]
+        return json_answer({"share_id": share_id, "seq": record.seq, "status": "sent", "recorded": new, "record": stands})
 
     return router
 
