@@ -61,6 +61,7 @@ AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that the server has just ended, used before the end of it was read
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     TimeoutError,
