@@ -434,6 +434,28 @@ async def test_a_dead_lane_delays_no_other(subscriber: SubscriberStub) -> None:
         )
 
 
+async def test_a_lanes_next_batch_is_read_while_one_is_delivered_and_waits_its_turn(subscriber: SubscriberStub) -> None:
+    first, second, third, elsewhere = wanted(RNA), wanted(RNA), wanted(RNA), wanted(RXK)
+    subscriber.council.wants(first, second, third, elsewhere)
+    subscriber.rna.gate.clear()
+    async with subscriber.dispatching() as dispatcher:
+        for number, wish in enumerate((first, second), 1):
+            await subscriber.park(wish)
+            dispatcher.wake()
+            await until(_reads(subscriber, number))
+        await subscriber.park(third)
+        await subscriber.park(elsewhere)
+        dispatcher.wake()
+        # The dispatcher has looked round since the third was parked: one ahead is enough, more would fill the memory.
+        await subscriber.until_said(elsewhere, Status.FILED)
+        assert [(third.share_id, 1)] not in subscriber.council.reads
+        assert subscriber.rna.delivered == [(first.share_id, 1)]
+        subscriber.rna.gate.set()
+        for wish in (first, second, third):
+            await subscriber.until_said(wish, Status.FILED)
+    assert subscriber.rna.delivered == [(first.share_id, 1), (second.share_id, 1), (third.share_id, 1)]
+
+
 async def test_an_adapter_that_raises_for_one_content_files_the_others(subscriber: SubscriberStub) -> None:
     good, bad = [wanted() for _ in range(4)], wanted()
     subscriber.council.wants(*good, bad)

@@ -1,12 +1,14 @@
 """Make parked instructions true: claim, read, deliver, and record attempt, state and receipt in one transaction.
 
-One delivery in flight per share (the claim), one batch per lane: a lane is one record system, so a dead one delays nobody
-else. No connection is held while a peer is called. The lease outlives the hard deadline, so a claim that is taken over has
-nothing in flight any more; a dispatcher that lost its lease writes nothing.
+One delivery in flight per share (the claim), one batch at a time per lane: a lane is one record system, so a dead one delays
+nobody else. While a batch is with the record system the lane's next is claimed and read, and waits its turn. No connection is
+held while a peer is called. The lease outlives the hard deadline, so a claim that is taken over has nothing in flight any
+more; a dispatcher that lost its lease writes nothing.
 """
 
 import asyncio
 import functools
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -58,9 +60,16 @@ class Conflict:
 
 @dataclass(slots=True)
 class _Claim:
+    """One batch of one lane."""
+
     claim_id: UUID
     leased_until: float
     """By the event loop's clock, taken before the database began the lease."""
+    began: datetime
+    """The attempt: when the record system was called, until then when it was claimed."""
+    lane: str = ""
+    ahead: bool = True
+    """Its turn has not come, or it is not all read: no further batch of the lane is claimed."""
 
 
 def _loop_time() -> float:
@@ -84,7 +93,10 @@ class Dispatcher:
         self._instance = instance
         self._clock = clock
         self._wake = asyncio.Event()
-        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._batches: set[asyncio.Task[None]] = set()
+        self._ahead: set[str] = set()
+        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By lane: whose turn it is at the record system, first come, first served."""
 
     def wake(self) -> None:
         """Something may be due."""
@@ -102,38 +114,48 @@ class Dispatcher:
 
     async def _settle(self) -> None:
         """Let batches of an earlier, failed run come to their end before their claims are given back."""
-        if self._busy:
-            await asyncio.wait(self._busy.values())
+        if self._batches:
+            await asyncio.wait(self._batches)
 
     async def _claim_and_start(self) -> bool:
-        claim = _Claim(new_id(), _loop_time() + store.LEASE_SECONDS)
+        claim = _Claim(new_id(), _loop_time() + store.LEASE_SECONDS, self._clock())
         async with self._pool.acquire() as connection:
-            claimed = await store.claim(connection, claim.claim_id, self._instance, list(self._busy), PER_LANE)
+            claimed = await store.claim(connection, claim.claim_id, self._instance, list(self._ahead), PER_LANE)
         lanes: dict[str, list[Claimed]] = {}
         for each in claimed:
             lanes.setdefault(each.lane, []).append(each)
         for lane, batch in lanes.items():
-            task = asyncio.create_task(self._lane(lane, batch, replace(claim)), name=f"lane:{lane}")
-            self._busy[lane] = task
-            task.add_done_callback(functools.partial(self._lane_done, lane))
+            of_lane = replace(claim, lane=lane)
+            task = asyncio.create_task(self._deliver(batch, of_lane), name=f"lane:{lane}")
+            self._ahead.add(lane)
+            self._batches.add(task)
+            task.add_done_callback(functools.partial(self._delivered, of_lane))
         return bool(claimed)
 
-    def _lane_done(self, lane: str, task: "asyncio.Task[None]") -> None:
-        del self._busy[lane]
+    def _delivered(self, claim: _Claim, task: "asyncio.Task[None]") -> None:
+        self._batches.discard(task)
+        self._let_next(claim)
+        self.wake()
         if not task.cancelled() and (error := task.exception()) is not None:
             # The claim runs out by itself and the batch is delivered again; say why it did not end.
-            log.error("batch_not_recorded", lane=lane, reason=type(error).__name__, exc_info=error)
-        self.wake()
+            log.error("batch_not_recorded", lane=claim.lane, reason=type(error).__name__, exc_info=error)
+
+    def _let_next(self, claim: _Claim) -> None:
+        """The lane's next batch may be claimed."""
+        if claim.ahead:
+            claim.ahead = False
+            self._ahead.discard(claim.lane)
+            self.wake()
 
     async def _until_next(self) -> float:
         async with self._pool.acquire() as connection:
-            due = await store.next_due(connection, list(self._busy))
+            due = await store.next_due(connection, list(self._ahead))
         if due is None:
             return 1.0
         return min(max((due - self._clock()).total_seconds(), 0.02), 1.0)
 
-    async def _lane(self, lane: str, batch: list[Claimed], claim: _Claim) -> None:
-        system = self._systems.system(lane)
+    async def _deliver(self, batch: list[Claimed], claim: _Claim) -> None:
+        system = self._systems.system(claim.lane)
         holds = [each for each in batch if each.action == states.Action.HOLD]
         withdrawals = [each for each in batch if each.action == states.Action.WITHDRAW]
         if withdrawals:
@@ -143,11 +165,10 @@ class Dispatcher:
 
     async def _hold(self, system: RecordSystem | None, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
         """Deliver what one answer of the document API holds; returns the rest."""
-        started = self._clock()
         try:
             answers = await self._council.read([(each.share_id, each.seq) for each in batch])
         except CouncilAwayError as error:
-            await self._finish(claim, started, [(each, Retry(str(error)), None) for each in batch])
+            await self._finish(claim, [(each, Retry(str(error)), None) for each in batch])
             return []
         outcomes: list[tuple[Claimed, AnyOutcome | Conflict, str | None]] = []
         contents: list[tuple[Claimed, Content]] = []
@@ -158,17 +179,32 @@ class Dispatcher:
                     contents.append((each, judged))
                 else:
                     outcomes.append((each, judged, None))
-        for (each, content), out in await self._call(system.deliver if system else None, contents, claim):
+        rest = [each for each in batch if each.share_id not in answers]
+        for (each, content), out in await self._in_turn(system.deliver if system else None, contents, claim, last=not rest):
             outcomes.append((each, out, content.sha256))
-        await self._finish(claim, started, outcomes)
-        return [each for each in batch if each.share_id not in answers]
+        await self._finish(claim, outcomes)
+        return rest
 
     async def _withdraw(self, system: RecordSystem | None, batch: list[Claimed], claim: _Claim) -> None:
         """Also where nothing is known to be held: a copy may be there that a crash kept us from recording."""
-        started = self._clock()
         marks = [(each, _withdrawal(each)) for each in batch]
-        done = await self._call(system.withdraw if system else None, marks, claim)
-        await self._finish(claim, started, [(each, out, None) for (each, _), out in done])
+        done = await self._in_turn(system.withdraw if system else None, marks, claim, last=False)
+        await self._finish(claim, [(each, out, None) for (each, _), out in done])
+
+    async def _in_turn(
+        self,
+        call: Callable[[Sequence[T]], Awaitable[Sequence[Out]]] | None,
+        batch: Sequence[tuple[Claimed, T]],
+        claim: _Claim,
+        *,
+        last: bool,
+    ) -> list[tuple[tuple[Claimed, T], Out | Retry]]:
+        """As :meth:`_call`, when the lane's earlier batch has left the record system. ``last``: of this batch."""
+        async with self._turns[claim.lane]:
+            claim.began = self._clock()
+            if last:
+                self._let_next(claim)
+            return await self._call(call, batch, claim)
 
     async def _call(
         self,
@@ -211,7 +247,6 @@ class Dispatcher:
     async def _finish(
         self,
         claim: _Claim,
-        started: datetime,
         outcomes: Sequence[tuple[Claimed, AnyOutcome | Conflict, str | None]],
     ) -> None:
         """Write it, and go on trying while the database is away: what was filed must not wait for the lease to run out."""
@@ -225,11 +260,11 @@ class Dispatcher:
         while True:
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    mine = await store.finish(connection, claim.claim_id, started, results)
+                    mine = await store.finish(connection, claim.claim_id, claim.began, results)
                     await self._receipts.write(connection, [draft for draft in drafts if draft.share_id in mine])
                 return
             except Exception as error:
-                if not transient(error) or self._clock() - started > timedelta(seconds=store.LEASE_SECONDS):
+                if not transient(error) or self._clock() - now > timedelta(seconds=store.LEASE_SECONDS):
                     raise
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 2)
