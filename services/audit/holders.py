@@ -107,6 +107,8 @@ _AS_IS = (
 
 
 def _status(row: Mapping[str, Any], told: Status | None, *, satisfied: bool) -> Shown:
+    if row["action"] == "withdraw" and row["subscriber"] is None:
+        return Shown.WITHDRAWN  # nobody was ever there to hold it
     if satisfied:
         return Shown.WITHDRAWN if row["action"] == "withdraw" else _EVIDENCE.get(told, Shown.WAITING)
     if told is Status.REFUSED:
@@ -117,7 +119,7 @@ def _status(row: Mapping[str, Any], told: Status | None, *, satisfied: bool) -> 
 
 
 def _reason(row: Mapping[str, Any], told: Status | None, *, satisfied: bool) -> str | None:
-    if row["subscriber"] is None and not satisfied:
+    if row["subscriber"] is None and not satisfied and row["action"] == "hold":
         return NO_SUBSCRIBER
     reason: str | None = row["reason"] if told else None
     return reason

@@ -54,6 +54,11 @@ def test_missed_when_due_and_not_satisfied() -> None:
     assert shown(due_at=NOW - timedelta(seconds=1)).status is Shown.MISSED
 
 
+def test_withdrawn_where_nobody_could_deliver_is_not_missed() -> None:
+    row = shown(action="withdraw", subscriber=None, due_at=NOW - timedelta(days=9))
+    assert (row.status, row.version, row.reason) == (Shown.WITHDRAWN, None, None)
+
+
 def test_satisfied_is_never_missed() -> None:
     row = shown(**told("filed", satisfied_seq=2), due_at=NOW - timedelta(days=9))
     assert row.status is Shown.FILED
