@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.shared.record_systems.manual import SentRecord, check_date
+from schemas.evidence import SentRecord
+from services.shared.record_systems.manual import check_date
 from services.shared.web.problems import Problem
 
 TODAY = date(2026, 11, 2)
