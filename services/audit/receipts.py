@@ -75,11 +75,17 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An accepted receipt. ``reason`` is the subscriber's, or why it does not satisfy although its status would."""
+    """An accepted receipt.
+
+    ``status`` is what it counts as: its own, but *conflict* for an instruction that the council has not given. Whatever it
+    says of that one, to the council it says that the subscriber knows another wish, and it must keep saying so when the
+    council comes to that ``seq`` itself. ``reason`` is the subscriber's, or why it does not satisfy although its status would.
+    """
 
     record: Record
     receipt: Receipt
     share: Share
+    status: Status
     satisfies: bool
     reason: str | None
 
@@ -144,6 +150,7 @@ def judge(signed: Signed, share: Share | None) -> Judged | DeadLetter:
         signed.record,
         receipt,
         share,
+        status=Status.CONFLICT if receipt.seq > share.seq else receipt.status,
         satisfies=contradiction is None and satisfies(share.channel, receipt.status),
         reason=receipt.reason or contradiction,
     )

@@ -94,9 +94,9 @@ async def append_receipts(connection: Connection, judged: Sequence[Judged]) -> s
             SELECT * FROM unnest(
                 $1::uuid[], $2::bigint[], $3::text[], $4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::bool[],
                 $9::uuid[], $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[],
-                $15::bytea[], $16::jsonb[]
+                $15::bytea[], $16::jsonb[], $17::text[]
             ) AS t (share_id, number, la_code, plan_id, seq, subscriber, status, satisfies, version_id, sha256,
-                    record, reason, next_try_at, at, signed, details)
+                    record, reason, next_try_at, at, signed, details, act)
         ), new AS (
             INSERT INTO audit.receipt (share_id, number, la_code, seq, subscriber, status, satisfies, version_id,
                                        sha256, record, reason, next_try_at, at, signed)
@@ -105,17 +105,17 @@ async def append_receipts(connection: Connection, judged: Sequence[Judged]) -> s
             ON CONFLICT (share_id, number) DO NOTHING RETURNING share_id, number
         ), acts AS (
             INSERT INTO audit.pending (act, actor, la_code, plan_id, version_id, share_id, seq, details)
-            SELECT status, subscriber, la_code, plan_id, version_id, share_id, seq, details
+            SELECT act, subscriber, la_code, plan_id, version_id, share_id, seq, details
             FROM told JOIN new USING (share_id, number)
         )
         SELECT share_id, number FROM new
         """,
         [r.share_id for r in receipts], [r.number for r in receipts], [s.la_code for s in shares],
         [s.plan_id for s in shares], [r.seq for r in receipts], [r.subscriber for r in receipts],
-        [r.status.value for r in receipts], [each.satisfies for each in judged], [r.version_id for r in receipts],
+        [each.status.value for each in judged], [each.satisfies for each in judged], [r.version_id for r in receipts],
         [r.sha256 for r in receipts], [r.record for r in receipts], [each.reason for each in judged],
         [r.next_try_at for r in receipts], [r.at for r in receipts], [each.record.value for each in judged],
-        [_details(each) for each in judged],
+        [_details(each) for each in judged], [r.status.value for r in receipts],
     )  # fmt: skip
     return {(row["share_id"], row["number"]) for row in rows}
 

@@ -125,6 +125,22 @@ async def test_out_of_order_the_newest_seq_and_number_count(council: CouncilData
     assert sorted(await acts(council, third)) == ["failed", "failed", "filed", "filed", "superseded"]
 
 
+async def test_a_receipt_for_an_instruction_that_was_not_given_is_a_conflict_and_its_own_act(
+    council: CouncilDatabase, handle: Handler
+) -> None:
+    """The council was restored from a backup: what the recipient holds is in the ledger, and is to be wanted again."""
+    share = await council.write_share()
+    record = record_of(council, receipt_for(replace(share, seq=2)))
+    await handle([record])
+    row = await newest(council, share)
+    assert (row["seq"], row["status"], row["satisfied_seq"], row["held_version_id"]) == (2, "conflict", 0, None)
+    assert await acts(council, share) == ["filed"]
+    # Also once the council has come to that seq itself: the same receipt does not count for it.
+    await council.want_again(share)
+    await handle([record])
+    assert (await newest(council, share))["status"] == "conflict"
+
+
 async def test_filed_then_found_missing(council: CouncilDatabase, handle: Handler) -> None:
     share = await council.write_share()
     receipts = [receipt_for(share), receipt_for(share, Status.FAILED, reason="the record was not found any more")]

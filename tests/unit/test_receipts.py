@@ -212,6 +212,17 @@ def test_a_genuine_receipt_that_contradicts_the_wish_is_kept_and_satisfies_nothi
     assert reason in (outcome.reason or "")
 
 
+@pytest.mark.parametrize("status", [Status.FILED, Status.WITHDRAWN, Status.FAILED, Status.SUPERSEDED])
+def test_whatever_is_said_of_an_instruction_that_was_not_given_is_a_conflict(status: Status) -> None:
+    """It must still be one when the restored council comes to that seq itself: what was judged is not judged again."""
+    outcome = judged(filed(seq=SHARE.seq + 1, status=status, reason="why"))
+    assert isinstance(outcome, Judged)
+    assert (outcome.status, outcome.receipt.status) == (Status.CONFLICT, status)
+    outcome = judged(filed(seq=SHARE.seq, status=status, reason="why"))
+    assert isinstance(outcome, Judged)
+    assert outcome.status is status
+
+
 def test_the_older_instruction_was_satisfied_with_its_own_version() -> None:
     outcome = judged(filed(seq=2, version_id=OLD_VERSION, sha256="cd" * 32))
     assert isinstance(outcome, Judged)

@@ -15,8 +15,9 @@ CREATE TABLE audit.pending (
     seq bigint,
     details jsonb NOT NULL DEFAULT '{}'
 );
--- Appended to, never changed: signed is the receipt byte for byte, the other columns are what it says. satisfies is what audit
--- made of it when it came: strong enough for the channel and for the wish of that moment.
+-- Appended to, never changed: signed is the receipt byte for byte, the other columns are what it says. status and satisfies are
+-- what audit made of it when it came: a conflict where the council had not given that instruction; strong enough for the
+-- channel and for the wish of that moment.
 CREATE TABLE audit.receipt (
     share_id uuid NOT NULL,
     number bigint NOT NULL,
