@@ -1,7 +1,7 @@
 """Put out again what no receipt answered in time, so that a lost message, or a wiped broker, costs time and no truth.
 
 Looks only at ``publisher.unsatisfied``: what is open, not what exists. A share that a receipt satisfied leaves the table; one
-that waits for a person is left alone; a ``conflict``, or a receipt with a higher ``seq`` than was ever wanted (a database
+that waits for a person is left alone, but for once a day; a ``conflict``, or a receipt with a higher ``seq`` than was ever wanted (a database
 restored from backup), is wanted again under a higher ``seq``.
 """
 
@@ -30,6 +30,8 @@ LONGEST = timedelta(hours=1)
 BELIEVED = timedelta(days=1)
 """A subscriber that says when it tries next is left alone until then, but no longer than this: its clock is not ours, and
 what it means by the year 9999 is no reason to fall silent."""
+LOOKS_AT_PEOPLE = 24
+"""A share that waits for a person is put out again at every so many looks: about once a day, as they come to be an hour apart."""
 _AWAITS_A_PERSON = {Status.WAITING, Status.SENT, Status.COLLECTED, Status.REFUSED}
 
 
@@ -76,7 +78,10 @@ def next_step(share: Unanswered, now: datetime, resend_after: timedelta) -> tupl
     if contradicted(share.seq, share.receipt_seq, share.status):
         return Step.WANT_AGAIN, share.resends, at
     if answered and share.status in _AWAITS_A_PERSON:
-        return Step.WAIT, share.resends + 1, at
+        # There is nothing for the subscriber to do. But what a person did since may have been told in a receipt that was
+        # lost, and nothing else would ever bring it: so the newest receipt is asked for now and then.
+        step = Step.WAIT if (share.resends + 1) % LOOKS_AT_PEOPLE else Step.SEND_AGAIN
+        return step, share.resends + 1, at
     if answered and share.next_try_at and share.next_try_at > now:
         return Step.WAIT, share.resends, min(share.next_try_at, now + BELIEVED) + resend_after
     return Step.SEND_AGAIN, share.resends + 1, next_look(now, share.resends + 1, resend_after)

@@ -24,3 +24,21 @@ def test_a_next_try_at_the_end_of_time_is_not_waited_for() -> None:
     step, _, at = next_step(failed(datetime.max.replace(tzinfo=UTC)), NOW, AFTER)
     assert step is Step.WAIT
     assert at == NOW + timedelta(days=1) + AFTER
+
+
+def awaiting(status: Status, resends: int) -> Unanswered:
+    return Unanswered(uuid4(), 1, "family", resends, 1, status, None)
+
+
+def test_what_waits_for_a_person_is_asked_after_about_once_a_day() -> None:
+    """Evidence whose receipt was lost would otherwise never come: the subscriber believes that it has told it."""
+    for status in (Status.WAITING, Status.SENT, Status.COLLECTED, Status.REFUSED):
+        now, resends, asked = NOW, 0, []
+        while now < NOW + timedelta(days=7):
+            step, resends, at = next_step(awaiting(status, resends), now, AFTER)
+            assert timedelta(0) < at - now <= timedelta(hours=1)
+            if step is Step.SEND_AGAIN:
+                asked.append(now - NOW)
+            now = at
+        assert 6 <= len(asked) <= 8
+        assert asked[0] > timedelta(hours=12)
