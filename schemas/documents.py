@@ -134,14 +134,24 @@ class Rendering(Open):
     attachments: tuple[File, ...] = ()
 
 
+class RenderingAgain(Open):
+    """The rendering of an earlier line of the same answer, for another recipient: texts and files travel once."""
+
+    share_id: UUID
+    """Of that line."""
+    recipient: RecipientDetail
+    changed_sections: tuple[SectionLetter, ...] = ()
+
+
 class ReadAnswer(Open):
-    """One line of the NDJSON answer to ``POST /v1/documents/read``."""
+    """One line of the NDJSON answer to ``POST /v1/documents/read``. Where it is ``ok``, ``rendering`` or ``again`` is there."""
 
     share_id: UUID
     seq: Seq
     outcome: ReadOutcome
     current_seq: Seq | None = None
     rendering: Rendering | None = None
+    again: RenderingAgain | None = None
 
 
 class ShareState(Open):

@@ -40,15 +40,18 @@ class Reads:
         """NDJSON lines, one for each read, in order; several lines at once where they are short."""
         answers, allowed = await self._authorise(client_id, subscriber, reads)
         renderings, shares, attachments = await self._fetch(allowed)
-        opened: dict[UUID, dict[str, Any]] = {}
+        given: dict[UUID, UUID] = {}
         lines = bytearray()
         for wanted, answer in zip(reads, answers, strict=True):
             if answer["outcome"] == ReadOutcome.OK:
                 row = renderings[allowed[wanted.share_id]["rendering_id"]]
-                # A plan's recipients mostly come in one request: its text is opened once for all of them.
-                if row["rendering_id"] not in opened:
-                    opened[row["rendering_id"]] = self._open(row, attachments.get(row["version_id"], []))
-                answer["rendering"] = opened[row["rendering_id"]] | self._own(row, shares[wanted.share_id])
+                own = self._own(row, shares[wanted.share_id])
+                first = given.setdefault(row["rendering_id"], wanted.share_id)
+                # A plan's recipients mostly come in one request: its text is opened and sent once for all of them.
+                if first == wanted.share_id:
+                    answer["rendering"] = self._open(row, attachments.get(row["version_id"], [])) | own
+                else:
+                    answer["again"] = {"share_id": first} | own
             lines += dumps(answer) + b"\n"
             if len(lines) > PIECE_BYTES:
                 yield bytes(lines)
@@ -62,15 +65,18 @@ class Reads:
         allowed: dict[UUID, Any] = {}
         acts: list[Act] = []
         room = MAX_BYTES
+        counted: set[UUID] = set()
         async with council_transaction(self._pool, self._councils) as connection:
             shares = await store.lock_reads(connection, subscriber, [each.share_id for each in reads])
             for wanted in reads:
                 share = shares.get(wanted.share_id)
                 outcome = _outcome(share, wanted.seq)
-                if share is not None and outcome is ReadOutcome.OK and room < share["size"] and allowed:
+                size = 0 if share is None or share["rendering_id"] in counted else share["size"]
+                if outcome is ReadOutcome.OK and room < size and allowed:
                     outcome = ReadOutcome.LATER
                 if share is not None and outcome is ReadOutcome.OK:
-                    room -= share["size"]
+                    room -= size
+                    counted.add(share["rendering_id"])
                     allowed[wanted.share_id] = share
                     acts.append(
                         Act("read", client_id, share["la_code"], share["plan_id"], share["version_id"],

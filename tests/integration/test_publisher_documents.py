@@ -12,7 +12,7 @@ import pytest
 from pypdf import PdfWriter
 
 from schemas.documents import ReadAnswer
-from services.shared.delivery.council import BadRenderingError, Council, content_of
+from services.shared.delivery.council import BadRenderingError, Council, Proofs, content_of
 from services.shared.identity.client import TokenClient
 from tests.support.publisher import (
     ISSUER,
@@ -31,6 +31,7 @@ from tests.support.waiting import until
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
 TRUST_NAME, SCHOOL_NAME, PARENT_NAME = "The Dudley Group NHS Foundation Trust", "Saltwells Brook Primary School", "parent M1"
+ICB_NAME = "NHS Black Country Integrated Care Board"
 
 
 async def reads(publisher: Publisher, share_id: UUID) -> list[tuple[str, int]]:
@@ -294,6 +295,29 @@ async def test_the_subscribers_own_client_reads_and_lists(publisher: Publisher) 
         assert str(answers[share_id].rendering.plan_id) == plan_id  # type: ignore[union-attr]
         page, _ = await council.shares(None, unanswered=True)
         assert page
+
+
+async def test_two_recipients_of_one_plan_get_its_text_once_and_each_their_own_content(publisher: Publisher) -> None:
+    plan_id, trust = await issued(publisher)
+    icb = (await publisher.shares(plan_id))[ICB_NAME]["share_id"]
+    first, second = await publisher.read("subscriber-health", (trust, 1), (icb, 1))
+    assert first["rendering"]["recipient"]["name"] == TRUST_NAME
+    assert "rendering" not in second
+    assert (second["again"]["share_id"], second["again"]["recipient"]["name"]) == (str(trust), ICB_NAME)
+    async with httpx2.AsyncClient(transport=_Redirected(publisher.url), timeout=60) as http:
+        tokens = TokenClient(http, ISSUER, "subscriber-health", publisher.keys["subscriber-health"])
+        answers = await Council(http, ISSUER, tokens).read([(icb, 1), (trust, 1)])
+    proofs = Proofs()
+    contents = []
+    for share_id in (icb, trust):
+        rendering, expected = answers[share_id].rendering, (await instruction_of(publisher, share_id))["sha256"]
+        assert rendering is not None
+        contents.append(content_of(rendering, share_id, 1, expected, None, proofs))
+        with pytest.raises(BadRenderingError):
+            content_of(rendering, share_id, 1, "ab" * 32, None, proofs)
+    assert [content.recipient.name for content in contents] == [ICB_NAME, TRUST_NAME]
+    assert contents[0].sections == contents[1].sections
+    assert contents[0].document == contents[1].document
 
 
 class _Redirected(httpx2.AsyncHTTPTransport):

@@ -1,7 +1,8 @@
 """What a subscriber asks the council: renderings by (share, ``seq``), and the list of its own shares. Verifies every hash."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -42,7 +43,7 @@ class Council:
             # Parsed first and then looked at: pydantic's own parser takes half as long again for text that is only handed on.
             for raw in (orjson.loads(line) for line in answer.content.split(b"\n") if line):
                 try:
-                    each = ReadAnswer.model_validate(raw)
+                    each = _whole(ReadAnswer.model_validate(raw), answers)
                 except ValidationError:
                     # One answer that cannot be read is one share's trouble: told as given, without what was to be given.
                     each = ReadAnswer(share_id=raw["share_id"], seq=raw["seq"], outcome=ReadOutcome.OK)
@@ -81,15 +82,31 @@ class Council:
         return answer
 
 
-def content_of(rendering: Rendering, share_id: UUID, seq: int, expected: str, replaces: UUID | None) -> Content:
-    """Check every hash against the instruction's, then hand out plain bytes. Raises :class:`BadRenderingError`."""
-    manifest = rendering.manifest
+def _whole(answer: ReadAnswer, earlier: Mapping[UUID, ReadAnswer]) -> ReadAnswer:
+    """With the rendering that ``again`` speaks of; nobody else need know how it travelled."""
+    again = answer.again
+    if again is None or (first := earlier.get(again.share_id)) is None or first.rendering is None:
+        return answer
+    own = {"recipient": again.recipient, "changed_sections": again.changed_sections}
+    return answer.model_copy(update={"rendering": first.rendering.model_copy(update=own), "again": None})
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A rendering of which every part has the hash that its manifest says: the manifest's own hash, and the files opened."""
+
+    sha256: str
+    document: File | None
+    attachments: tuple[File, ...]
+
+
+def prove(rendering: Rendering) -> Proved:
+    """Raises :class:`BadRenderingError`."""
+    manifest, sections = rendering.manifest, rendering.sections.json
     try:
-        if manifest.hash() != expected:
-            raise BadRenderingError("the rendering's hash is not the instruction's")
-        sections = rendering.sections.json
+        sha = manifest.hash()
         if sections.keys() != manifest.sections.keys() or not all(
-            has_section_hash(sections[letter], expected_hash) for letter, expected_hash in manifest.sections.items()
+            has_section_hash(sections[letter], expected) for letter, expected in manifest.sections.items()
         ):
             raise BadRenderingError("a section's hash is not the manifest's")
     except NotCanonicalError:
@@ -100,14 +117,39 @@ def content_of(rendering: Rendering, share_id: UUID, seq: int, expected: str, re
     if (manifest.document is None) != (document is None) or len(manifest.attachments) != len(rendering.attachments):
         raise BadRenderingError("a file of the manifest is missing")
     attachments = tuple(_open(file, entry) for file, entry in zip(rendering.attachments, manifest.attachments, strict=True))
+    return Proved(sha, document, attachments)
+
+
+class Proofs:
+    """:func:`prove` for the answers of one read: what came once for several recipients is looked at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Rendering, Proved]] = {}
+
+    def __call__(self, rendering: Rendering) -> Proved:
+        # The very objects that were read: `_whole` hands the same ones to each recipient. Kept, so that no id is used twice.
+        known = self._known.get(id(rendering.sections))
+        if known is None:
+            known = self._known[id(rendering.sections)] = (rendering, prove(rendering))
+        return known[1]
+
+
+def content_of(
+    rendering: Rendering, share_id: UUID, seq: int, expected: str, replaces: UUID | None,
+    prove: Callable[[Rendering], Proved] = prove,
+) -> Content:  # fmt: skip
+    """Check every hash, and that it is the instruction's, then hand out plain bytes. Raises :class:`BadRenderingError`."""
+    proved = prove(rendering)
+    if proved.sha256 != expected:
+        raise BadRenderingError("the rendering's hash is not the instruction's")
     who = rendering.recipient
     return Content(
         share_id=share_id, seq=seq, plan_id=rendering.plan_id, case_reference=rendering.case_reference,
         council=rendering.council,
         recipient=Recipient(who.kind, who.scheme, who.value, who.name, who.email, who.address),
         version_id=rendering.version_id, version=rendering.version, issued_on=rendering.issued_on, child=rendering.child,
-        sections=rendering.sections, changed_sections=rendering.changed_sections, manifest=manifest, sha256=expected,
-        document=document, attachments=attachments, replaces=replaces,
+        sections=rendering.sections, changed_sections=rendering.changed_sections, manifest=rendering.manifest,
+        sha256=expected, document=proved.document, attachments=proved.attachments, replaces=replaces,
     )  # fmt: skip
 
 

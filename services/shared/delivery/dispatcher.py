@@ -18,11 +18,19 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from schemas.documents import ReadAnswer, ReadOutcome
+from schemas.documents import ReadAnswer, ReadOutcome, Rendering
 from schemas.receipts import Status
 from services.shared.clock import Clock, utc_now
 from services.shared.delivery import states, store
-from services.shared.delivery.council import BadRenderingError, Council, CouncilAwayError, content_of
+from services.shared.delivery.council import (
+    BadRenderingError,
+    Council,
+    CouncilAwayError,
+    Proofs,
+    Proved,
+    content_of,
+    prove,
+)
 from services.shared.delivery.receipts import Draft, Receipts
 from services.shared.delivery.store import Claimed, Result
 from services.shared.ids import new_id
@@ -172,9 +180,10 @@ class Dispatcher:
             return []
         outcomes: list[tuple[Claimed, AnyOutcome | Conflict, str | None]] = []
         contents: list[tuple[Claimed, Content]] = []
+        proofs = Proofs()
         for each in batch:
             if (answer := answers.get(each.share_id)) is not None:
-                judged = _judge(each, answer)
+                judged = _judge(each, answer, proofs)
                 if isinstance(judged, Content):
                     contents.append((each, judged))
                 else:
@@ -270,11 +279,14 @@ class Dispatcher:
                 wait = min(wait * 2, 2)
 
 
-def _judge(each: Claimed, answer: ReadAnswer) -> Content | Retry | Refused | Conflict:
+def _judge(
+    each: Claimed, answer: ReadAnswer, prove: Callable[[Rendering], Proved] = prove
+) -> Content | Retry | Refused | Conflict:
     match answer.outcome:
         case ReadOutcome.OK if (rendering := answer.rendering) is not None:
             try:
-                return content_of(rendering, each.share_id, each.seq, each.instruction["sha256"], each.held_version_id)
+                expected, replaces = each.instruction["sha256"], each.held_version_id
+                return content_of(rendering, each.share_id, each.seq, expected, replaces, prove)
             except BadRenderingError as error:
                 return Retry(str(error))
         case ReadOutcome.OK:
