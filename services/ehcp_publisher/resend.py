@@ -1,8 +1,8 @@
 """Put out again what no receipt answered in time, so that a lost message, or a wiped broker, costs time and no truth.
 
 Looks only at ``publisher.unsatisfied``: what is open, not what exists. A share that a receipt satisfied leaves the table; one
-that waits for a person is left alone, but for once a day; a ``conflict``, or a receipt with a higher ``seq`` than was ever wanted (a database
-restored from backup), is wanted again under a higher ``seq``.
+that waits for a person is left alone, but for once a day; a ``conflict``, or a receipt with a higher ``seq`` than was ever
+wanted (a database restored from backup), is wanted again under a higher ``seq``.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ BELIEVED = timedelta(days=1)
 """A subscriber that says when it tries next is left alone until then, but no longer than this: its clock is not ours, and
 what it means by the year 9999 is no reason to fall silent."""
 LOOKS_AT_PEOPLE = 24
-"""A share that waits for a person is put out again at every so many looks: about once a day, as they come to be an hour apart."""
+"""A share that waits for a person is put out again at every so many looks, an hour apart in the end: about once a day."""
 _AWAITS_A_PERSON = {Status.WAITING, Status.SENT, Status.COLLECTED, Status.REFUSED}
 
 
