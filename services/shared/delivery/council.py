@@ -114,8 +114,8 @@ def prove(rendering: Rendering) -> Proved:
     if (manifest.plan_id, manifest.version_id) != (rendering.plan_id, rendering.version_id):
         raise BadRenderingError("the manifest is of another version")
     document = _open(rendering.document, manifest.document) if rendering.document and manifest.document else None
-    if (manifest.document is None) != (document is None) or len(manifest.attachments) != len(rendering.attachments):
-        raise BadRenderingError("a file of the manifest is missing")
+    if (manifest.document is None) != (rendering.document is None) or len(manifest.attachments) != len(rendering.attachments):
+        raise BadRenderingError("the files are not those of the manifest")
     attachments = tuple(_open(file, entry) for file, entry in zip(rendering.attachments, manifest.attachments, strict=True))
     return Proved(sha, document, attachments)
 
