@@ -112,6 +112,7 @@ def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -
         results: list[Result | None] = [None] * len(lines)
         submissions: dict[int, Submission] = {}
         for index, line in enumerate(lines):
+            await asyncio.sleep(0)  # a subscriber that reads meanwhile waits for one line, not for all
             try:
                 submissions[index] = _line(caller, line, render)
             except Problem as problem:

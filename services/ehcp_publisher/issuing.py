@@ -5,6 +5,7 @@ What was decided before the locks is decided again under them; where it no longe
 relay takes it from the outbox to Kafka.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -137,6 +138,7 @@ class Issuing:
             by_place[plan.plan_id] = by_place[(plan.la_code, plan.case_reference)] = plan
         prepared: dict[int, _Prepared] = {}
         for index, submission in wave.items():
+            await asyncio.sleep(0)  # others' requests go between two lines
             try:
                 prepared[index] = await self._prepare(caller, submission, by_place.get(submission.place))
             except Problem as problem:
