@@ -225,12 +225,13 @@ class Issuing:
             attachments=tuple(FileEntry(name=a.name, media_type=a.media_type, size=len(a.data), sha256=a.sha256)
                               for a in submission.attachments),
         )  # fmt: skip
+        canonical = manifest.canonical()
         body = versions.stored(version, ready.text)
         return NewVersion(
             version_id=version_id, plan_id=ready.plan_id, la_code=ready.la_code, number=0, issued_on=version.issued_on,
             text_hash=ready.text.text_hash, section_hashes={k.value: v for k, v in ready.text.section_hashes.items()},
             body=ready.key.seal(body, f"version:{version_id}"), issued_by=caller.client_id, rendering_id=rendering_id,
-            sha256=manifest.hash(), manifest=manifest.canonical(),
+            sha256=sha256(canonical), manifest=canonical,
             document=ready.key.seal(document, f"document:{rendering_id}") if document else None,
             size=len(body) + len(document or b"") + sum(len(a.data) for a in submission.attachments),
             attachments=tuple(ready.key.seal(a.data, f"attachment:{version_id}:{i}")
