@@ -24,6 +24,7 @@ from aiokafka.errors import (
 )
 
 from services.shared.kafka.connection import make_producer
+from services.shared.postgres.pool import PLANNED_FOR_FULL_TABLES
 from services.shared.settings import KafkaSettings
 from services.shared.waking import woken
 
@@ -60,7 +61,7 @@ class Relay:
     async def run(self) -> None:
         """Until cancelled; raises when PostgreSQL or Kafka fails, to be started again."""
         # A connection of its own, outside any transaction: it holds the lock and nothing else waits for it.
-        connection = await asyncpg.connect(self._database_url)
+        connection = await asyncpg.connect(self._database_url, server_settings=PLANNED_FOR_FULL_TABLES)
         producer = make_producer(self._kafka, self._client_id)
         self._there.clear()
         try:
