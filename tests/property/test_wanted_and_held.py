@@ -107,10 +107,13 @@ class WantedAndHeld(RuleBasedStateMachine):
         self.exchange.ask()
 
     @precondition(lambda self: self.exchange.due())
-    @rule(index=INDEX)
-    def claim(self, index: int) -> None:
+    @rule(index=INDEX, steps=st.integers(0, 2))
+    def claim(self, index: int, steps: int) -> None:
+        """Up to where it is read, or delivered and not yet recorded."""
         due = self.exchange.due()
         self.exchange.claim(due[index % len(due)])
+        for _ in range(steps):
+            self.exchange.go_on(self.exchange.work[-1])
 
     @precondition(lambda self: self.exchange.work)
     @rule(index=INDEX)
