@@ -49,16 +49,32 @@ class RecipientKind(StrEnum):
     SCHOOL = "school"
     COLLEGE = "college"
     EARLY_YEARS = "early_years"
+    ALTERNATIVE_PROVISION = "alternative_provision"
+    VIRTUAL_SCHOOL = "virtual_school"
     COMMISSIONING_BODY = "commissioning_body"
     TRUST = "trust"
+    CAMHS = "camhs"
+    THERAPIES = "therapies"
+    WHEELCHAIR_SERVICE = "wheelchair_service"
+    GP = "gp"
+    ADULT_HEALTH = "adult_health"
     SOCIAL_CARE = "social_care"
+    DISABILITY_SERVICE = "disability_service"
+    ADULT_SOCIAL_CARE = "adult_social_care"
+    KEY_WORKER_SERVICE = "key_worker_service"
+    YOUTH_OFFENDING_SERVICE = "youth_offending_service"
+    CUSTODIAL_ESTABLISHMENT = "custodial_establishment"
+    SEND_ADVICE_SERVICE = "send_advice_service"
 
 
 class Channel(StrEnum):
     """How a recipient takes a plan; which outcome satisfies which channel: :func:`schemas.receipts.satisfies`."""
 
     FHIR = "fhir"
+    MESH = "mesh"
+    HL7V2 = "hl7v2"
     WEBHOOK = "webhook"
+    SFTP = "sftp"
     INBOX = "inbox"
     MANUAL = "manual"
 

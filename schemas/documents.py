@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, PlainSerializer, PlainValidator, Validat
 from schemas.base import ContractError, Open, RecipientKind
 from schemas.events import RecipientCode, Seq, VersionNumber
 from schemas.manifest import Manifest, Sha256
+from schemas.notices import Notice
 from schemas.plan import Child, Item, Section, SectionLetter
 
 
@@ -27,6 +28,8 @@ class ReadOutcome(StrEnum):
     """No such share, or not this subscriber's: the two are not told apart."""
     LATER = "later"
     """The answer is full; ask again for the rest."""
+    HELD = "held"
+    """The plan is restricted: nothing of it leaves until a named person at the council lifts that. Try again later."""
 
 
 class Wanted(Open):
@@ -112,7 +115,7 @@ def _child(value: object, _: ValidatorFunctionWrapHandler) -> Child:
 
 
 class Rendering(Open):
-    """Everything one recipient gets of one version."""
+    """Everything one recipient gets of one version, or of one notice (then ``notice`` is set, and there are no sections)."""
 
     plan_id: UUID
     case_reference: str
@@ -127,6 +130,7 @@ class Rendering(Open):
         PlainValidator(_sections, json_schema_input_type=dict[SectionLetter, Section]),
         PlainSerializer(lambda sections: sections.json, return_type=dict[str, Any]),
     ]
+    notice: Notice | None = None
     changed_sections: tuple[SectionLetter, ...] = ()
     manifest: Manifest
     sha256: Sha256

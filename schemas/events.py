@@ -12,7 +12,9 @@ from pydantic import AwareDatetime, Field
 
 from schemas.base import Open, RecipientKind
 from schemas.identifiers import CodeScheme
+from schemas.lifecycle import ReviewOutcome
 from schemas.manifest import Sha256
+from schemas.notices import NoticeKind
 from schemas.plan import SectionLetter
 
 Seq = Annotated[int, Field(ge=1, le=2**53 - 1)]
@@ -27,8 +29,21 @@ class EventType(StrEnum):
 
     PLAN_FINALISED = "ehcp.plan.finalised.v1"
     PLAN_AMENDED = "ehcp.plan.amended.v1"
+    PLAN_CEASING = "ehcp.plan.ceasing.v1"
+    PLAN_CEASED = "ehcp.plan.ceased.v1"
+    PLAN_REOPENED = "ehcp.plan.reopened.v1"
+    PLAN_TRANSFERRED = "ehcp.plan.transferred.v1"
+    PLAN_RECALLED = "ehcp.plan.recalled.v1"
+    CHILD_CORRECTED = "ehcp.child.corrected.v1"
+    PLACEMENT_CHANGED = "ehcp.placement.changed.v1"
+    COMMISSIONER_CHANGED = "ehcp.commissioner.changed.v1"
+    REVIEW_SCHEDULED = "ehcp.review.scheduled.v1"
+    REVIEW_HELD = "ehcp.review.held.v1"
+    REVIEW_DECIDED = "ehcp.review.decided.v1"
     SHARE_REQUESTED = "ehcp.share.requested.v1"
     SHARE_WITHDRAWN = "ehcp.share.withdrawn.v1"
+    SHARE_RECALLED = "ehcp.share.recalled.v1"
+    SHARE_RELEASED = "ehcp.share.released.v1"
     RECEIPT = "ehcp.receipt.v1"
     HEARTBEAT = "ehcp.heartbeat.v1"
     ALERT_RAISED = "ehcp.alert.raised.v1"
@@ -61,14 +76,44 @@ class PlanAmended(PlanFinalised):
     changed_sections: tuple[SectionLetter, ...] = ()
 
 
+class PlanHappened(Open):
+    """Something happened to a plan; what exactly, its type says, and who may know reads it from the council."""
+
+    la_code: str
+    plan_id: UUID
+    happened_on: date
+
+
+class PlanTransferred(PlanHappened):
+    """To another council; ``la_code`` is the old one's."""
+
+    to_la_code: str
+
+
+class PlanRecalled(PlanHappened):
+    version_id: UUID
+
+
+class ReviewHappened(PlanHappened):
+    """``review`` is the council's own reference of the review."""
+
+    review: str
+
+
+class ReviewDecided(ReviewHappened):
+    decision: ReviewOutcome
+
+
 class ShareRequested(Open):
-    """The whole wish for one share, never a difference: hold this version in this rendering."""
+    """The whole wish for one share, never a difference: hold this version in this rendering, or this notice."""
 
     share_id: UUID
     seq: Seq
     la_code: str
     plan_id: UUID
     recipient: RecipientCode
+    notice: NoticeKind | None = None
+    """The share is of a notice: ``version_id`` is the notice's id, ``version`` 1, ``issued_on`` the day it tells of."""
     version_id: UUID
     version: VersionNumber
     issued_on: date
@@ -94,3 +139,13 @@ class ShareWithdrawn(Open):
     remove: tuple[UUID, ...] = ()
     requested_at: AwareDatetime
     due_at: AwareDatetime
+
+
+class ShareRecalled(ShareWithdrawn):
+    """What ``remove`` names must be removed, and the removal proved by a receipt; no further version will come."""
+
+    remove: Annotated[tuple[UUID, ...], Field(min_length=1)]
+
+
+class ShareReleased(ShareWithdrawn):
+    """Another subscriber serves this recipient now; the record stays as it is."""

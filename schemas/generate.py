@@ -14,8 +14,21 @@ from pydantic import BaseModel
 
 from schemas.alerts import AlertCleared, AlertRaised
 from schemas.documents import ReadAnswer, ReadRequest, ShareState
-from schemas.events import PlanAmended, PlanFinalised, ShareRequested, ShareWithdrawn
+from schemas.events import (
+    PlanAmended,
+    PlanFinalised,
+    PlanHappened,
+    PlanRecalled,
+    PlanTransferred,
+    ReviewDecided,
+    ReviewHappened,
+    ShareRecalled,
+    ShareReleased,
+    ShareRequested,
+    ShareWithdrawn,
+)
 from schemas.evidence import SentRecord
+from schemas.lifecycle import EventLine
 from schemas.manifest import Manifest
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
 from schemas.receipts import Receipt
@@ -26,6 +39,7 @@ SENT_BY_COUNCILS: dict[str, type[BaseModel]] = {
     "plan-submission": PlanSubmission,
     "version-submission": VersionSubmission,
     "version-line": VersionLine,
+    "event-line": EventLine,
     "sent-record": SentRecord,
 }
 """Closed: an unknown field is refused."""
@@ -33,8 +47,15 @@ SENT_BY_COUNCILS: dict[str, type[BaseModel]] = {
 SENT_BY_THE_EXCHANGE: dict[str, type[BaseModel]] = {
     "plan-finalised": PlanFinalised,
     "plan-amended": PlanAmended,
+    "plan-happened": PlanHappened,
+    "plan-transferred": PlanTransferred,
+    "plan-recalled": PlanRecalled,
+    "review-happened": ReviewHappened,
+    "review-decided": ReviewDecided,
     "share-requested": ShareRequested,
     "share-withdrawn": ShareWithdrawn,
+    "share-recalled": ShareRecalled,
+    "share-released": ShareReleased,
     "receipt": Receipt,
     "alert-raised": AlertRaised,
     "alert-cleared": AlertCleared,

@@ -125,6 +125,8 @@ class Manifest(Kept):
     version_id: UUID
     issued_on: date
     sections: dict[SectionLetter, Sha256] = Field(default_factory=dict)
+    notice: Sha256 | None = None
+    """For a notice in place of sections: the hash of its facts and its text; ``version_id`` is the notice's id."""
     document: FileEntry | None = None
     attachments: tuple[FileEntry, ...] = ()
 

@@ -150,6 +150,24 @@ class Placement(Closed):
         return self
 
 
+def _not_overlapping(placements: tuple[Placement, ...]) -> tuple[Placement, ...]:
+    # Two settings at once are lawful (part of the week each, or an old and a new school of a phase transfer); the same
+    # setting twice at the same time is a slip that would give one recipient two grounds which end differently.
+    for place, each in enumerate(placements):
+        for other in placements[:place]:
+            same = each.setting is not None and each.setting == other.setting
+            if same and each.from_ <= (other.until or date.max) and other.from_ <= (each.until or date.max):
+                raise ContractError("two placements at the same setting overlap", "send one, with its first and its last day")
+    return placements
+
+
+def _one_reference_each(family: tuple[FamilyMember, ...]) -> tuple[FamilyMember, ...]:
+    references = [member.reference for member in family]
+    if len(set(references)) != len(references):
+        raise ContractError("two members of the family have the same reference", "send one reference for each person")
+    return family
+
+
 class Role(StrEnum):
     ADVICE = "advice"
     PROVISION = "provision"
@@ -175,26 +193,51 @@ class Involved(Closed):
         return self
 
 
-class PlanVersion(Closed):
+Placements = Annotated[tuple[Placement, ...], Field(max_length=50), AfterValidator(_not_overlapping)]
+Organisations = Annotated[tuple[Organisation, ...], Field(max_length=20)]
+Family = Annotated[tuple[FamilyMember, ...], Field(max_length=20), AfterValidator(_one_reference_each)]
+People = Annotated[tuple[Involved, ...], Field(max_length=200)]
+
+
+class Circumstances(Closed):
+    """Who is around the child: what a version says, and what events change between two versions. Shares follow from it."""
+
+    placements: Placements = ()
+    commissioning_bodies: Organisations = ()
+    family: Family = ()
+    involved: People = ()
+    looked_after_by: LaCode | None = None
+    """The council that looks after the child; its virtual school is involved, and that of ``resident_in``."""
+    resident_in: LaCode | None = None
+    """The council where the child lives, when that is not the plan's own."""
+    detained_at: Organisation | None = None
+    """The custodial establishment, while the child or young person is detained (SI 2015/62)."""
+
+
+class Agreement(Closed):
+    """Who agreed the health provision of section G, and when."""
+
+    by: Organisation
+    on: IsoDate
+
+
+class PlanVersion(Circumstances):
     """One issued text of a plan. Immutable once accepted."""
 
     issued_on: IsoDate
     sections: dict[SectionLetter, Section] | None = None
-    placements: Annotated[tuple[Placement, ...], Field(max_length=50)] = ()
-    commissioning_bodies: Annotated[tuple[Organisation, ...], Field(max_length=20)] = ()
-    family: Annotated[tuple[FamilyMember, ...], Field(max_length=20)] = ()
-    involved: Annotated[tuple[Involved, ...], Field(max_length=200)] = ()
     views_recorded_on: IsoDate | None = None
     """When the child's or young person's views in section A were last asked for."""
+    health_provision_agreed: Agreement | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.sections is not None and not self.sections:
             raise ContractError("sections is empty", "leave it out when the version is a document alone")
-        references = [member.reference for member in self.family]
-        if len(set(references)) != len(references):
-            raise ContractError("two members of the family have the same reference", "send one reference for each person")
         return self
+
+    def circumstances(self) -> Circumstances:
+        return Circumstances(**{name: getattr(self, name) for name in Circumstances.model_fields})
 
 
 class PlanSubmission(Closed):

@@ -39,7 +39,10 @@ _STRENGTH = {Status.SENT: 1, Status.COLLECTED: 2, Status.OPENED: 3, Status.FILED
 
 _WEAKEST_THAT_SATISFIES = {
     Channel.FHIR: Status.FILED,
+    Channel.MESH: Status.FILED,
+    Channel.HL7V2: Status.COLLECTED,
     Channel.WEBHOOK: Status.FILED,
+    Channel.SFTP: Status.FILED,
     Channel.INBOX: Status.OPENED,
     Channel.MANUAL: Status.SENT,
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas import alerts, documents, events, evidence, identifiers, manifest, plan, receipts
+from schemas import alerts, documents, events, evidence, identifiers, lifecycle, manifest, notices, plan, receipts
 from schemas.base import ContractError
 
 
@@ -29,7 +29,7 @@ class Refusal:
 
 def _known_names() -> frozenset[str]:
     names: set[str] = {letter.value for letter in plan.SectionLetter}
-    for module in (alerts, documents, events, evidence, identifiers, manifest, plan, receipts):
+    for module in (alerts, documents, events, evidence, identifiers, lifecycle, manifest, notices, plan, receipts):
         for model in vars(module).values():
             if isinstance(model, type) and issubclass(model, BaseModel):
                 names.update(field.alias or name for name, field in model.model_fields.items())
@@ -69,6 +69,8 @@ _SENTENCES: dict[str, tuple[str | None, str]] = {
     "uuid_parsing": ("it is not an id of the exchange", "send the id as the exchange gave it"),
     "enum": ("it is none of the values known here", "send one of {expected}"),
     "literal_error": ("it is none of the values known here", "send one of {expected}"),
+    "union_tag_invalid": ("type is none of those known here", "send one of {expected_tags}"),
+    "union_tag_not_found": ("the field type is missing", "send the type of the event, such as 'placement_changed'"),
     "json_invalid": (None, "send one JSON document in UTF-8"),
     "recursion_loop": ("it is nested too deeply", "send it as the schema has it"),
 }
@@ -107,5 +109,7 @@ def _unknown(name: str) -> tuple[str, str]:
 
 
 def _way(loc: Sequence[int | str], known: frozenset[str]) -> str:
-    said = (str(part) if isinstance(part, int) or part in _NAMES or part in known else "(unknown)" for part in loc)
+    # Among the models of an event pydantic names the one that it took; whoever sent the event knows its type.
+    fields = (part for part in loc if part not in lifecycle.EVENT_MODELS)
+    said = (str(part) if isinstance(part, int) or part in _NAMES or part in known else "(unknown)" for part in fields)
     return "/".join(said) or "(document)"
