@@ -6,7 +6,7 @@ from typing import Any
 
 from joserfc.jwk import OKPKey
 
-from services.ehcp_publisher import keys, store
+from services.ehcp_publisher import keys, store_directory
 from services.ehcp_publisher.api import MAX_BODY, make_router
 from services.ehcp_publisher.issuing import Issuing
 from services.ehcp_publisher.reads import Reads
@@ -43,14 +43,14 @@ async def build() -> Service:
     pool = await open_pool(settings.database_url)
     async with pool.acquire() as connection, connection.transaction():
         new_keys = {c.la_code: keys.wrap_new_council_key(master, c.la_code) for c in registry.councils}
-        await store.load_registry(connection, registry, new_keys)
-        child_keys = keys.ChildKeys(master, await store.council_keys(connection))
+        await store_directory.load_registry(connection, registry, new_keys)
+        child_keys = keys.ChildKeys(master, await store_directory.council_keys(connection))
     councils = [council.la_code for council in registry.councils]
     resend_after = timedelta(seconds=settings.resend_after_seconds)
 
     async def find_client(client_id: str) -> Client | None:
         async with pool.acquire() as connection:
-            row = await store.find_client(connection, client_id)
+            row = await store_directory.find_client(connection, client_id)
         if row is None:
             return None
         caller = Caller(client_id, CallerKind(row["kind"]), frozenset(row["la_codes"]), row["subscriber"])
@@ -58,7 +58,7 @@ async def build() -> Service:
 
     async def first_use(client_id: str, jti: str, expires_at: Any) -> bool:
         async with pool.acquire() as connection:
-            return await store.first_use(connection, client_id, jti, expires_at)
+            return await store_directory.first_use(connection, client_id, jti, expires_at)
 
     directory = Directory(registry)
     renderer = Renderer()
