@@ -23,6 +23,7 @@ check: setup ## style, types, who may import whom, generated files current
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m schemas.generate --check
+	@$(BIN)/python -m schemas.asyncapi --check
 
 bench: setup ## plans per second and commit-to-filed time, beside a bare loop of the same writes
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -6,6 +6,7 @@ still be refused, what it refuses is always refused.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from schemas.events import (
     ShareWithdrawn,
 )
 from schemas.evidence import SentRecord
+from schemas.heartbeats import Heartbeat
 from schemas.lifecycle import EventLine
 from schemas.manifest import Manifest
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
@@ -57,6 +59,7 @@ SENT_BY_THE_EXCHANGE: dict[str, type[BaseModel]] = {
     "share-recalled": ShareRecalled,
     "share-released": ShareReleased,
     "receipt": Receipt,
+    "heartbeat": Heartbeat,
     "alert-raised": AlertRaised,
     "alert-cleared": AlertCleared,
     "manifest": Manifest,
@@ -67,28 +70,31 @@ SENT_BY_THE_EXCHANGE: dict[str, type[BaseModel]] = {
 """Open: a reader ignores what it does not know, so that a minor version may add fields."""
 
 MODELS = SENT_BY_COUNCILS | SENT_BY_THE_EXCHANGE
+_MAJOR = re.compile(r"(?P<base>.+)-v(?P<major>[0-9]+)")
 
 
-def _without_closing(schema: Any) -> Any:
+def without_closing(schema: Any) -> Any:
     """The same schema for a reader, who does not refuse unknown fields even in parts that a council may not add to."""
     if isinstance(schema, dict):
         return {
-            key: _without_closing(value)
+            key: without_closing(value)
             for key, value in schema.items()
             if not (key == "additionalProperties" and value is False)
         }
     if isinstance(schema, list):
-        return [_without_closing(part) for part in schema]
+        return [without_closing(part) for part in schema]
     return schema
 
 
 def make_schema(name: str) -> dict[str, Any]:
+    """``name`` may end in a major version, as in ``plan-amended-v2``; without one it is the first."""
+    base, major = (found["base"], found["major"]) if (found := _MAJOR.fullmatch(name)) else (name, "1")
     schema = MODELS[name].model_json_schema(by_alias=True)
     if name in SENT_BY_THE_EXCHANGE:
-        schema = _without_closing(schema)
+        schema = without_closing(schema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:ehcp:schema:{name}:1",
+        "$id": f"urn:ehcp:schema:{base}:{major}",
         **schema,
     }
 
