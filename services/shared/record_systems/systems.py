@@ -5,9 +5,9 @@ A *lane* is one record system: the dispatcher has one batch in flight per lane, 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from schemas.base import Closed
 from schemas.events import RecipientCode
@@ -23,12 +23,14 @@ class SystemSettings(Closed):
     """One record system. ``recipients`` is ``"*"`` for everyone that no other entry names."""
 
     name: str
-    kind: Literal["fhir", "webhook", "inbox", "manual"]
+    kind: Literal["fhir", "mesh", "hl7v2", "webhook", "sftp", "inbox", "manual"]
     recipients: tuple[OrganisationCode, ...] | Literal["*"]
     url: str | None = None
     secret: str | None = None
     allow_private: bool = False
     token: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What only this kind has; its builder checks them (:func:`options_of`)."""
 
 
 class _File(Closed):
@@ -69,11 +71,26 @@ class Systems:
             await system.close()
 
 
+OptionsModel = TypeVar("OptionsModel", bound=Closed)
+
+
+def options_of(entry: SystemSettings, model: type[OptionsModel]) -> OptionsModel:
+    """``options`` of an entry as its kind's own model. Raises :class:`RecordSystemsFileError`."""
+    try:
+        return model.model_validate(entry.options)
+    except ValidationError as error:
+        raise RecordSystemsFileError(f"{entry.name}: wrong at options/{_first(error)}") from None
+
+
 def read_systems(file: Path, builders: dict[str, Builder]) -> Systems:
     try:
         return Systems(_File.model_validate_json(file.read_bytes()).record_systems, builders)
     except OSError as error:
         raise RecordSystemsFileError(f"EHCP_RECORD_SYSTEMS_FILE cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first: Any = error.errors(include_input=False)[0]
-        raise RecordSystemsFileError(f"wrong at {'/'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise RecordSystemsFileError(f"wrong at {_first(error)}") from None
+
+
+def _first(error: ValidationError) -> str:
+    first: Any = error.errors(include_input=False)[0]
+    return f"{'/'.join(map(str, first['loc']))}: {first['msg']}"
