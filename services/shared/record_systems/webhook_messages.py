@@ -48,33 +48,34 @@ class Message:
 
 def delivered(content: Content) -> Message:
     """Everything that the recipient gets of one version, files in base64."""
-    return _message(
-        content.share_id,
-        content.seq,
-        content.plan_id,
-        DELIVERED,
-        {
-            "case_reference": content.case_reference,
-            "council": content.council.model_dump(mode="json"),
-            "recipient": _recipient(content.recipient) | {"name": content.recipient.name},
-            "version_id": content.version_id,
-            "version": content.version,
-            "issued_on": content.issued_on,
-            "child": content.child.model_dump(mode="json", exclude_none=True),
-            "sections": {letter.value: section.model_dump(mode="json") for letter, section in content.sections.items()},
-            "changed_sections": content.changed_sections,
-            "manifest": content.manifest.model_dump(mode="json"),
-            "sha256": content.sha256,
-            "document": _file(content.document) if content.document else None,
-            "attachments": [_file(each) for each in content.attachments],
-            "replaces": content.replaces,
-        },
-    )
+    files = {
+        "document": _file(content.document) if content.document else None,
+        "attachments": [_file(each) for each in content.attachments],
+    }
+    return _message(content.share_id, content.seq, content.plan_id, DELIVERED, described(content) | files)
+
+
+def described(content: Content) -> dict[str, Any]:
+    """A version and its text, in the words of every channel that speaks JSON; all but the files."""
+    return {
+        "case_reference": content.case_reference,
+        "council": content.council.model_dump(mode="json"),
+        "recipient": recipient_code(content.recipient) | {"name": content.recipient.name},
+        "version_id": content.version_id,
+        "version": content.version,
+        "issued_on": content.issued_on,
+        "child": content.child.model_dump(mode="json", exclude_none=True),
+        "sections": {letter.value: section.model_dump(mode="json") for letter, section in content.sections.items()},
+        "changed_sections": content.changed_sections,
+        "manifest": content.manifest.model_dump(mode="json"),
+        "sha256": content.sha256,
+        "replaces": content.replaces,
+    }
 
 
 def withdrawn(withdrawal: Withdrawal) -> Message:
     """No further version will come; the receiver marks its copy and keeps it under its own retention."""
-    data = {"recipient": _recipient(withdrawal.recipient)}
+    data = {"recipient": recipient_code(withdrawal.recipient)}
     return _message(withdrawal.share_id, withdrawal.seq, withdrawal.plan_id, WITHDRAWN, data)
 
 
@@ -93,7 +94,7 @@ def _message(share_id: UUID, seq: int, plan_id: UUID, type_: str, data: dict[str
     return Message(message_id, dumps(event))
 
 
-def _recipient(recipient: Recipient) -> dict[str, Any]:
+def recipient_code(recipient: Recipient) -> dict[str, Any]:
     return {"kind": recipient.kind, "scheme": recipient.scheme, "value": recipient.value}
 
 
