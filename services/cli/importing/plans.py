@@ -1,0 +1,123 @@
+"""A plan as an extract tells of it, whatever its layout: what can be issued, what ceased, and what it lacks.
+
+Both readers (``sen2.py``, ``simple.py``) give these; import, reconcile and readiness use them. Invariant: a submission made
+here fits the contract, since it went through the contract's own model.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+from pydantic import ValidationError
+
+from schemas.lifecycle import CeaseReason
+from schemas.plan import PlanSubmission
+from schemas.refusals import explain
+from services.cli.importing.cells import Cells
+from services.cli.importing.faults import Fault
+from services.cli.importing.tables import Ref
+
+
+class Lack(StrEnum):
+    """What keeps a plan from being delivered today."""
+
+    DOCUMENT = "document"
+    """Neither a document nor sections: there is nothing to send."""
+    NHS_NUMBER = "nhs_number"
+    """No clinical record can be found without it."""
+    RECIPIENT = "recipient"
+    """Nobody is named who could get it: no setting with a code, no commissioning body, no family."""
+    CORRECTION = "correction"
+    """A row is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version that can be issued. ``source`` is the row that answers for it."""
+
+    issued_on: date
+    submission: bytes
+    document: Path | None
+    attachments: tuple[Path, ...]
+    source: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Ceased:
+    on: date
+    reason: CeaseReason
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractPlan:
+    """``versions``: newest first, so that older ones go straight into history. ``settings``: codes named today."""
+
+    la_code: str
+    case_reference: str
+    source: Ref
+    versions: tuple[Version, ...] = ()
+    ceased: Ceased | None = None
+    settings: frozenset[str] = frozenset()
+    last_review: date | None = None
+    amended: bool = False
+    """The last review led to something that a new version should say."""
+    lacks: frozenset[Lack] = frozenset()
+    over: bool = False
+    """Not in force any more there, even where the exchange cannot be told so from the extract alone (a transfer)."""
+
+
+class Extract(Protocol):
+    """One extract, opened. ``plans`` may be walked once."""
+
+    def count(self) -> int:
+        """How many steps ``plans`` takes at most."""
+        ...
+
+    def plans(self) -> Iterator[ExtractPlan]: ...
+
+    def refuse(self, source: Ref, refusals: Sequence[Fault]) -> None:
+        """What the publisher said of a version; each fault's column is a field of the submission, such as ``child/upn``."""
+        ...
+
+    def unused_documents(self) -> Iterator[str]: ...
+    @property
+    def duplicates(self) -> int: ...
+
+
+def submission_of(content: Mapping[str, Any], origin: Callable[[str], tuple[Cells, str]]) -> PlanSubmission | None:
+    """Through the contract's own model; what that refuses becomes faults.
+
+    ``origin`` says of a field such as ``child/upn`` which row and which column it came from.
+    """
+    try:
+        return PlanSubmission.model_validate_json(orjson.dumps(content))
+    except ValidationError as error:
+        for each in explain(error.errors(include_input=False, include_url=False)):
+            cells, column = origin(each.field)
+            if not any(fault.refuses and fault.column == column for fault in cells.faults):
+                cells.faults.append(Fault(column, each.problem, each.instead))
+        return None
+
+
+def as_json(submission: PlanSubmission) -> bytes:
+    return submission.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+SEN2_REASONS = {str(number): reason for number, reason in enumerate(CeaseReason, 1)}
+
+
+def cease_reason(cells: Cells, name: str) -> CeaseReason | None:
+    """By SEN2's number or the contract's word."""
+    text = cells.needed(name).lower()
+    if reason := SEN2_REASONS.get(text):
+        return reason
+    try:
+        return CeaseReason(text.replace(" ", "_"))
+    except ValueError:
+        if text:
+            cells.wrong(name, "it is not a reason that SEN2 knows", "send its number, 1 to 9")
+        return None
