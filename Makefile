@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: setup up down test check bench lock
+.PHONY: setup up down test check contract bench lock
 
 setup: ## make .venv with `ehcp` in it; nothing to do when it is current
 	@$(PYTHON) deploy/setup_environment.py
@@ -24,6 +24,12 @@ check: setup ## style, types, who may import whom, generated files current
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m schemas.generate --check
 	@$(BIN)/python -m schemas.asyncapi --check
+	@$(BIN)/python -m deploy.openapi --check
+
+contract: setup ## write what is published under schemas/ from the models and the routes
+	@$(BIN)/python -m schemas.generate
+	@$(BIN)/python -m schemas.asyncapi
+	@$(BIN)/python -m deploy.openapi
 
 bench: setup ## plans per second and commit-to-filed time, beside a bare loop of the same writes
 	@$(BIN)/python -m tests.bench $(ARGS)

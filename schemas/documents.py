@@ -13,8 +13,16 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, PlainSerializer, PlainValidator, ValidatorFunctionWrapHandler, WrapValidator
 
-from schemas.base import ContractError, Open, RecipientKind
-from schemas.events import RecipientCode, Seq, VersionNumber
+from schemas.base import ContractError, Open
+from schemas.events import (
+    RecipientCode,
+    Seq,
+    ShareRecalled,
+    ShareReleased,
+    ShareRequested,
+    ShareWithdrawn,
+    VersionNumber,
+)
 from schemas.manifest import Manifest, Sha256
 from schemas.notices import Notice
 from schemas.plan import Child, Item, Section, SectionLetter
@@ -163,6 +171,13 @@ class ShareState(Open):
 
     share_id: UUID
     seq: Seq
-    kind: RecipientKind
-    instruction: dict[str, object]
-    """The instruction exactly as it was or will be published, with its CloudEvents ``type`` under ``type``."""
+    type: str
+    """The instruction's CloudEvents ``type``: one of those of the subscriber's own topic."""
+    instruction: ShareRequested | ShareWithdrawn | ShareRecalled | ShareReleased
+    """As it was or will be published."""
+
+
+class SharesPage(Open):
+    shares: tuple[ShareState, ...]
+    next: UUID | None = None
+    """Send it as ``after`` for the next page; null on the last."""

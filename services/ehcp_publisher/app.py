@@ -9,6 +9,7 @@ from joserfc.jwk import OKPKey
 from services.ehcp_publisher import keys, store_directory
 from services.ehcp_publisher.api import MAX_BODY, make_router
 from services.ehcp_publisher.issuing import Issuing
+from services.ehcp_publisher.openapi import ROUTES
 from services.ehcp_publisher.reads import Reads
 from services.ehcp_publisher.registry import Directory, read_registry
 from services.ehcp_publisher.rendering import Renderer
@@ -21,6 +22,7 @@ from services.shared.postgres.pool import open_pool
 from services.shared.runtime import Service, make_app, run
 from services.shared.sealing.sealing import read_master_key
 from services.shared.settings import KafkaSettings, ServiceSettings
+from services.shared.web.openapi import describe
 
 NAME = "ehcp_publisher"
 
@@ -66,7 +68,7 @@ async def build() -> Service:
     reads = Reads(pool, child_keys, councils)
     app = make_app("EHC Plan Exchange: publisher", larger={"/v1/plans": MAX_BODY, "/v1/batch": MAX_BODY})
     app.include_router(Issuer(settings.issuer, token_key, find_client, first_use).router())
-    app.include_router(make_router(issuing, reads, Verifier(settings.issuer, token_key), pool))
+    app.include_router(describe(make_router(issuing, reads, Verifier(settings.issuer, token_key), pool), ROUTES))
     relay = Relay(settings.database_url, "publisher.outbox", kafka, NAME)
     resend = Resend(pool, councils, resend_after)
     return Service(NAME, settings, app, pool, work={"relay": relay.run, "resend": resend.run})

@@ -27,6 +27,7 @@ from services.shared.postgres.pool import transient
 from services.shared.settings import ServiceSettings
 from services.shared.web import problems
 from services.shared.web.body_limit import BodyLimit
+from services.shared.web.openapi import Api
 
 log = structlog.get_logger()
 Work = Callable[[], Awaitable[None]]
@@ -55,7 +56,9 @@ def make_app(title: str, larger: Mapping[str, int] | None = None) -> FastAPI:
 
     ``larger`` names paths that take more than :data:`MAX_BODY` bytes; what is larger is answered 413.
     """
-    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None)
+    app = Api(
+        title=title, version="1", docs_url=None, redoc_url=None, generate_unique_id_function=lambda route: str(route.name)
+    )
     app.add_middleware(BodyLimit, limit=MAX_BODY, larger=larger or {})
     problems.install(app)
     return app

@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
+from schemas.answers import Token
 from services.shared.clock import Clock, utc_now
 from services.shared.identity.keys import ALGORITHM, ASSERTION_TYPE
 from services.shared.web.problems import Problem
@@ -140,9 +141,11 @@ class Issuer:
     def router(self) -> APIRouter:
         router = APIRouter()
 
-        @router.post("/oauth/token", summary="A token for a signed client assertion (RFC 7523)")
+        @router.post("/oauth/token", response_model=Token, summary="A token for a signed client assertion (RFC 7523)")
         async def token(
-            grant_type: str = Form(""), client_assertion_type: str = Form(""), client_assertion: str = Form("")
+            grant_type: str = Form("", description="client_credentials"),
+            client_assertion_type: str = Form("", description=ASSERTION_TYPE),
+            client_assertion: str = Form("", description="The client's assertion, as a JWT."),
         ) -> dict[str, Any]:
             if grant_type != "client_credentials" or client_assertion_type != ASSERTION_TYPE:
                 raise Problem(

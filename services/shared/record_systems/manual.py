@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 from fastapi import APIRouter, Depends, Query, Response
 
+from schemas.answers import ManualDeliveries, SentAnswer
 from schemas.evidence import SentRecord
 from schemas.receipts import Status
 from services.shared.clock import utc_now
@@ -26,7 +27,7 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
     router = APIRouter(prefix="/v1/deliveries")
     CallerOf = Annotated[Caller, Depends(verifier)]
 
-    @router.get("", summary="Manual deliveries of the caller's councils")
+    @router.get("", response_model=ManualDeliveries, summary="Manual deliveries of the caller's councils")
     async def listed(
         caller: CallerOf,
         state: Literal["awaiting", "sent", "withdrawn"] | None = None,
@@ -40,7 +41,7 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
         items = [_item(row) for row in rows if row["instruction"]["la_code"] in caller.la_codes]
         return json_answer({"deliveries": items, "next": rows[-1]["share_id"] if len(rows) == limit else None})
 
-    @router.post("/{share_id}/sent", summary="Record that and how a plan was sent")
+    @router.post("/{share_id}/sent", response_model=SentAnswer, summary="Record that and how a plan was sent")
     async def sent(share_id: UUID, record: SentRecord, caller: CallerOf) -> Response:
         caller.must_be(CallerKind.OPERATOR)
         async with pool.acquire() as connection, connection.transaction():

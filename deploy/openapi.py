@@ -1,0 +1,74 @@
+"""Writes ``schemas/openapi/`` from the routes of the services: ``python -m deploy.openapi``, ``--check`` in ``make check``.
+
+Here and not in ``schemas/``, since the contract imports no service. The routes are made without the parts that answer.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from services.audit import api as audit
+from services.ehcp_publisher import api as publisher
+from services.ehcp_publisher.openapi import ROUTES
+from services.shared.identity.tokens import Issuer, Verifier
+from services.shared.record_systems.inbox_api import make_inbox_router
+from services.shared.record_systems.manual import make_manual_router
+from services.shared.runtime import make_app
+from services.shared.web.openapi import describe
+
+FOLDER = Path(__file__).parent.parent / "schemas" / "openapi"
+
+_NONE: Any = None
+_VERIFIER = Verifier("", _NONE)
+_ISSUER = Issuer("", _NONE, _NONE, _NONE)
+
+
+def make_apps() -> dict[str, FastAPI]:
+    """Each service that others call, with the title and the routes that its ``app.py`` gives it."""
+    apps = {
+        "ehcp_publisher": make_app("EHC Plan Exchange: publisher"),
+        "audit": make_app("EHC Plan Exchange: audit"),
+        "school_subscriber": make_app("EHC Plan Exchange: school subscriber"),
+        "family_subscriber": make_app("EHC Plan Exchange: family subscriber"),
+    }
+    apps["ehcp_publisher"].include_router(_ISSUER.router())
+    apps["ehcp_publisher"].include_router(describe(publisher.make_router(_NONE, _NONE, _VERIFIER, _NONE), ROUTES))
+    apps["audit"].include_router(audit.router(_NONE, _VERIFIER))
+    apps["school_subscriber"].include_router(_ISSUER.router())
+    apps["school_subscriber"].include_router(make_inbox_router(_NONE, _NONE, _NONE, _VERIFIER))
+    apps["family_subscriber"].include_router(make_manual_router(_NONE, _NONE, _VERIFIER))
+    return apps
+
+
+def make_files() -> dict[Path, str]:
+    return {
+        FOLDER / f"{name}.json": json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
+        for name, app in make_apps().items()
+    }
+
+
+def main(arguments: list[str]) -> int:
+    files = make_files()
+    if arguments == ["--check"]:
+        found = {path: path.read_text("utf-8") for path in FOLDER.glob("*")}
+        stale = sorted(path.name for path in files.keys() | found.keys() if files.get(path) != found.get(path))
+        for name in stale:
+            print(f"schemas/openapi/{name} is not what the routes say; run: python -m deploy.openapi", file=sys.stderr)  # noqa: T201 - a command line
+        return 1 if stale else 0
+    if arguments:
+        print("usage: python -m deploy.openapi [--check]", file=sys.stderr)  # noqa: T201 - a command line
+        return 2
+    FOLDER.mkdir(exist_ok=True)
+    for path in FOLDER.glob("*"):
+        if path not in files:
+            path.unlink()
+    for path, text in files.items():
+        path.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

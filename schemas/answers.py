@@ -1,0 +1,160 @@
+"""What the services answer over HTTP, besides documents (:mod:`schemas.documents`): for OpenAPI, and its readers.
+
+Services write these answers straight from what they store; a contract test holds every answer against its model here. Readers
+ignore fields that they do not know.
+"""
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.base import Channel, Grounds, Kept, Open, RecipientKind
+from schemas.events import Seq, VersionNumber
+from schemas.notices import Notice
+from schemas.plan import SectionLetter
+
+
+class FieldProblem(Open):
+    field: str
+    """The way to it, joined by ``/``; a name that the contract does not know is ``(unknown)``."""
+    problem: str
+    instead: str | None = None
+    """What to send instead."""
+
+
+class Problem(Kept):
+    """Why a request was refused (RFC 9457). Nothing of the request is repeated. Some kinds have further members."""
+
+    type: str
+    """``urn:ehcp:problem:`` and the kind of problem; never changes its meaning."""
+    title: str
+    status: int
+    detail: str | None = None
+    errors: tuple[FieldProblem, ...] = ()
+
+
+class Token(Open):
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+    """Seconds."""
+
+
+class SharedWith(Open):
+    """One who should hold the version, as the answer to issuing it tells."""
+
+    share_id: UUID
+    recipient: str
+    """Name of an organisation; for a person the council's reference, never a name."""
+    recipient_kind: RecipientKind
+    seq: Seq
+    channel: Channel
+    grounds: tuple[Grounds, ...]
+    due_at: datetime
+
+
+class IssueResult(StrEnum):
+    ISSUED = "issued"
+    UNCHANGED = "unchanged"
+    """The same request again: nothing was stored."""
+    KEPT_AS_HISTORY = "kept_as_history"
+    """An older version than the current one: stored, never shared as new."""
+
+
+class _Issued(Open):
+    plan_id: UUID
+    version_id: UUID
+    version: VersionNumber
+    case_reference: str
+    shares: tuple[SharedWith, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class VersionAnswer(_Issued):
+    status: IssueResult
+
+
+class LineTaken(_Issued):
+    """One line of a batch's answer: the line was taken."""
+
+    line: Annotated[int, Field(ge=1)]
+    status: int
+    """As the same request by itself would be answered over HTTP."""
+    result: IssueResult
+
+
+class LineRefused(Open):
+    """One line of a batch's answer: the line was refused, the others are not touched by that."""
+
+    line: Annotated[int, Field(ge=1)]
+    status: int
+    problem: Problem
+
+
+class InboxEntry(Open):
+    share_id: UUID
+    seq: Seq
+    plan_id: UUID
+    version_id: UUID
+    arrived_at: datetime
+    opened_at: datetime | None
+    withdrawn_at: datetime | None
+
+
+class InboxPage(Open):
+    items: tuple[InboxEntry, ...]
+    next: UUID | None
+    """Send it as ``after`` for the next page; null on the last."""
+
+
+class InboxFile(Open):
+    name: str
+    media_type: str
+
+
+class InboxItem(Open):
+    share_id: UUID
+    case_reference: str
+    council: str
+    version: VersionNumber
+    issued_on: date
+    child: dict[str, Any]
+    sections: dict[SectionLetter, dict[str, Any]]
+    """As the council issued them, see ``plan-submission``."""
+    notice: Notice | None = None
+    changed_sections: tuple[SectionLetter, ...]
+    has_document: bool
+    files: tuple[InboxFile, ...]
+    withdrawn_at: datetime | None
+
+
+class ManualDelivery(Open):
+    share_id: UUID
+    seq: Seq
+    state: str
+    plan_id: UUID
+    recipient_kind: RecipientKind
+    version: VersionNumber | None
+    due_at: datetime
+    parked_at: datetime
+    record: str | None
+    """How and when it was sent, and who says so."""
+
+
+class ManualDeliveries(Open):
+    deliveries: tuple[ManualDelivery, ...]
+    next: UUID | None
+    """Send it as ``after`` for the next page; null on the last."""
+
+
+class SentAnswer(Open):
+    share_id: UUID
+    seq: Seq
+    status: Literal["sent"]
+    recorded: bool
+    """False where another record stood already: nothing was changed."""
+    record: str | None
+    """What stands."""

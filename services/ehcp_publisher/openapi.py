@@ -1,0 +1,53 @@
+"""What the publisher's routes take and give, for the OpenAPI document: they read streams, parts and lines themselves.
+
+One row for each route of ``api`` that the framework cannot describe, by the name of its function.
+"""
+
+from schemas.answers import LineRefused, LineTaken, VersionAnswer
+from schemas.documents import ReadAnswer, ReadRequest, SharesPage
+from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
+from services.shared.web.openapi import (
+    Described,
+    gives_json,
+    gives_lines,
+    takes_json,
+    takes_json_or_parts,
+    takes_lines,
+)
+
+_PARTS = "The JSON in the part `submission`; beside it one PDF of your own, and files such as the advice of section K."
+_CONFLICTS = (
+    "`same-text`: it is the current version's text. `plan-exists`: the case reference is another plan's. `child-differs`: the "
+    "child has other details here. `key-reused`: the idempotency key was used with another body. `busy`: send it again."
+)
+_ISSUED = {
+    200: ("The same version again: nothing was stored.", gives_json(VersionAnswer)),
+    201: ("Issued, or kept as history, and who it goes to.", gives_json(VersionAnswer)),
+}
+_BODY = {
+    400: "The body is not JSON, or not multipart/form-data.",
+    409: _CONFLICTS,
+    413: "The request, a file or the JSON is too large.",
+    415: "The content type is neither JSON nor multipart/form-data.",
+    422: "It does not fit the contract: every field that is wrong, and what to send instead.",
+}
+
+ROUTES = {
+    "first_version": Described(takes_json_or_parts(PlanSubmission, "submission", _PARTS), _ISSUED, _BODY),
+    "further_version": Described(
+        takes_json_or_parts(VersionSubmission, "submission", _PARTS),
+        _ISSUED,
+        _BODY | {404: "No plan of this id, or not of a council that this client acts for."},
+    ),
+    "batch": Described(
+        takes_lines(PlanSubmission, VersionLine),
+        {200: ("One answer for each line, in order.", gives_lines(LineTaken, LineRefused))},
+        {413: "Too many lines; those before the limit were taken."},
+    ),
+    "documents": Described(
+        takes_json(ReadRequest),
+        {200: ("One line for each read, in order; a rendering travels once.", gives_lines(ReadAnswer))},
+        {400: "The body is not JSON.", 413: "Too many reads at once."},
+    ),
+    "shares": Described(gives={200: ("A page of the subscriber's own shares.", gives_json(SharesPage))}),
+}
