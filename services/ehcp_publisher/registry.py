@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 
 from schemas.base import Channel, Closed, RecipientKind
+from schemas.directory import DirectoryRecipient
 from schemas.identifiers import CodeScheme, LaCode, OrganisationCode
+from schemas.policy import SharingPolicy
 from schemas.receipts import HostedBy
 from services.shared.identity.keys import import_key
 from services.shared.identity.tokens import CallerKind
@@ -60,42 +62,23 @@ class RegisteredSubscriber(Closed):
     receipt_key: PublicKey
 
 
-class DatedCode(OrganisationCode):
-    from_: date = Field(date(1900, 1, 1), alias="from")
-    until: date | None = None
-
-
-class RegisteredRecipient(Closed):
-    kind: RecipientKind
-    name: str
-    codes: tuple[DatedCode, ...]
-    subscriber: str | None = None
-    channel: Channel
-
-    @model_validator(mode="after")
-    def _has_code(self) -> "RegisteredRecipient":
-        if not self.codes:
-            raise ValueError("a recipient needs at least one code")
-        return self
-
+class RegisteredRecipient(DirectoryRecipient):
     @property
     def recipient_id(self) -> UUID:
         return organisation_id(self.kind, self.codes[0].scheme, self.codes[0].value)
 
 
-class PolicyRule(Closed):
-    """Share with every organisation of these kinds that the version lists as involved."""
-
-    rule: str
-    kinds: tuple[RecipientKind, ...]
-    lawful_basis: str
-    reason: str
-
-
-class Policy(Closed):
-    la_code: LaCode
-    approval: str
-    rules: tuple[PolicyRule, ...]
+def _in_words(policy: Any) -> Any:
+    """The first form of a policy: its approval in words, its rules for kinds of who is involved."""
+    if isinstance(policy, dict) and isinstance(policy.get("approval"), str):
+        named = policy["approval"]
+        policy = policy | {"approval": {"data_sharing_agreement": named, "dpia": named, "from": "1900-01-01"}}
+        policy["rules"] = [
+            {key: value for key, value in rule.items() if key != "kinds"}
+            | {"share_with": {"involved": {"kinds": rule["kinds"]}}}
+            for rule in policy.get("rules", ())
+        ]
+    return policy
 
 
 class Registry(Closed):
@@ -103,7 +86,7 @@ class Registry(Closed):
     clients: tuple[RegisteredClient, ...] = ()
     subscribers: tuple[RegisteredSubscriber, ...] = ()
     recipients: tuple[RegisteredRecipient, ...] = ()
-    policies: tuple[Policy, ...] = ()
+    policies: tuple[Annotated[SharingPolicy, BeforeValidator(_in_words)], ...] = ()
 
     @model_validator(mode="after")
     def _names_only_its_own(self) -> "Registry":
@@ -151,19 +134,69 @@ class Known:
     name: str
     subscriber: str | None
     channel: Channel
+    areas: tuple[str, ...] = ()
+    """LA codes of the councils that it serves; none is all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """One code of an organisation, and the organisation named by it."""
+
+    known: Known
+    from_: date
+    until: date | None
+
+    def valid(self, on: date) -> bool:
+        return self.from_ <= on and (self.until is None or on <= self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An organisation with its codes, in the order of the directory."""
+
+    codes: tuple[_Code, ...]
+    successors: tuple[str, ...]
 
 
 class Directory:
-    """Organisations by code, in memory: tens of thousands at most, read by every issued version."""
+    """Organisations by code, with councils and policies: all in memory, since every decision needs them. Every code of an
+    organisation leads to it, so that a lookup costs the same among ten and among fifty thousand."""
 
     def __init__(self, registry: Registry) -> None:
-        self._by_code: dict[tuple[CodeScheme, str], list[tuple[DatedCode, _Entry]]] = {}
+        self._entries: dict[UUID, _Entry] = {}
+        self._by_code: dict[tuple[CodeScheme, str], tuple[_Entry, ...]] = {}
         self.policies = {policy.la_code: policy for policy in registry.policies}
         self.councils = {council.la_code: council for council in registry.councils}
         for recipient in registry.recipients:
-            entry = tuple((code, _known(recipient, code)) for code in recipient.codes)
-            for code in recipient.codes:
-                self._by_code.setdefault((code.scheme, code.value), []).append((code, entry))
+            self.put(recipient)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put(self, recipient: DirectoryRecipient) -> None:
+        """Add an organisation, or replace what was known of it."""
+        first = recipient.codes[0]
+        recipient_id = organisation_id(recipient.kind, first.scheme, first.value)
+        if before := self._entries.get(recipient_id):
+            for place in {(code.known.scheme, code.known.value) for code in before.codes}:
+                self._by_code[place] = tuple(entry for entry in self._by_code[place] if entry is not before)
+        areas = tuple(recipient.areas)
+        entry = _Entry(
+            tuple(
+                _Code(
+                    Known(
+                        recipient_id, recipient.kind, code.scheme, code.value, recipient.name, recipient.subscriber,
+                        recipient.channel, areas,
+                    ),
+                    code.from_, code.until,
+                )
+                for code in recipient.codes
+            ),
+            tuple(str(code) for code in recipient.successors),
+        )  # fmt: skip
+        self._entries[recipient_id] = entry
+        for place in {(code.scheme, code.value) for code in recipient.codes}:
+            self._by_code[place] = (*self._by_code.get(place, ()), entry)
 
     def find(self, code: OrganisationCode, kinds: frozenset[RecipientKind], on: date) -> Known | None:
         """The organisation with this code, of one of these kinds, if the code is valid on that day.
@@ -171,19 +204,34 @@ class Directory:
         Named by the first listed of its codes that are valid then, whichever was asked for: its subscriber knows it by one
         address, and an inbox of its own under a second code would be read by nobody.
         """
-        for dated, entry in self._by_code.get((code.scheme, code.value), ()):
-            if entry[0][1].kind in kinds and _valid(dated, on):
-                return next(known for each, known in entry if _valid(each, on))
+        for entry in self._by_code.get((code.scheme, code.value), ()):
+            if entry.codes[0].known.kind in kinds and any(
+                each.valid(on) and each.known.scheme is code.scheme and each.known.value == code.value for each in entry.codes
+            ):
+                return next(each.known for each in entry.codes if each.valid(on))
         return None
 
+    def why_unknown(self, code: OrganisationCode, kinds: frozenset[RecipientKind], on: date) -> str:
+        """Why :meth:`find` finds nothing: what is wrong with the code, and what may be meant instead."""
+        entries = self._by_code.get((code.scheme, code.value), ())
+        of_kind = [entry for entry in entries if entry.codes[0].known.kind in kinds]
+        if not entries:
+            return f"{code} is not in the directory"
+        if not of_kind:
+            known_as = " and ".join(sorted({entry.codes[0].known.kind.value for entry in entries}))
+            return f"{code} is in the directory as {known_as}, not as {' or '.join(sorted(kinds))}"
+        dated = [
+            (each, entry)
+            for entry in of_kind
+            for each in entry.codes
+            if each.known.scheme is code.scheme and each.known.value == code.value
+        ]
+        ended = max((pair for pair in dated if pair[0].until and pair[0].until < on), key=_ended_on, default=None)
+        if ended is None:
+            return f"{code} is valid only from {min(each.from_ for each, _ in dated)}"
+        followed = f"; its successor is {' and '.join(ended[1].successors)}" if ended[1].successors else ""
+        return f"{code} was valid only until {ended[0].until}{followed}"
 
-_Entry = tuple[tuple[DatedCode, Known], ...]
-"""One organisation under each of its codes, as listed."""
 
-
-def _known(entry: RegisteredRecipient, code: DatedCode) -> Known:
-    return Known(entry.recipient_id, entry.kind, code.scheme, code.value, entry.name, entry.subscriber, entry.channel)
-
-
-def _valid(code: DatedCode, on: date) -> bool:
-    return code.from_ <= on and (code.until is None or on <= code.until)
+def _ended_on(pair: tuple[_Code, _Entry]) -> date:
+    return pair[0].until or date.max

@@ -50,7 +50,7 @@ async def load_registry(connection: Any, registry: Registry, wrapped_keys: dict[
     await connection.executemany(
         "INSERT INTO publisher.policy (la_code, approval, rules) VALUES ($1, $2, $3)"
         " ON CONFLICT (la_code) DO UPDATE SET approval = excluded.approval, rules = excluded.rules",
-        [(p.la_code, p.approval, [rule.model_dump(mode="json") for rule in p.rules]) for p in registry.policies],
+        [(p.la_code, str(p.approval or ""), [rule.model_dump(mode="json") for rule in p.rules]) for p in registry.policies],
     )
 
 
