@@ -13,7 +13,7 @@ from pydantic import Field
 
 from schemas.base import Channel, Grounds, Kept, Open, RecipientKind
 from schemas.events import Seq, VersionNumber
-from schemas.notices import Notice
+from schemas.notices import Notice, NoticeKind
 from schemas.plan import SectionLetter
 
 
@@ -99,6 +99,8 @@ class InboxEntry(Open):
     seq: Seq
     plan_id: UUID
     version_id: UUID
+    notice: NoticeKind | None
+    """The item is a notice of this kind, not the plan."""
     arrived_at: datetime
     opened_at: datetime | None
     withdrawn_at: datetime | None
@@ -138,6 +140,10 @@ class ManualDelivery(Open):
     plan_id: UUID
     recipient_kind: RecipientKind
     version: VersionNumber | None
+    action: Literal["hold", "withdraw", "recall", "release"]
+    notice: NoticeKind | None
+    remove: tuple[UUID, ...]
+    """Versions that the family must give back or destroy, until that is recorded."""
     due_at: datetime
     parked_at: datetime
     record: str | None
@@ -148,6 +154,15 @@ class ManualDeliveries(Open):
     deliveries: tuple[ManualDelivery, ...]
     next: UUID | None
     """Send it as ``after`` for the next page; null on the last."""
+
+
+class RemovedAnswer(Open):
+    share_id: UUID
+    seq: Seq
+    status: Literal["recalled", "waiting"]
+    """``waiting``: the right version has still to be sent."""
+    recorded: bool
+    """False where a removal was recorded already: nothing was changed."""
 
 
 class SentAnswer(Open):

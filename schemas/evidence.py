@@ -1,4 +1,4 @@
-"""Evidence that people give: an officer records that, when and how a plan was sent."""
+"""Evidence that people give: an officer records that, when and how a plan was sent, or that a recalled one was removed."""
 
 from typing import Annotated, Literal
 
@@ -16,4 +16,13 @@ class SentRecord(Closed):
     seq: Annotated[int, Field(ge=1)]
     sent_on: IsoDate
     how: How
+    by: Annotated[Line, Field(min_length=1, max_length=100)]
+
+
+class RemovedRecord(Closed):
+    """What the officer states of a recalled copy. ``by`` is the officer, not the family."""
+
+    seq: Annotated[int, Field(ge=1)]
+    removed_on: IsoDate
+    how: Literal["returned", "destroyed", "deleted", "never_arrived"]
     by: Annotated[Line, Field(min_length=1, max_length=100)]

@@ -8,7 +8,9 @@ from uuid import UUID, uuid4
 from schemas.base import RecipientKind
 from schemas.documents import Council, Sections
 from schemas.identifiers import CodeScheme
+from schemas.lifecycle import ReviewOutcome
 from schemas.manifest import FileEntry, Manifest, section_hash, sha256
+from schemas.notices import Notice, NoticeKind
 from schemas.plan import Child, Item, Section, SectionLetter
 from services.shared.record_systems.port import Content, File, Recipient
 
@@ -46,6 +48,22 @@ def pdf(text: str = "plan", size: int = 2_000) -> bytes:
     return b"%PDF-1.7\n" + text.encode() + b"\n" + b"x" * size + b"\n%%EOF\n"
 
 
+def invitation(**more: Any) -> Notice:
+    given = {
+        "kind": NoticeKind.REVIEW_INVITATION, "happened_on": date(2026, 9, 1), "review": "R-2026-1",
+        "meeting_on": date(2026, 9, 21), "text": "You are invited to the annual review meeting on 21 September 2026.",
+    }  # fmt: skip
+    return Notice(**given | more)
+
+
+def decision(**more: Any) -> Notice:
+    given = {
+        "kind": NoticeKind.REVIEW_DECISION, "happened_on": date(2026, 10, 5), "review": "R-2026-1",
+        "decision": ReviewOutcome.AMEND, "text": "The council has decided to amend the plan.",
+    }  # fmt: skip
+    return Notice(**given | more)
+
+
 def content(
     *,
     seq: int = 1,
@@ -61,9 +79,10 @@ def content(
     document: bytes | None = None,
     attachments: Sequence[tuple[str, bytes]] = (),
     replaces: UUID | None = None,
+    notice: Notice | None = None,
 ) -> Content:
     plan_id, share_id, version_id = plan_id or uuid4(), share_id or uuid4(), version_id or uuid4()
-    sections = SECTIONS if sections is None else sections
+    sections = {} if notice else SECTIONS if sections is None else sections
     file = File("plan.pdf", "application/pdf", sha256(document), document) if document is not None else None
     appended = tuple(File(name, "application/pdf", sha256(data), data) for name, data in attachments)
     manifest = Manifest(
@@ -71,6 +90,7 @@ def content(
         version_id=version_id,
         issued_on=issued_on,
         sections={letter: section_hash(section) for letter, section in sections.items()},
+        notice=notice.hash() if notice else None,
         document=_entry(file) if file else None,
         attachments=tuple(_entry(each) for each in appended),
     )
@@ -92,6 +112,7 @@ def content(
         document=file,
         attachments=appended,
         replaces=replaces,
+        notice=notice,
     )
 
 

@@ -21,10 +21,11 @@ from joserfc.jwk import OKPKey
 
 from schemas.base import RecipientKind
 from schemas.documents import ReadAnswer, ReadOutcome, RecipientDetail, Rendering
-from schemas.events import EventType, RecipientCode, ShareRequested, ShareWithdrawn
+from schemas.events import EventType, RecipientCode, ShareRecalled, ShareReleased, ShareRequested, ShareWithdrawn
 from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.manifest import Manifest, section_hash
-from schemas.plan import Section, SectionLetter
+from schemas.notices import Notice, NoticeKind
+from schemas.plan import Child, Section, SectionLetter
 from schemas.receipts import HostedBy, Receipt, Status
 from services.shared.delivery.council import Council
 from services.shared.delivery.dispatcher import Dispatcher
@@ -38,10 +39,23 @@ from services.shared.kafka.consume import Record
 from services.shared.postgres.migrate import migrate
 from services.shared.postgres.pool import open_pool
 from services.shared.record_systems.inbox import Inbox, InboxKeys
-from services.shared.record_systems.port import Content, Filed, Held, Outcome, Recipient, Withdrawal, Withdrawn, WithdrawOutcome
+from services.shared.record_systems.port import (
+    Content,
+    Filed,
+    Held,
+    Outcome,
+    Recall,
+    RecallOutcome,
+    Recipient,
+    RecordAwayError,
+    Removed,
+    Withdrawal,
+    Withdrawn,
+    WithdrawOutcome,
+)
 from services.shared.record_systems.systems import Systems, SystemSettings
 from services.shared.sealing.sealing import new_key
-from tests.support.contents import DUDLEY, child
+from tests.support.contents import DUDLEY, child, invitation
 from tests.support.servers import RunningPostgres
 from tests.support.waiting import until
 
@@ -58,7 +72,7 @@ SETTINGS = (
     SystemSettings(name="paper", kind="manual", recipients=(OrganisationCode(scheme=CodeScheme.RECIPIENT, value="parent-1"),)),
 )
 TOPIC = "ehcp.shares.health.v1"
-TABLES = ("delivery", "attempt", "receipt", "outbox", "dead_letter", "inbox", "inbox_key")
+TABLES = ("delivery", "attempt", "receipt", "outbox", "dead_letter", "inbox", "inbox_key", "inbox_opening")
 _offsets = itertools.count()
 
 
@@ -76,9 +90,21 @@ class Wanted:
     version_id: UUID
     recipient: RecipientCode
     withdrawn: bool = False
+    recalled: bool = False
+    released: bool = False
+    remove: tuple[UUID, ...] = ()
+    notice: Notice | None = None
+    restricted: bool = False
+    whose: Child = field(default_factory=child)
+
+    @property
+    def ended(self) -> bool:
+        return self.withdrawn or self.recalled or self.released
 
     @property
     def rendering(self) -> Rendering:
+        if self.notice:
+            return self._notice_rendering(self.notice)
         section = Section(text=f"Text of version {self.version}.")
         issued_on = date(2026, 9, self.version)
         manifest = Manifest(
@@ -91,8 +117,21 @@ class Wanted:
         return Rendering.model_validate(
             {
                 "plan_id": self.plan_id, "case_reference": "EHC-2026-0001", "council": DUDLEY, "recipient": who,
-                "version_id": self.version_id, "version": self.version, "issued_on": issued_on, "child": child(),
+                "version_id": self.version_id, "version": self.version, "issued_on": issued_on, "child": self.whose,
                 "sections": {SectionLetter.A: section}, "manifest": manifest, "sha256": manifest.hash(),
+            }
+        )  # fmt: skip
+
+    def _notice_rendering(self, notice: Notice) -> Rendering:
+        manifest = Manifest(
+            plan_id=self.plan_id, version_id=self.version_id, issued_on=notice.happened_on, notice=notice.hash()
+        )  # fmt: skip
+        who = RecipientDetail(**self.recipient.model_dump(), name="A recipient")
+        return Rendering.model_validate(
+            {
+                "plan_id": self.plan_id, "case_reference": "EHC-2026-0001", "council": DUDLEY, "recipient": who,
+                "version_id": self.version_id, "version": 1, "issued_on": notice.happened_on, "child": self.whose,
+                "sections": {}, "notice": notice, "manifest": manifest, "sha256": manifest.hash(),
             }
         )  # fmt: skip
 
@@ -102,6 +141,10 @@ class Wanted:
 
     @property
     def type(self) -> EventType:
+        if self.recalled:
+            return EventType.SHARE_RECALLED
+        if self.released:
+            return EventType.SHARE_RELEASED
         return EventType.SHARE_WITHDRAWN if self.withdrawn else EventType.SHARE_REQUESTED
 
     @property
@@ -111,12 +154,15 @@ class Wanted:
             "recipient": self.recipient, "requested_at": datetime(2026, 9, 1, tzinfo=UTC),
             "due_at": datetime(2026, 9, 2, tzinfo=UTC),
         }  # fmt: skip
-        if self.withdrawn:
-            return ShareWithdrawn(**common).model_dump_json().encode()
+        common["remove"] = self.remove
+        if self.ended:
+            model = ShareRecalled if self.recalled else ShareReleased if self.released else ShareWithdrawn
+            return model(**common).model_dump_json().encode()
         return (
             ShareRequested(
-                **common, version_id=self.version_id, version=self.version, issued_on=date(2026, 9, self.version),
-                sha256=self.sha256, sections=(SectionLetter.A,), dataref="/v1/documents/read",
+                **common, version_id=self.version_id, version=self.version, issued_on=self.rendering.issued_on,
+                sha256=self.sha256, sections=() if self.notice else (SectionLetter.A,),
+                notice=NoticeKind(self.notice.kind) if self.notice else None, dataref="/v1/documents/read",
             )
             .model_dump_json()
             .encode()
@@ -129,12 +175,22 @@ class Wanted:
             return replace(self, seq=seq, withdrawn=True)
         return replace(self, seq=seq, version=seq, version_id=uuid4(), withdrawn=False)
 
+    def recall(self) -> "Wanted":
+        """This version should never have been there, and nothing else is wanted."""
+        return replace(self, seq=self.seq + 1, recalled=True, remove=(self.version_id,))
+
+    def release(self) -> "Wanted":
+        """Another subscriber serves the recipient now."""
+        return replace(self, seq=self.seq + 1, released=True)
+
     def answer(self, seq: int) -> ReadAnswer:
         """As the document API answers a read of ``seq`` while this is the wish."""
         if seq != self.seq:
             outcome, rendering = ReadOutcome.STALE, None
-        elif self.withdrawn:
+        elif self.ended:
             outcome, rendering = ReadOutcome.WITHDRAWN, None
+        elif self.restricted:
+            outcome, rendering = ReadOutcome.HELD, None
         else:
             outcome, rendering = ReadOutcome.OK, self.rendering
         return ReadAnswer(share_id=self.share_id, seq=seq, outcome=outcome, current_seq=self.seq, rendering=rendering)
@@ -143,6 +199,11 @@ class Wanted:
 def wanted(recipient: RecipientCode = RNA, *, seq: int = 1) -> Wanted:
     """The wish for a new share."""
     return Wanted(uuid4(), uuid4(), seq, seq, uuid4(), recipient)
+
+
+def wanted_notice(recipient: RecipientCode = RNA, plan_id: UUID | None = None) -> Wanted:
+    """The wish that a recipient holds an invitation to a review."""
+    return Wanted(uuid4(), plan_id or uuid4(), 1, 1, uuid4(), recipient, notice=invitation())
 
 
 def record_of(wish: Wanted, **changes: Any) -> Record:
@@ -215,6 +276,13 @@ class RecordSystemStub:
     decide_withdrawal: Callable[[Withdrawal], WithdrawOutcome] | None = None
     batches: list[list[Content]] = field(default_factory=list)
     withdrawals: list[Withdrawal] = field(default_factory=list)
+    decide_recall: Callable[[Recall], RecallOutcome] | None = None
+    recalls: list[Recall] = field(default_factory=list)
+    held: dict[tuple[str, UUID], Held] = field(default_factory=dict)
+    """What it holds, by recipient's code and plan: what was filed, unless a test empties or changes it."""
+    away: bool = False
+    asked: list[int] = field(default_factory=list)
+    """How many plans each question after what it holds was about."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -230,16 +298,34 @@ class RecordSystemStub:
         return [self.decide(each) if self.decide else self.filed(each) for each in batch]
 
     def filed(self, content: Content) -> Filed:
-        return Filed(f"DocumentReference/{content.version_id}", content.sha256)
+        record = f"DocumentReference/{content.version_id}"
+        if content.notice is None:
+            self.held[content.recipient.value, content.plan_id] = Held(content.version_id, content.sha256, record)
+        return Filed(record, content.sha256)
 
     async def withdraw(self, batch: Sequence[Withdrawal]) -> list[WithdrawOutcome]:
         self.withdrawals += batch
         await self.gate.wait()
         decide = self.decide_withdrawal
+        for each in batch:
+            if held := self.held.get((each.recipient.value, each.plan_id)):
+                self.held[each.recipient.value, each.plan_id] = replace(held, withdrawn=True)
         return [decide(each) if decide else Withdrawn(f"DocumentReference/{each.share_id}") for each in batch]
 
+    async def recall(self, batch: Sequence[Recall]) -> list[RecallOutcome]:
+        self.recalls += batch
+        await self.gate.wait()
+        for each in batch:
+            held = self.held.get((each.recipient.value, each.plan_id))
+            if held and held.version_id in each.versions:
+                del self.held[each.recipient.value, each.plan_id]
+        return [self.decide_recall(each) if self.decide_recall else Removed("1 entry removed") for each in batch]
+
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
-        raise NotImplementedError
+        self.asked.append(len(plans))
+        if self.away:
+            raise RecordAwayError("the record is away")
+        return {plan: self.held[recipient.value, plan] for plan in plans if (recipient.value, plan) in self.held}
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -10,11 +10,11 @@ import pytest
 
 from schemas.documents import ReadAnswer, ReadOutcome
 from schemas.receipts import HostedBy, Receipt, Status
-from services.shared.delivery.dispatcher import AnyOutcome, Conflict, _judge, record
+from services.shared.delivery.dispatcher import AnyOutcome, Conflict, Restricted, _judge, record
 from services.shared.delivery.receipts import Draft
 from services.shared.delivery.store import Claimed
-from services.shared.record_systems.port import Awaiting, Collected, Content, Filed, Refused, Retry, Sent, Withdrawn
-from tests.support.subscriber import Wanted, wanted
+from services.shared.record_systems.port import Awaiting, Collected, Content, Filed, Refused, Removed, Retry, Sent, Withdrawn
+from tests.support.subscriber import Wanted, wanted, wanted_notice
 
 NOW = datetime(2026, 9, 3, 9, 0, tzinfo=UTC)
 HELD = UUID(int=7)
@@ -22,7 +22,7 @@ READ_BACK = "f" * 64
 
 
 def claimed(wish: Wanted, *, held_seq: int = 0, held: UUID | None = None, attempts: int = 0) -> Claimed:
-    action = "withdraw" if wish.withdrawn else "hold"
+    action = "withdraw" if wish.withdrawn else "recall" if wish.recalled else "hold"
     return Claimed(wish.share_id, wish.seq, action, orjson.loads(wish.instruction), "rna", held_seq, held, attempts)
 
 
@@ -79,6 +79,32 @@ def test_a_share_that_is_not_ours_is_refused() -> None:
     wish = wanted()
     answer = ReadAnswer(share_id=wish.share_id, seq=1, outcome=ReadOutcome.UNKNOWN)
     assert _judge(claimed(wish), answer) == Refused("the council does not know this share")
+
+
+def test_a_plan_that_is_restricted_is_waited_for_without_noise() -> None:
+    wish = replace(wanted(), restricted=True)
+    judged = _judge(claimed(wish), wish.answer(1))
+    assert isinstance(judged, Restricted)
+    result, draft = record(claimed(wish, attempts=1), judged, None, NOW)
+    assert (result.status, result.held, result.reason) == (Status.WAITING, False, "the plan is restricted at the council")
+    assert result.next_attempt_at is not None
+    assert timedelta(seconds=300) <= result.next_attempt_at - NOW <= timedelta(seconds=360)
+    assert receipt_of(draft).next_try_at == result.next_attempt_at
+
+
+def test_a_notice_replaces_nothing_whatever_is_held() -> None:
+    wish = wanted_notice()
+    content = _judge(claimed(wish, held_seq=1, held=HELD), wish.answer(1))
+    assert isinstance(content, Content)
+    assert content.notice == wish.notice
+    assert (content.replaces, dict(content.sections), content.version_id) == (None, {}, wish.version_id)
+
+
+def test_a_version_that_was_removed_is_not_replaced() -> None:
+    wish = replace(wanted(seq=3), remove=(HELD,))
+    content = _judge(claimed(wish, held_seq=2, held=HELD), wish.answer(3))
+    assert isinstance(content, Content)
+    assert content.replaces is None
 
 
 # --- what an outcome leaves ---------------------------------------------------------------------------------------------
@@ -161,6 +187,25 @@ def test_a_withdrawal_that_failed_is_tried_again() -> None:
     assert (result.status, result.held) == (Status.FAILED, False)
     assert result.next_attempt_at is not None
     assert receipt_of(draft).reason == "away"
+
+
+def test_a_recall_that_is_proved_leaves_nothing_held() -> None:
+    wish = wanted().recall()
+    result, draft = record(claimed(wish, held_seq=1, held=wish.version_id), Removed("1 entry removed"), None, NOW)
+    assert (result.status, result.held, result.removed) == (Status.RECALLED, True, True)
+    assert (result.version_id, result.sha256, result.record) == (None, None, "1 entry removed")
+    receipt = receipt_of(draft)
+    assert (receipt.seq, receipt.version_id, receipt.record) == (2, wish.version_id, "1 entry removed")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [(Retry("away"), Status.FAILED), (Refused("no"), Status.REFUSED), (Awaiting("a letter"), Status.WAITING)],
+)
+def test_a_recall_that_is_not_proved_is_not_over(outcome: AnyOutcome, status: Status) -> None:
+    wish = wanted().recall()
+    result, _ = record(claimed(wish, held_seq=1, held=wish.version_id), outcome, None, NOW)
+    assert (result.status, result.held, result.removed) == (status, False, False)
 
 
 OUTCOMES: list[Any] = [

@@ -11,7 +11,9 @@ from services.shared.record_systems.port import (
     Collected,
     Filed,
     Outcome,
+    RecallOutcome,
     Refused,
+    Removed,
     Retry,
     Sent,
     Withdrawn,
@@ -27,6 +29,14 @@ def hold(seq: int, sha256: str = ONE) -> Wish:
 
 def withdraw(seq: int) -> Wish:
     return Wish(seq, Action.WITHDRAW, None)
+
+
+def recall(seq: int) -> Wish:
+    return Wish(seq, Action.RECALL, None)
+
+
+def release(seq: int) -> Wish:
+    return Wish(seq, Action.RELEASE, None)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +58,23 @@ def withdraw(seq: int) -> Wish:
         (hold(2, ONE), hold(2, TWO), Parked.CONFLICT),
         (hold(2), withdraw(2), Parked.CONFLICT),
         (withdraw(2), hold(2), Parked.CONFLICT),
+        (hold(2), recall(3), Parked.NEW),
+        (recall(3), hold(2), Parked.SUPERSEDED),
+        (recall(3), recall(3), Parked.AGAIN),
+        (recall(3), withdraw(3), Parked.CONFLICT),
+        (hold(2), release(3), Parked.NEW),
+        (release(3), hold(4), Parked.NEW),
+        (release(3), hold(2), Parked.SUPERSEDED),
+        (release(3), recall(3), Parked.CONFLICT),
     ],
 )
 def test_what_an_instruction_means_for_what_is_there(known: Wish | None, coming: Wish, parked: Parked) -> None:
     assert park(known, coming) is parked
 
 
-wishes = st.builds(hold, st.integers(1, 5), st.sampled_from([ONE, TWO])) | st.builds(withdraw, st.integers(1, 5))
+wishes = st.builds(hold, st.integers(1, 5), st.sampled_from([ONE, TWO])) | st.sampled_from([withdraw, recall, release]).flatmap(
+    lambda end: st.builds(end, st.integers(1, 5))
+)
 
 
 @given(st.lists(wishes, min_size=1))
@@ -105,9 +125,10 @@ def test_always_tried_again_spread_by_at_most_a_fifth(attempts: int, asked: floa
         (Retry("away"), Status.FAILED),
         (Refused("no patient"), Status.REFUSED),
         (Withdrawn("DocumentReference/1"), Status.WITHDRAWN),
+        (Removed("1 entry removed"), Status.RECALLED),
     ],
 )
-def test_what_a_receipt_says_of_an_outcome(outcome: Outcome | WithdrawOutcome, status: Status) -> None:
+def test_what_a_receipt_says_of_an_outcome(outcome: Outcome | WithdrawOutcome | RecallOutcome, status: Status) -> None:
     assert status_of(outcome) is status
 
 
@@ -129,8 +150,24 @@ FOLLOWS = {
 }
 
 
+def allowed(action: Action) -> set[tuple[Status, Status]]:
+    return {(state, evidence) for state in Status for evidence in Status if accepts(action, state, evidence)}
+
+
 def test_every_other_evidence_is_refused() -> None:
-    assert {(state, evidence) for state in Status for evidence in Status if accepts(state, evidence)} == FOLLOWS
+    assert allowed(Action.HOLD) == FOLLOWS
+
+
+def test_a_recall_ends_by_a_statement_of_removal_and_by_nothing_else() -> None:
+    assert allowed(Action.RECALL) == {
+        (Status.WAITING, Status.RECALLED),
+        (Status.FAILED, Status.RECALLED),
+        (Status.REFUSED, Status.RECALLED),
+    }
+
+
+def test_what_is_over_takes_no_evidence() -> None:
+    assert allowed(Action.WITHDRAW) == allowed(Action.RELEASE) == set()
 
 
 def test_only_proof_outlasts_an_outcome_that_comes_after_it() -> None:

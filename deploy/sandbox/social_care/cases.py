@@ -2,12 +2,13 @@
 
 Invariants: a message is answered only after it is on disk; the same message gets the same answer again; of one share, the
 version of the highest ``seq`` is current whatever came last, so that an older one never becomes current; where a plan's share
-was made anew, the newer share counts. A withdrawn copy is marked and kept.
+was made anew, the newer share counts. A withdrawn copy is marked and kept; a recalled one loses its text and files, and an
+older message does not bring it back. A notice is a case note of its own beside the plan.
 """
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from uuid import UUID
 
 import orjson
 
-from deploy.sandbox.social_care.received import Instruction, ReceivedPlan
+from deploy.sandbox.social_care.received import Instruction, ReceivedPlan, ReceivedRecall
 from schemas.manifest import sha256
 
 _SCHEMA = """
@@ -29,7 +30,8 @@ CREATE TABLE IF NOT EXISTS share (
 CREATE TABLE IF NOT EXISTS version (
     record INTEGER PRIMARY KEY AUTOINCREMENT, recipient TEXT NOT NULL, plan_id TEXT NOT NULL, version_id TEXT NOT NULL,
     sha256 TEXT NOT NULL, version INTEGER NOT NULL, issued_on TEXT NOT NULL, case_reference TEXT NOT NULL,
-    child BLOB NOT NULL, sections BLOB NOT NULL, filed_at TEXT NOT NULL,
+    child BLOB NOT NULL, sections BLOB NOT NULL, notice BLOB, filed_at TEXT NOT NULL,
+    removed_at TEXT,
     UNIQUE (recipient, plan_id, version_id, sha256)
 );
 CREATE TABLE IF NOT EXISTS file (
@@ -41,14 +43,20 @@ CREATE TABLE IF NOT EXISTS instruction (
     share INTEGER NOT NULL REFERENCES share, seq INTEGER NOT NULL, record INTEGER REFERENCES version,
     PRIMARY KEY (share, seq)
 );
+CREATE TABLE IF NOT EXISTS recall (
+    share INTEGER NOT NULL REFERENCES share, version_id TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (share, version_id)
+);
 -- Of each plan, the newest share: its newest version, and whether a withdrawal came after it.
-CREATE VIEW IF NOT EXISTS current AS
+DROP VIEW IF EXISTS current;
+CREATE VIEW current AS
 SELECT s.recipient, s.plan_id, s.share_id, held.seq, held.record,
        EXISTS (SELECT 1 FROM instruction w WHERE w.share = s.number AND w.seq > held.seq) AS withdrawn
 FROM share s
 JOIN instruction held ON held.share = s.number AND held.seq =
     (SELECT max(seq) FROM instruction i WHERE i.share = s.number AND i.record IS NOT NULL)
+JOIN version v ON v.record = held.record AND v.removed_at IS NULL
 WHERE s.number = (SELECT max(t.number) FROM share t JOIN instruction i ON i.share = t.number AND i.record IS NOT NULL
+                  JOIN version n ON n.record = i.record AND n.notice IS NULL
                   WHERE t.recipient = s.recipient AND t.plan_id = s.plan_id);
 """
 
@@ -78,7 +86,15 @@ class Cases:
         # FULL: what was answered must survive a power cut; with NORMAL the last commits of a WAL may not.
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
+        self._add_columns()
         self._db.executescript(_SCHEMA)
+
+    def _add_columns(self) -> None:
+        """A folder that an earlier version of this program made lacks what came later."""
+        there = {row["name"] for row in self._db.execute("PRAGMA table_info(version)")}
+        for column in ("notice BLOB", "removed_at TEXT"):
+            if there and column.split()[0] not in there:
+                self._db.execute(f"ALTER TABLE version ADD COLUMN {column}")
 
     def close(self) -> None:
         self._db.close()
@@ -99,6 +115,22 @@ class Cases:
     def withdraw(self, webhook_id: str, body: bytes, instruction: Instruction) -> bytes:
         """Marks the copy; a version of a lower ``seq`` that comes later stays history."""
         return self._take(webhook_id, body, instruction, None)
+
+    def remove(self, webhook_id: str, body: bytes, recall: ReceivedRecall) -> bytes:
+        """Text and files of these versions are gone; returns the statement of it. Raises :class:`ConflictError`."""
+        return self._once(webhook_id, body, lambda: self._remove(recall))
+
+    def notices(self) -> list[dict[str, Any]]:
+        """Every notice that is here."""
+        rows = self._rows("SELECT * FROM version WHERE notice IS NOT NULL AND removed_at IS NULL ORDER BY record")
+        return [
+            {
+                "recipient": row["recipient"], "plan_id": row["plan_id"], "case_reference": row["case_reference"],
+                "record": _name(row["record"]), "notice_id": row["version_id"], "sha256": row["sha256"],
+                **orjson.loads(row["notice"]),
+            }
+            for row in rows
+        ]  # fmt: skip
 
     def holdings(self, recipient: str, plans: Sequence[UUID]) -> list[Holding]:
         """What is current of these plans."""
@@ -141,13 +173,17 @@ class Cases:
         return bytes(row["answer"])
 
     def _take(self, webhook_id: str, body: bytes, instruction: Instruction, plan: ReceivedPlan | None) -> bytes:
+        return self._once(webhook_id, body, lambda: self._keep(instruction, plan))
+
+    def _once(self, webhook_id: str, body: bytes, act: Callable[[], bytes]) -> bytes:
+        """What ``act`` answers, or what it answered when this message came before."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 # Again inside the transaction: the same message may be here twice at once.
                 answer = self._answered(webhook_id, body)
                 if answer is None:
-                    answer = self._keep(instruction, plan)
+                    answer = act()
                     self._db.execute("INSERT INTO message VALUES (?, ?, ?, ?)", (webhook_id, sha256(body), answer, _now()))
                 self._db.execute("COMMIT")
             except BaseException:
@@ -158,7 +194,7 @@ class Cases:
     def _keep(self, instruction: Instruction, plan: ReceivedPlan | None) -> bytes:
         share = self._share(instruction)
         before = self._db.execute("SELECT * FROM instruction WHERE share = ? AND seq = ?", (share, instruction.seq)).fetchone()
-        record = self._version(plan) if plan else None
+        record = self._version(plan, share) if plan else None
         if before is None:
             self._db.execute("INSERT INTO instruction VALUES (?, ?, ?)", (share, instruction.seq, record))
         elif before["record"] != record:
@@ -169,6 +205,8 @@ class Cases:
             ).fetchone()
             return orjson.dumps({"record": _name(held["record"]) if held else ""})
         newest = self._db.execute("SELECT max(seq) FROM instruction WHERE share = ?", (share,)).fetchone()[0]
+        if plan.notice:
+            return orjson.dumps({"record": _name(record), "sha256": plan.sha256})
         held = self._current(instruction)
         current = held is not None and held["record"] == record and newest == instruction.seq
         return orjson.dumps({"record": _name(record), "sha256": plan.sha256, "current": current})
@@ -187,21 +225,62 @@ class Cases:
             raise ConflictError("this share is of another plan or recipient")
         return int(row["number"])
 
-    def _version(self, plan: ReceivedPlan) -> int:
+    def _remove(self, recall: ReceivedRecall) -> bytes:
+        instruction, versions = recall.instruction, [str(each) for each in recall.versions]
+        share = self._share(instruction)
+        marks = ", ".join("?" * len(versions))
+        records = [
+            int(row["record"])
+            for row in self._db.execute(
+                f"SELECT record FROM version WHERE recipient = ? AND plan_id = ? AND version_id IN ({marks})",
+                (instruction.recipient, str(instruction.plan_id), *versions),
+            )
+        ]
+        for record in records:
+            self._db.execute("DELETE FROM file WHERE record = ?", (record,))
+            self._db.execute(
+                "UPDATE version SET child = '{}', sections = '{}', case_reference = '', removed_at = ?,"
+                " notice = CASE WHEN notice IS NULL THEN NULL ELSE '{}' END WHERE record = ?",
+                (_now(), record),
+            )
+        self._db.executemany(
+            "INSERT INTO recall VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
+            [(share, version, instruction.seq) for version in versions],
+        )
+        where = ", ".join(_name(record) for record in records)
+        return orjson.dumps({"removed": versions, "removed_at": _now(), "record": where or "none was here"})
+
+    def _version(self, plan: ReceivedPlan, share: int) -> int:
         identity = (plan.instruction.recipient, str(plan.instruction.plan_id), str(plan.version_id), plan.sha256)
         row = self._db.execute(
-            "SELECT record FROM version WHERE (recipient, plan_id, version_id, sha256) = (?, ?, ?, ?)", identity
+            "SELECT * FROM version WHERE (recipient, plan_id, version_id, sha256) = (?, ?, ?, ?)", identity
         ).fetchone()
-        if row is not None:
-            return int(row["record"])
-        record = self._db.execute(
-            "INSERT INTO version (recipient, plan_id, version_id, sha256, version, issued_on, case_reference, child, sections,"
-            " filed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *identity, plan.version, plan.issued_on, plan.case_reference, orjson.dumps(plan.child),
-                orjson.dumps(plan.sections), _now(),
-            ),
-        ).lastrowid  # fmt: skip
+        recalled = self._db.execute(
+            "SELECT seq FROM recall WHERE share = ? AND version_id = ?", (share, str(plan.version_id))
+        ).fetchone()
+        if recalled is not None and plan.instruction.seq <= recalled["seq"]:
+            raise ConflictError("this version was recalled; an older message does not bring it back")
+        told = (plan.case_reference, orjson.dumps(plan.child), orjson.dumps(plan.sections))
+        if row is None:
+            record = self._db.execute(
+                "INSERT INTO version (recipient, plan_id, version_id, sha256, version, issued_on, case_reference, child,"
+                " sections, notice, filed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *identity, plan.version, plan.issued_on, *told, orjson.dumps(plan.notice) if plan.notice else None, _now(),
+                ),
+            ).lastrowid  # fmt: skip
+        else:
+            record = row["record"]
+            newest = self._db.execute("SELECT max(seq) FROM instruction WHERE share = ?", (share,)).fetchone()[0] or 0
+            if plan.instruction.seq > newest:
+                # The same version again, with a later turn: what is known of the child may have been corrected.
+                self._db.execute(
+                    "UPDATE version SET case_reference = ?, child = ?, sections = ?, notice = ?, removed_at = NULL"
+                    " WHERE record = ?",
+                    (*told, orjson.dumps(plan.notice) if plan.notice else None, record),
+                )
+            if row["removed_at"] is None:
+                return int(record)
         self._db.executemany(
             "INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(record, n, f.role, f.name, f.media_type, f.sha256, f.data) for n, f in enumerate(plan.files)],

@@ -51,6 +51,25 @@ class ReceivedPlan:
     files: tuple[ReceivedFile, ...]
     sha256: str
     """Computed here."""
+    notice: Json | None = None
+    """What a notice tells, where the message is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRecall:
+    instruction: Instruction
+    versions: tuple[UUID, ...]
+
+
+def read_recall(data: Json) -> ReceivedRecall:
+    """Raises :class:`WrongMessageError`."""
+    try:
+        versions = tuple(UUID(version) for version in data["versions"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        versions = ()
+    if not versions:
+        raise WrongMessageError("versions is missing or malformed")
+    return ReceivedRecall(read_instruction(data), versions)
 
 
 def read_instruction(data: Json) -> Instruction:
@@ -80,6 +99,7 @@ def read_plan(data: Json) -> ReceivedPlan:
             sections=dict(data["sections"]),
             files=files,
             sha256=sha256(canonical(without_empty(_manifest(data, files)))),
+            notice=dict(data["notice"]) if data.get("notice") else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, NotCanonicalError, RecursionError):
         raise WrongMessageError("the plan is incomplete or malformed") from None
@@ -113,6 +133,7 @@ def _manifest(data: Json, files: tuple[ReceivedFile, ...]) -> Json:
         "version_id": str(UUID(data["version_id"])),
         "issued_on": str(data["issued_on"]),
         "sections": {letter: section_hash(section) for letter, section in data["sections"].items()},
+        "notice": sha256(canonical(without_empty(data["notice"]))) if data.get("notice") else None,
         "document": _entry(came.get("document"), documents[0]) if documents else None,
         "attachments": [_entry(entry, each) for entry, each in zip(came.get("attachments") or [], attachments, strict=True)],
     }

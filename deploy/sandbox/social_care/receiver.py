@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,10 +24,12 @@ from fastapi.concurrency import run_in_threadpool
 from standardwebhooks import Webhook
 
 from deploy.sandbox.social_care.cases import Cases, ConflictError
-from deploy.sandbox.social_care.received import WrongMessageError, read_instruction, read_plan
+from deploy.sandbox.social_care.received import WrongMessageError, read_instruction, read_plan, read_recall
 
 _DELIVERED = "ehcp.plan.delivered.v1"
+_NOTICE = "ehcp.notice.delivered.v1"
 _WITHDRAWN = "ehcp.plan.withdrawn.v1"
+_RECALLED = "ehcp.plan.recalled.v1"
 _LARGEST = 256 * 2**20
 _MOST_PLANS = 100
 
@@ -58,7 +61,9 @@ def make_app(cases: Cases, secret: str) -> FastAPI:
         _verify(key, body, request)
         webhook_id = request.headers["webhook-id"]
         answer = await run_in_threadpool(_take_in, cases, system, webhook_id, body)
-        return Response(answer, media_type="application/json")
+        # Signed as what came: who removed a recalled plan says so in a way that can be shown to others.
+        headers = _signed(key, webhook_id, answer)
+        return Response(answer, headers=headers, media_type="application/json")
 
     @app.get("/webhooks/{system}/holdings")
     async def holdings(system: str, request: Request) -> Response:
@@ -85,6 +90,11 @@ def make_app(cases: Cases, secret: str) -> FastAPI:
         _only_this_machine(request)
         return _json({"plans": await run_in_threadpool(cases.overview)})
 
+    @app.get("/notices")
+    async def notices(request: Request) -> Response:
+        _only_this_machine(request)
+        return _json({"notices": await run_in_threadpool(cases.notices)})
+
     @app.get("/")
     async def page(request: Request) -> Response:
         _only_this_machine(request)
@@ -103,7 +113,7 @@ def _take_in(cases: Cases, system: str, webhook_id: str, body: bytes) -> bytes:
             raise WrongMessageError("this is not a CloudEvent 1.0 with data")
         data = event["data"]
         match event.get("type"):
-            case str(kind) if kind == _DELIVERED:
+            case str(kind) if kind in (_DELIVERED, _NOTICE):
                 plan = read_plan(data)
                 _for_this_system(plan.instruction.recipient, system)
                 return cases.file(webhook_id, body, plan)
@@ -111,6 +121,10 @@ def _take_in(cases: Cases, system: str, webhook_id: str, body: bytes) -> bytes:
                 instruction = read_instruction(data)
                 _for_this_system(instruction.recipient, system)
                 return cases.withdraw(webhook_id, body, instruction)
+            case str(kind) if kind == _RECALLED:
+                recall = read_recall(data)
+                _for_this_system(recall.instruction.recipient, system)
+                return cases.remove(webhook_id, body, recall)
             case _:
                 raise WrongMessageError("this type of event is not known here")
     except orjson.JSONDecodeError:
@@ -132,6 +146,12 @@ def _verify(key: Webhook, signed: bytes, request: Request) -> None:
         key.verify(signed, dict(request.headers), json_parse=False)
     except Exception:  # a malformed header makes the library raise more than its own error; none of it is a signature
         raise _RefusedError(401, "the signature or its time is not valid") from None
+
+
+def _signed(key: Webhook, webhook_id: str, body: bytes) -> dict[str, str]:
+    at = datetime.now(UTC)
+    signature = key.sign(webhook_id, at, body.decode())
+    return {"webhook-id": webhook_id, "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": signature}
 
 
 def _only_this_machine(request: Request) -> None:

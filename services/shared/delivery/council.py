@@ -109,6 +109,8 @@ def prove(rendering: Rendering) -> Proved:
             has_section_hash(sections[letter], expected) for letter, expected in manifest.sections.items()
         ):
             raise BadRenderingError("a section's hash is not the manifest's")
+        if (rendering.notice.hash() if rendering.notice else None) != manifest.notice:
+            raise BadRenderingError("the notice's hash is not the manifest's")
     except NotCanonicalError:
         raise BadRenderingError("the rendering holds a value that has no canonical form") from None
     if (manifest.plan_id, manifest.version_id) != (rendering.plan_id, rendering.version_id):
@@ -150,6 +152,7 @@ def content_of(
         version_id=rendering.version_id, version=rendering.version, issued_on=rendering.issued_on, child=rendering.child,
         sections=rendering.sections, changed_sections=rendering.changed_sections, manifest=rendering.manifest,
         sha256=expected, document=proved.document, attachments=proved.attachments, replaces=replaces,
+        notice=rendering.notice,
     )  # fmt: skip
 
 

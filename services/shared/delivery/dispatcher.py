@@ -40,9 +40,12 @@ from services.shared.record_systems.port import (
     Content,
     Filed,
     Outcome,
+    Recall,
+    RecallOutcome,
     Recipient,
     RecordSystem,
     Refused,
+    Removed,
     Retry,
     Sent,
     Withdrawal,
@@ -57,13 +60,17 @@ log = structlog.get_logger()
 PER_LANE = 100
 HARD_DEADLINE_SECONDS = 90
 """For one batch, below the lease of ``store.LEASE_SECONDS``."""
-AnyOutcome = Outcome | WithdrawOutcome
-T = TypeVar("T", Content, Withdrawal)
-Out = TypeVar("Out", Outcome, WithdrawOutcome)
+AnyOutcome = Outcome | WithdrawOutcome | RecallOutcome
+T = TypeVar("T", Content, Withdrawal, Recall)
+Out = TypeVar("Out", Outcome, WithdrawOutcome, RecallOutcome)
 
 
 class Conflict:
     """The council wants a lower ``seq`` than is here."""
+
+
+class Restricted:
+    """The council holds the plan back until a named person lifts that. No failure: it is asked for again, without noise."""
 
 
 @dataclass(slots=True)
@@ -164,10 +171,10 @@ class Dispatcher:
 
     async def _deliver(self, batch: list[Claimed], claim: _Claim) -> None:
         system = self._systems.system(claim.lane)
-        holds = [each for each in batch if each.action == states.Action.HOLD]
-        withdrawals = [each for each in batch if each.action == states.Action.WITHDRAW]
-        if withdrawals:
+        batch = await self._remove(system, batch, claim)
+        if withdrawals := [each for each in batch if each.action == states.Action.WITHDRAW]:
             await self._withdraw(system, withdrawals, claim)
+        holds = [each for each in batch if each.action == states.Action.HOLD]
         while holds:
             holds = await self._hold(system, holds, claim)
 
@@ -178,7 +185,7 @@ class Dispatcher:
         except CouncilAwayError as error:
             await self._finish(claim, [(each, Retry(str(error)), None) for each in batch])
             return []
-        outcomes: list[tuple[Claimed, AnyOutcome | Conflict, str | None]] = []
+        outcomes: list[tuple[Claimed, AnyOutcome | Conflict | Restricted, str | None]] = []
         contents: list[tuple[Claimed, Content]] = []
         proofs = Proofs()
         for each in batch:
@@ -199,6 +206,23 @@ class Dispatcher:
         marks = [(each, _withdrawal(each)) for each in batch]
         done = await self._in_turn(system.withdraw if system else None, marks, claim, last=False)
         await self._finish(claim, [(each, out, None) for (each, _), out in done])
+
+    async def _remove(self, system: RecordSystem | None, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
+        """What must not be there goes first; returns what is left to do, once the removal is proved."""
+        doomed = [each for each in batch if each.instruction["remove"] and each.removed_seq != each.seq]
+        if not doomed:
+            return batch
+        recalls = [(each, _recall(each)) for each in doomed]
+        done = await self._in_turn(system.recall if system else None, recalls, claim, last=False)
+        onwards: list[Claimed] = [each for each in batch if each not in doomed]
+        ended: list[tuple[Claimed, AnyOutcome, None]] = []
+        for (each, _), out in done:
+            if isinstance(out, Removed) and each.action != states.Action.RECALL:
+                onwards.append(replace(each, removed_seq=each.seq))
+            else:
+                ended.append((each, out, None))
+        await self._finish(claim, ended)
+        return onwards
 
     async def _in_turn(
         self,
@@ -256,7 +280,7 @@ class Dispatcher:
     async def _finish(
         self,
         claim: _Claim,
-        outcomes: Sequence[tuple[Claimed, AnyOutcome | Conflict, str | None]],
+        outcomes: Sequence[tuple[Claimed, AnyOutcome | Conflict | Restricted, str | None]],
     ) -> None:
         """Write it, and go on trying while the database is away: what was filed must not wait for the lease to run out."""
         now = self._clock()
@@ -281,12 +305,11 @@ class Dispatcher:
 
 def _judge(
     each: Claimed, answer: ReadAnswer, prove: Callable[[Rendering], Proved] = prove
-) -> Content | Retry | Refused | Conflict:
+) -> Content | Retry | Refused | Conflict | Restricted:
     match answer.outcome:
         case ReadOutcome.OK if (rendering := answer.rendering) is not None:
             try:
-                expected, replaces = each.instruction["sha256"], each.held_version_id
-                return content_of(rendering, each.share_id, each.seq, expected, replaces, prove)
+                return content_of(rendering, each.share_id, each.seq, each.instruction["sha256"], _replaces(each), prove)
             except BadRenderingError as error:
                 return Retry(str(error))
         case ReadOutcome.OK:
@@ -295,26 +318,48 @@ def _judge(
             return Conflict()
         case ReadOutcome.STALE | ReadOutcome.WITHDRAWN:
             return Retry("a newer instruction is on its way")
+        case ReadOutcome.HELD:
+            return Restricted()
         case _:
             return Refused("the council does not know this share")
 
 
-def record(each: Claimed, outcome: AnyOutcome | Conflict, sha256: str | None, now: datetime) -> tuple[Result, Draft]:
+def _replaces(each: Claimed) -> UUID | None:
+    """The version held so far; not one that was removed, and none for a notice, which stands for itself."""
+    if each.instruction.get("notice") or str(each.held_version_id) in each.instruction["remove"]:
+        return None
+    return each.held_version_id
+
+
+def record(
+    each: Claimed, outcome: AnyOutcome | Conflict | Restricted, sha256: str | None, now: datetime
+) -> tuple[Result, Draft]:
     """What an outcome leaves in the books, and what it says to the council. Pure."""
     version = UUID(each.instruction["version_id"]) if each.action == states.Action.HOLD else each.held_version_id
-    status = Status.CONFLICT if isinstance(outcome, Conflict) else states.status_of(outcome)
-    reason = outcome.reason if isinstance(outcome, Retry | Refused) else None
-    if isinstance(outcome, Conflict):
-        reason = "the council wants a lower seq than is here"
+    held_version = None if isinstance(outcome, Removed) else version
+    if each.action == states.Action.RECALL:
+        version = UUID(each.instruction["remove"][0])
+    where = outcome.record if isinstance(outcome, Filed | Collected | Sent | Withdrawn | Removed) else None
+    held = isinstance(outcome, Filed | Collected | Sent | Withdrawn | Removed)
+    proof = outcome.sha256 if isinstance(outcome, Filed) else sha256
+    match outcome:
+        case Conflict():
+            status, reason = Status.CONFLICT, "the council wants a lower seq than is here"
+        case Restricted():
+            status, reason = Status.WAITING, "the plan is restricted at the council"
+        case _:
+            status = states.status_of(outcome)
+            reason = outcome.reason if isinstance(outcome, Retry | Refused) else None
     if isinstance(outcome, Filed) and outcome.warning:
         reason = outcome.warning
-    where = outcome.record if isinstance(outcome, Filed | Collected | Sent | Withdrawn) else None
-    held = isinstance(outcome, Filed | Collected | Sent | Withdrawn)
-    proof = outcome.sha256 if isinstance(outcome, Filed) else sha256
     next_try = None
-    if isinstance(outcome, Retry):
-        next_try = now + timedelta(seconds=states.back_off(each.attempts + 1, outcome.after))
-    result = Result(each.share_id, each.seq, status, reason, where or None, held, version, proof if held else None, next_try)
+    if isinstance(outcome, Retry | Restricted):
+        asked = outcome.after if isinstance(outcome, Retry) else None
+        next_try = now + timedelta(seconds=states.back_off(each.attempts + 1, asked))
+    result = Result(
+        each.share_id, each.seq, status, reason, where or None, held, held_version, proof if held else None, next_try,
+        removed=isinstance(outcome, Removed) or each.removed_seq == each.seq,
+    )  # fmt: skip
     draft = Draft(
         each.share_id, each.seq, status, version, proof if held else None, where or None, reason, next_try,
         each.attempts + 1,
@@ -323,6 +368,14 @@ def record(each: Claimed, outcome: AnyOutcome | Conflict, sha256: str | None, no
 
 
 def _withdrawal(each: Claimed) -> Withdrawal:
+    return Withdrawal(each.share_id, each.seq, UUID(each.instruction["plan_id"]), _recipient(each))
+
+
+def _recall(each: Claimed) -> Recall:
+    versions = tuple(UUID(version) for version in each.instruction["remove"])
+    return Recall(each.share_id, each.seq, UUID(each.instruction["plan_id"]), _recipient(each), versions)
+
+
+def _recipient(each: Claimed) -> Recipient:
     code = each.instruction["recipient"]
-    recipient = Recipient(code["kind"], code["scheme"], code["value"], "")
-    return Withdrawal(each.share_id, each.seq, UUID(each.instruction["plan_id"]), recipient)
+    return Recipient(code["kind"], code["scheme"], code["value"], "")

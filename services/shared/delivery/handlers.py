@@ -15,7 +15,7 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from schemas.events import EventType, RecipientCode, ShareRequested, ShareWithdrawn
+from schemas.events import EventType, RecipientCode, ShareRecalled, ShareReleased, ShareRequested, ShareWithdrawn
 from schemas.receipts import Status
 from services.shared.clock import Clock, utc_now
 from services.shared.delivery import states, store
@@ -53,10 +53,11 @@ def read_instruction(type_: str, value: bytes) -> Instruction:
                 data = _storable(hold, hold.la_code, hold.recipient, hold.dataref)
                 return Instruction(hold.share_id, hold.plan_id, hold.recipient, wish, hold.version_id, data)
             case EventType.SHARE_WITHDRAWN:
-                gone = ShareWithdrawn.model_validate(orjson.loads(value))
-                wish = Wish(gone.seq, Action.WITHDRAW, None)
-                data = _storable(gone, gone.la_code, gone.recipient)
-                return Instruction(gone.share_id, gone.plan_id, gone.recipient, wish, None, data)
+                return _ended(ShareWithdrawn, Action.WITHDRAW, value)
+            case EventType.SHARE_RECALLED:
+                return _ended(ShareRecalled, Action.RECALL, value)
+            case EventType.SHARE_RELEASED:
+                return _ended(ShareReleased, Action.RELEASE, value)
             case _:
                 raise UnreadableError("the header ce_type names no instruction that this version knows")
     except orjson.JSONDecodeError:
@@ -64,6 +65,12 @@ def read_instruction(type_: str, value: bytes) -> Instruction:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         raise UnreadableError(f"{'/'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _ended(model: type[ShareWithdrawn], action: Action, value: bytes) -> Instruction:
+    gone = model.model_validate(orjson.loads(value))
+    data = _storable(gone, gone.la_code, gone.recipient)
+    return Instruction(gone.share_id, gone.plan_id, gone.recipient, Wish(gone.seq, action, None), None, data)
 
 
 def _storable(event: ShareRequested | ShareWithdrawn, *texts: str | RecipientCode) -> dict[str, Any]:
@@ -121,6 +128,7 @@ class Parking:
         done = sort_out(known, instructions, self._systems, self._clock(), listed=listed)
         if done.parked:
             await store.save_parked(connection, done.parked)
+        await store.hasten(connection, done.again)
         await self._receipts.send_again(connection, done.again)
         await self._receipts.write(connection, done.drafts)
         for draft in done.drafts:
@@ -207,13 +215,17 @@ def _take(each: Instruction, systems: Systems, now: datetime) -> tuple[store.Par
     """The row of a new wish: due at once, or waiting for a person, or refused because nobody here serves it."""
     lane = systems.lane(each.recipient)
     state, due, drafts = Status.WAITING, None, []
-    if lane is None:
+    if each.wish.action is Action.RELEASE:
+        # The record is another subscriber's to keep now, so nothing is done to it, and nobody need serve it here.
+        state = Status.RELEASED
+        drafts = [Draft(each.share_id, each.wish.seq, state)]
+    elif lane is None:
         reason = f"this subscriber has no record system for {each.recipient.scheme}:{each.recipient.value}"
         state = Status.REFUSED
         drafts = [Draft(each.share_id, each.wish.seq, state, each.version_id, reason=reason)]
     elif systems.is_manual(lane):
-        # Nothing is sent by itself: the officer's record is the evidence. A withdrawn share needs no sending.
-        state = Status.WAITING if each.wish.action is Action.HOLD else Status.WITHDRAWN
+        # Nothing is sent, or taken back, by itself: the officer's record is the evidence. A withdrawn share needs neither.
+        state = Status.WITHDRAWN if each.wish.action is Action.WITHDRAW else Status.WAITING
         drafts = [Draft(each.share_id, each.wish.seq, state, each.version_id, each.wish.sha256)]
     else:
         due = now

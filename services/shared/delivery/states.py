@@ -15,7 +15,9 @@ from services.shared.record_systems.port import (
     Collected,
     Filed,
     Outcome,
+    RecallOutcome,
     Refused,
+    Removed,
     Retry,
     Sent,
     Withdrawn,
@@ -26,11 +28,15 @@ from services.shared.record_systems.port import (
 class Action(StrEnum):
     HOLD = "hold"
     WITHDRAW = "withdraw"
+    RECALL = "recall"
+    """Remove what should never have been there, and prove it."""
+    RELEASE = "release"
+    """Another subscriber serves the recipient now: leave the record alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The part of an instruction that ordering looks at. ``sha256`` is None for a withdrawal."""
+    """The part of an instruction that ordering looks at. ``sha256`` is None where nothing more is to be held."""
 
     seq: int
     action: Action
@@ -72,7 +78,7 @@ def back_off(attempts: int, asked: float | None = None, jitter: float | None = N
     return max(base, asked or 0.0) * (1 + 0.2 * spread)
 
 
-def status_of(outcome: Outcome | WithdrawOutcome) -> Status:
+def status_of(outcome: Outcome | WithdrawOutcome | RecallOutcome) -> Status:
     """What a receipt says of an outcome."""
     match outcome:
         case Filed():
@@ -89,6 +95,8 @@ def status_of(outcome: Outcome | WithdrawOutcome) -> Status:
             return Status.REFUSED
         case Withdrawn():
             return Status.WITHDRAWN
+        case Removed():
+            return Status.RECALLED
         case _:
             assert_never(outcome)
 
@@ -106,8 +114,20 @@ A person may open an item before the dispatcher has written that it lies there, 
 """
 
 
-def accepts(state: Status, evidence: Status) -> bool:
-    return evidence in EVIDENCE.get(state, frozenset())
+STATEMENT_OF_REMOVAL = frozenset({Status.WAITING, Status.FAILED, Status.REFUSED})
+"""States of a recall that a person may end by stating that it was removed, whatever the record system said before."""
+
+
+def accepts(action: Action, state: Status, evidence: Status) -> bool:
+    match action:
+        case Action.HOLD:
+            return evidence in EVIDENCE.get(state, frozenset())
+        case Action.RECALL:
+            return evidence is Status.RECALLED and state in STATEMENT_OF_REMOVAL
+        case Action.WITHDRAW | Action.RELEASE:
+            return False
+        case _:
+            assert_never(action)
 
 
 OVERTAKEN: tuple[tuple[Status, Status], ...] = tuple(

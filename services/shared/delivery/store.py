@@ -42,11 +42,13 @@ class Claimed:
     held_seq: int
     held_version_id: UUID | None
     attempts: int
+    removed_seq: int | None = None
+    """The ``seq`` for which it is proved that what its instruction names to remove is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one claimed delivery. ``held`` is set when the record system now holds this ``seq``."""
+    """What became of one claimed delivery. ``held`` is set when the record system is now as this ``seq`` wants it."""
 
     share_id: UUID
     seq: int
@@ -57,6 +59,8 @@ class Result:
     version_id: UUID | None
     sha256: str | None
     next_attempt_at: datetime | None
+    removed: bool = False
+    """What the instruction names to remove is proved to be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,16 @@ async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
     )
 
 
+async def hasten(connection: Any, share_ids: Sequence[UUID]) -> None:
+    """Try at once what waits because the council held it back: it has put the instruction out again, so it may be free."""
+    if share_ids:
+        await connection.execute(
+            "UPDATE delivery.delivery SET next_attempt_at = now()"
+            " WHERE share_id = ANY($1) AND state = 'waiting' AND next_attempt_at > now()",
+            list(share_ids),
+        )
+
+
 async def release(connection: Any, instance: str) -> None:
     """Give back what an earlier run of this very instance had claimed: it is dead, so nothing of it is in flight."""
     await connection.execute(
@@ -139,7 +153,8 @@ async def claim(connection: Any, claim_id: UUID, instance: str, busy: Sequence[s
         )
         UPDATE delivery.delivery d SET claim = $1, claimed_until = now() + make_interval(secs => $4), claimed_by = $5
         WHERE d.share_id = ANY(ARRAY(SELECT share_id FROM free))
-        RETURNING d.share_id, d.seq, d.action, d.instruction, d.lane, d.held_seq, d.held_version_id, d.attempts
+        RETURNING d.share_id, d.seq, d.action, d.instruction, d.lane, d.held_seq, d.held_version_id, d.attempts,
+            d.removed_seq
         """,
         claim_id, list(busy), per_lane, LEASE_SECONDS, instance,
     )  # fmt: skip
@@ -182,11 +197,11 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
         """
         WITH result AS (
             SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bool[], $7::uuid[], $8::text[],
-                                 $9::timestamptz[])
-            AS t (share_id, seq, status, record, held, version_id, sha256, next_attempt_at)
+                                 $9::timestamptz[], $10::bool[])
+            AS t (share_id, seq, status, record, held, version_id, sha256, next_attempt_at, removed)
         ), mine AS (
             SELECT d.share_id, d.seq = r.seq AND d.held_seq = r.seq AND EXISTS (
-                SELECT FROM unnest($10::text[], $11::text[]) AS t (outcome, state)
+                SELECT FROM unnest($11::text[], $12::text[]) AS t (outcome, state)
                 WHERE t.outcome = r.status AND t.state = d.state
             ) AS overtaken
             FROM delivery.delivery d JOIN result r USING (share_id)
@@ -197,13 +212,14 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
             held_version_id = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.version_id ELSE d.held_version_id END,
             held_sha256 = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.sha256 ELSE d.held_sha256 END,
             held_record = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.record ELSE d.held_record END,
+            removed_seq = CASE WHEN r.removed AND d.seq = r.seq THEN r.seq ELSE d.removed_seq END,
             state = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.status ELSE d.state END,
             attempts = CASE WHEN d.seq = r.seq THEN d.attempts + 1 ELSE d.attempts END,
             next_attempt_at = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.next_attempt_at ELSE d.next_attempt_at END
         FROM result r JOIN mine USING (share_id) WHERE d.share_id = r.share_id
         RETURNING d.share_id, mine.overtaken
         """,
-        claim_id, *_columns(results, "share_id seq status record held version_id sha256 next_attempt_at"),
+        claim_id, *_columns(results, "share_id seq status record held version_id sha256 next_attempt_at removed"),
         [outcome for outcome, _ in OVERTAKEN], [state for _, state in OVERTAKEN],
     )  # fmt: skip
     mine = {row["share_id"] for row in rows}
@@ -270,7 +286,7 @@ async def _into_outbox(connection: Any, topic: str, rows: Sequence[tuple[str, di
 
 async def lock_for_evidence(connection: Any, share_id: UUID) -> Any:
     return await connection.fetchrow(
-        "SELECT share_id, seq, state, instruction, held_seq, held_version_id, held_sha256, held_record"
+        "SELECT share_id, seq, action, state, instruction, removed_seq, held_seq, held_version_id, held_sha256, held_record"
         " FROM delivery.delivery WHERE share_id = $1 FOR UPDATE",
         share_id,
     )
@@ -286,10 +302,22 @@ async def save_evidence(connection: Any, share_id: UUID, state: str, record: str
     )  # fmt: skip
 
 
+async def save_removal(connection: Any, share_id: UUID, state: str, proof: str, *, due: bool) -> None:
+    """A person stated that what the newest instruction names to remove is gone. ``due``: something is still to be held."""
+    await connection.execute(
+        "UPDATE delivery.delivery SET removed_seq = seq, state = $2, next_attempt_at = CASE WHEN $4 THEN now() END,"
+        " held_seq = CASE WHEN action = 'recall' THEN seq ELSE held_seq END,"
+        " held_record = CASE WHEN action = 'recall' THEN $3 ELSE held_record END,"
+        " held_version_id = CASE WHEN action = 'recall' THEN NULL ELSE held_version_id END,"
+        " held_sha256 = CASE WHEN action = 'recall' THEN NULL ELSE held_sha256 END WHERE share_id = $1",
+        share_id, state, proof, due,
+    )  # fmt: skip
+
+
 async def list_deliveries(connection: Any, state: str | None, after: UUID | None, limit: int) -> list[Any]:
     return list(
         await connection.fetch(
-            "SELECT share_id, seq, action, state, instruction, held_record, parked_at FROM delivery.delivery"
+            "SELECT share_id, seq, action, state, instruction, removed_seq, held_record, parked_at FROM delivery.delivery"
             " WHERE ($1::text IS NULL OR state = $1) AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
             state, after, limit,
         )

@@ -1,7 +1,8 @@
 """The inbox: for organisations without a record system of their own. Delivered is *sent*; opened by a named reader satisfies.
 
 Lives in the subscriber's database. What people read is sealed under a key per recipient. An item holds the newest version
-only; a newer one takes its place and must be opened anew.
+only; a newer one takes its place and must be opened anew. A notice is an item of its own. A recalled item loses its content;
+that it was there, and who had opened it, stays.
 """
 
 import base64
@@ -17,7 +18,10 @@ from services.shared.record_systems.port import (
     Content,
     Held,
     Outcome,
+    Recall,
+    RecallOutcome,
     Recipient,
+    Removed,
     Sent,
     Withdrawal,
     Withdrawn,
@@ -64,17 +68,19 @@ class Inbox:
                 (
                     each.share_id, each.seq, address(each.recipient), each.plan_id, each.version_id, each.sha256,
                     keys[address(each.recipient)].seal_packed(packed(_shown(each)), f"inbox:{each.share_id}:{each.seq}"),
+                    each.notice.kind if each.notice else None,
                 )
                 for each in batch
             ]  # fmt: skip
             # The same seq again (after a crash) keeps the item, and that it was opened; an older one changes nothing.
             await connection.execute(
                 """
-                INSERT INTO delivery.inbox AS i (share_id, seq, recipient, plan_id, version_id, sha256, content)
-                SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::bytea[])
+                INSERT INTO delivery.inbox AS i (share_id, seq, recipient, plan_id, version_id, sha256, content, notice)
+                SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::bytea[],
+                                     $8::text[])
                 ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, version_id = excluded.version_id,
                     sha256 = excluded.sha256, content = excluded.content, arrived_at = now(), opened_at = NULL,
-                    opened_by = NULL, withdrawn_at = NULL
+                    opened_by = NULL, withdrawn_at = NULL, removed_at = NULL
                 WHERE i.seq < excluded.seq
                 """,
                 *map(list, zip(*rows, strict=True)),
@@ -89,12 +95,46 @@ class Inbox:
             )
         return [Withdrawn(f"inbox/{each.share_id}") for each in batch]
 
+    async def recall(self, batch: Sequence[Recall]) -> list[RecallOutcome]:
+        async with self._pool.acquire() as connection, connection.transaction():
+            return [Removed(await self._remove(connection, each)) for each in batch]
+
+    async def _remove(self, connection: Any, recall: Recall) -> str:
+        """What of it lay in this recipient's inbox loses its content; returns who had opened it, by account, never by name."""
+        # The seq rises to just below the recall's: what was on its way before comes too late, what the same instruction
+        # wants held instead does not.
+        await connection.execute(
+            "UPDATE delivery.inbox SET content = NULL, removed_at = now(), seq = greatest(seq, $4)"
+            " WHERE recipient = $1 AND plan_id = $2 AND version_id = ANY($3) AND content IS NOT NULL",
+            address(recall.recipient), recall.plan_id, list(recall.versions), recall.seq - 1,
+        )  # fmt: skip
+        shares = await connection.fetch(
+            "SELECT share_id FROM delivery.inbox WHERE recipient = $1 AND plan_id = $2 AND version_id = ANY($3)",
+            address(recall.recipient), recall.plan_id, list(recall.versions),
+        )  # fmt: skip
+        readers = await connection.fetch(
+            "SELECT reader, min(opened_at) AS at FROM delivery.inbox_opening WHERE version_id = ANY($1)"
+            " AND share_id IN (SELECT share_id FROM delivery.inbox WHERE recipient = $2 AND plan_id = $3)"
+            " GROUP BY reader ORDER BY 2, 1",
+            list(recall.versions), address(recall.recipient), recall.plan_id,
+        )  # fmt: skip
+        there = "removed from the inbox" if shares else "not in the inbox"
+        opened = ", ".join(f"{row['reader']} at {row['at'].isoformat(timespec='seconds')}" for row in readers)
+        return f"{there}; " + (f"had been opened by {opened}" if opened else "was never opened")
+
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
         rows = await self._pool.fetch(
-            "SELECT plan_id, version_id, sha256, share_id FROM delivery.inbox WHERE recipient = $1 AND plan_id = ANY($2)",
+            "SELECT DISTINCT ON (plan_id) plan_id, version_id, sha256, share_id, withdrawn_at FROM delivery.inbox"
+            " WHERE recipient = $1 AND plan_id = ANY($2) AND content IS NOT NULL AND notice IS NULL"
+            " ORDER BY plan_id, withdrawn_at NULLS FIRST, arrived_at DESC",
             address(recipient), list(plans),
         )  # fmt: skip
-        return {row["plan_id"]: Held(row["version_id"], row["sha256"], f"inbox/{row['share_id']}") for row in rows}
+        return {
+            row["plan_id"]: Held(
+                row["version_id"], row["sha256"], f"inbox/{row['share_id']}", withdrawn=row["withdrawn_at"] is not None
+            )
+            for row in rows
+        }
 
     async def close(self) -> None:
         """Nothing of its own to close: the pool is the service's."""
@@ -108,6 +148,7 @@ def _shown(each: Content) -> bytes:
             "case_reference": each.case_reference, "council": each.council.name, "version": each.version,
             "issued_on": each.issued_on, "child": each.child.model_dump(mode="json"),
             "sections": each.sections.json,
+            "notice": each.notice.model_dump(mode="json", exclude_none=True) if each.notice else None,
             "changed_sections": each.changed_sections, "has_document": each.document is not None,
             "files": [
                 {"name": f.name, "media_type": f.media_type, "data": base64.b64encode(f.data).decode()} for f in files

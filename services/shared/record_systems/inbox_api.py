@@ -1,7 +1,8 @@
 """An inbox as its organisation reads it: the list, an item, its files. Opening one is evidence, and becomes a receipt.
 
 A reader sees its own organisation's inbox only, and each opening is kept with who opened it. Opened means that the text or
-the document was fetched, not that it was listed.
+the document was fetched, not that it was listed. What was recalled, or is served from elsewhere now, is out of reach from the
+moment at which the instruction is here, before anything else is done about it.
 """
 
 import base64
@@ -23,6 +24,9 @@ from services.shared.record_systems.inbox import InboxKeys
 from services.shared.web.openapi import gives_file
 from services.shared.web.problems import Problem
 
+_ENDED = """(i.content IS NULL OR coalesce(d.action IN ('recall', 'release'), false)
+             OR coalesce(d.instruction->'remove' ? i.version_id::text, false))"""
+
 
 def make_inbox_router(
     pool: "asyncpg.Pool[asyncpg.Record]", keys: InboxKeys, receipts: Receipts, verifier: Verifier
@@ -34,8 +38,9 @@ def make_inbox_router(
     async def listed(caller: CallerOf, after: UUID | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Response:
         caller.must_be(CallerKind.RECIPIENT)
         rows = await pool.fetch(
-            "SELECT share_id, seq, plan_id, version_id, arrived_at, opened_at, withdrawn_at FROM delivery.inbox"
-            " WHERE recipient = $1 AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
+            "SELECT i.share_id, i.seq, i.plan_id, i.version_id, i.notice, i.arrived_at, i.opened_at, i.withdrawn_at"
+            " FROM delivery.inbox i LEFT JOIN delivery.delivery d USING (share_id)"
+            f" WHERE i.recipient = $1 AND ($2::uuid IS NULL OR i.share_id > $2) AND NOT {_ENDED} ORDER BY i.share_id LIMIT $3",
             caller.recipient, after, limit,
         )  # fmt: skip
         following = rows[-1]["share_id"] if len(rows) == limit else None
@@ -66,12 +71,21 @@ def make_inbox_router(
             # The delivery's row first, as the dispatcher and the evidence do, so that no two wait for each other.
             await connection.execute("SELECT FROM delivery.delivery WHERE share_id = $1 FOR UPDATE", share_id)
             row = await connection.fetchrow(
-                "SELECT seq, content, withdrawn_at, recipient FROM delivery.inbox"
-                " WHERE share_id = $1 AND recipient = $2 FOR UPDATE",
+                f"SELECT i.seq, i.version_id, i.content, i.withdrawn_at, i.recipient, {_ENDED} AS ended"
+                " FROM delivery.inbox i LEFT JOIN delivery.delivery d USING (share_id)"
+                " WHERE i.share_id = $1 AND i.recipient = $2 FOR UPDATE OF i",
                 share_id, caller.recipient,
             )  # fmt: skip
             if row is None:
                 raise Problem(404, "no-item", "There is no such item", "It is not in this organisation's inbox.")
+            if row["ended"]:
+                raise Problem(
+                    410, "item-ended", "This item is no longer here", "The council took it back, or it is elsewhere now."
+                )
+            await connection.execute(
+                "INSERT INTO delivery.inbox_opening (share_id, version_id, reader) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                share_id, row["version_id"], caller.client_id,
+            )  # fmt: skip
             if row["withdrawn_at"] is None:
                 await connection.execute(
                     "UPDATE delivery.inbox SET opened_at = coalesce(opened_at, now()), opened_by = coalesce(opened_by, $2)"

@@ -1,7 +1,8 @@
 """Manual delivery: an officer sends the plan (by post, by hand) and records how and when; that record is the evidence.
 
 Nothing is sent by itself, so there is no adapter: parking leaves the share waiting, and this interface takes the officer's
-record. *Sent* is what satisfies; coverage shows it as sent, never as filed.
+record. *Sent* is what satisfies; coverage shows it as sent, never as filed. What was recalled waits in the same way until the
+officer records that the family gave it back or destroyed it.
 """
 
 from collections.abc import Mapping
@@ -12,8 +13,8 @@ from uuid import UUID
 import asyncpg
 from fastapi import APIRouter, Depends, Query, Response
 
-from schemas.answers import ManualDeliveries, SentAnswer
-from schemas.evidence import SentRecord
+from schemas.answers import ManualDeliveries, RemovedAnswer, SentAnswer
+from schemas.evidence import RemovedRecord, SentRecord
 from schemas.receipts import Status
 from services.shared.clock import utc_now
 from services.shared.delivery import evidence, store
@@ -30,7 +31,7 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
     @router.get("", response_model=ManualDeliveries, summary="Manual deliveries of the caller's councils")
     async def listed(
         caller: CallerOf,
-        state: Literal["awaiting", "sent", "withdrawn"] | None = None,
+        state: Literal["awaiting", "sent", "withdrawn", "recalled"] | None = None,
         after: UUID | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> Response:
@@ -45,11 +46,7 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
     async def sent(share_id: UUID, record: SentRecord, caller: CallerOf) -> Response:
         caller.must_be(CallerKind.OPERATOR)
         async with pool.acquire() as connection, connection.transaction():
-            row = await store.lock_for_evidence(connection, share_id)
-            if row is None or row["instruction"]["la_code"] not in caller.la_codes:
-                raise Problem(
-                    404, "no-delivery", "There is no such delivery", "No manual delivery of your councils has this id."
-                )
+            row = await _delivery(connection, share_id, caller)
             # Of an older instruction the evidence itself is refused, with a better word.
             check_date(record, row["instruction"] if row["seq"] == record.seq else {}, utc_now().date())
             proof = f"sent by {record.how} on {record.sent_on}, recorded by {record.by}"
@@ -61,7 +58,36 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
         stands = proof if new else row["held_record"]
         return json_answer({"share_id": share_id, "seq": record.seq, "status": "sent", "recorded": new, "record": stands})
 
+    @router.post(
+        "/{share_id}/removed",
+        response_model=RemovedAnswer,
+        summary="Record that what was recalled is no longer with the family",
+    )
+    async def removed(share_id: UUID, record: RemovedRecord, caller: CallerOf) -> Response:
+        caller.must_be(CallerKind.OPERATOR)
+        if record.removed_on > utc_now().date():
+            raise Problem(
+                422, "removed-in-future", "The date of removal is in the future", "Record it when it has happened.",
+                [FieldError("removed_on", "in the future", "the day on which it was removed, as YYYY-MM-DD")],
+            )  # fmt: skip
+        proof = f"{record.how.replace('_', ' ')} on {record.removed_on}, recorded by {record.by}"
+        async with pool.acquire() as connection, connection.transaction():
+            await _delivery(connection, share_id, caller)
+            try:
+                new = await evidence.record_removal(connection, receipts, share_id, record.seq, proof, by_hand=True)
+            except evidence.EvidenceRefusedError as error:
+                raise Problem(409, "evidence-refused", "This cannot be recorded", str(error)) from None
+            after = await store.lock_for_evidence(connection, share_id)
+        return json_answer({"share_id": share_id, "seq": record.seq, "status": after["state"], "recorded": new})
+
     return router
+
+
+async def _delivery(connection: Any, share_id: UUID, caller: Caller) -> Any:
+    row = await store.lock_for_evidence(connection, share_id)
+    if row is None or row["instruction"]["la_code"] not in caller.la_codes:
+        raise Problem(404, "no-delivery", "There is no such delivery", "No manual delivery of your councils has this id.")
+    return row
 
 
 def check_date(record: SentRecord, instruction: Mapping[str, Any], today: date) -> None:
@@ -85,5 +111,7 @@ def _item(row: Any) -> dict[str, Any]:
     return {
         "share_id": row["share_id"], "seq": row["seq"], "state": row["state"], "plan_id": instruction["plan_id"],
         "recipient_kind": instruction["recipient"]["kind"], "version": instruction.get("version"),
+        "action": row["action"], "notice": instruction.get("notice"),
+        "remove": [] if row["removed_seq"] == row["seq"] else instruction.get("remove", []),
         "due_at": instruction["due_at"], "parked_at": row["parked_at"], "record": row["held_record"],
     }  # fmt: skip

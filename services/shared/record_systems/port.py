@@ -16,6 +16,7 @@ from schemas.base import RecipientKind
 from schemas.documents import Council, Sections
 from schemas.identifiers import CodeScheme
 from schemas.manifest import Manifest
+from schemas.notices import Notice
 from schemas.plan import Child, SectionLetter
 
 
@@ -41,7 +42,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One rendering of one version for one recipient, its manifest verified against the instruction's hash."""
+    """One rendering of one version, or one notice, for one recipient, its manifest verified against the instruction's hash.
+
+    A notice has no sections; ``version_id`` is its own id and ``version`` 1. It stands beside the plan and replaces nothing.
+    """
 
     share_id: UUID
     seq: int
@@ -60,17 +64,29 @@ class Content:
     document: File | None
     attachments: tuple[File, ...]
     replaces: UUID | None
-    """The version this recipient's record held last as far as the subscriber knows; None for the first."""
+    """The version this recipient's record held last as far as the subscriber knows; None for the first and for a notice."""
+    notice: Notice | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """No further version will come; mark the copy, leave it in the record."""
+    """No further version will come; mark what this share filed, leave it in the record."""
 
     share_id: UUID
     seq: int
     plan_id: UUID
     recipient: Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """These versions, or this notice, should never have been there: remove them, and prove it."""
+
+    share_id: UUID
+    seq: int
+    plan_id: UUID
+    recipient: Recipient
+    versions: tuple[UUID, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +139,16 @@ class Withdrawn:
     record: str
 
 
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was recalled is there no more. ``record`` is the proof in words: what was removed, and whether it was opened."""
+
+    record: str
+
+
 Outcome = Filed | Collected | Sent | Awaiting | Retry | Refused
 WithdrawOutcome = Withdrawn | Retry | Refused
+RecallOutcome = Removed | Awaiting | Retry | Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +158,10 @@ class Held:
     version_id: UUID
     sha256: str
     record: str
+    withdrawn: bool = False
+    """The copy is marked as no longer updated."""
+    intact: bool = True
+    """What is there is what was filed; False when a file of it is missing or another."""
 
 
 class RecordAwayError(ConnectionError):
@@ -151,8 +179,15 @@ class RecordSystem(Protocol):
         """Mark each copy as no longer updated."""
         ...
 
+    async def recall(self, batch: Sequence[Recall]) -> list[RecallOutcome]:
+        """Remove those versions, so that nobody finds them any more. :class:`Removed` only on proof.
+
+        A version that is not there is removed. :class:`Awaiting` where only people at the other end can remove it.
+        """
+        ...
+
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
-        """What the record really holds of these plans; a plan that it does not hold is absent.
+        """What the record really holds of these plans (not of their notices); a plan that it does not hold is absent.
 
         Raises :class:`RecordAwayError` when it cannot be asked.
         """

@@ -21,6 +21,8 @@ from services.shared.record_systems.port import (
     Content,
     Held,
     Outcome,
+    Recall,
+    RecallOutcome,
     Recipient,
     RecordAwayError,
     RecordSystem,
@@ -42,8 +44,8 @@ _SILENT = 3
 _PLANS_IN_A_QUERY = 50
 _LARGE = 256 * 1024
 
-_Thing = TypeVar("_Thing", Content, Withdrawal)
-_Result = TypeVar("_Result", Outcome, WithdrawOutcome)
+_Thing = TypeVar("_Thing", Content, Withdrawal, Recall)
+_Result = TypeVar("_Result", Outcome, WithdrawOutcome, RecallOutcome)
 
 
 def build_webhook(settings: SystemSettings) -> RecordSystem:
@@ -94,6 +96,9 @@ class WebhookEndpoint:
     async def withdraw(self, batch: Sequence[Withdrawal]) -> list[WithdrawOutcome]:
         return await self._all(batch, self._withdraw)
 
+    async def recall(self, batch: Sequence[Recall]) -> list[RecallOutcome]:
+        return await self._all(batch, self._recall)
+
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
         """Asks ``{url}/holdings``, signed over the query. Raises :class:`RecordAwayError`."""
         found: dict[UUID, Held] = {}
@@ -129,6 +134,13 @@ class WebhookEndpoint:
         if not isinstance(answer, Answer):
             return answer
         verdict = messages.marked(answer.status, answer.headers, answer.body, self._clock())
+        return self._learnt(verdict, batch) if isinstance(verdict, messages.Verdict) else verdict
+
+    async def _recall(self, recall: Recall, batch: _Batch) -> RecallOutcome:
+        answer = await self._post(messages.recalled(recall), batch)
+        if not isinstance(answer, Answer):
+            return answer
+        verdict = messages.removed(answer.status, answer.headers, answer.body, recall.versions, self._keys, self._clock())
         return self._learnt(verdict, batch) if isinstance(verdict, messages.Verdict) else verdict
 
     async def _post(self, message: messages.Message, batch: _Batch) -> Answer | Retry:

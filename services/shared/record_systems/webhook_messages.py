@@ -6,7 +6,8 @@ and its bytes from the content alone, so that a message that is sent again is th
 """
 
 import base64
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,8 +24,11 @@ from services.shared.record_systems.port import (
     Filed,
     Held,
     Outcome,
+    Recall,
+    RecallOutcome,
     Recipient,
     Refused,
+    Removed,
     Retry,
     Withdrawal,
     Withdrawn,
@@ -33,7 +37,9 @@ from services.shared.record_systems.port import (
 
 CONTENT_TYPE = "application/cloudevents+json"
 DELIVERED = "ehcp.plan.delivered.v1"
+NOTICE_DELIVERED = "ehcp.notice.delivered.v1"
 WITHDRAWN = "ehcp.plan.withdrawn.v1"
+RECALLED = "ehcp.plan.recalled.v1"
 _SOURCE = "urn:ehcp:exchange"
 _LONGEST_WAIT = 24 * 3600.0
 _LONGEST_RECORD = 200
@@ -47,17 +53,22 @@ class Message:
 
 
 def delivered(content: Content) -> Message:
-    """Everything that the recipient gets of one version, files in base64."""
+    """Everything that the recipient gets of one version or one notice, files in base64."""
     files = {
         "document": _file(content.document) if content.document else None,
         "attachments": [_file(each) for each in content.attachments],
     }
-    return _message(content.share_id, content.seq, content.plan_id, DELIVERED, described(content) | files)
+    return _message(content.share_id, content.seq, content.plan_id, delivered_type(content), described(content) | files)
+
+
+def delivered_type(content: Content) -> str:
+    return NOTICE_DELIVERED if content.notice else DELIVERED
 
 
 def described(content: Content) -> dict[str, Any]:
-    """A version and its text, in the words of every channel that speaks JSON; all but the files."""
-    return {
+    """A version and its text, or a notice, in the words of every channel that speaks JSON; all but the files."""
+    notice = {"notice": content.notice.model_dump(mode="json", exclude_none=True)} if content.notice else {}
+    return notice | {
         "case_reference": content.case_reference,
         "council": content.council.model_dump(mode="json"),
         "recipient": recipient_code(content.recipient) | {"name": content.recipient.name},
@@ -79,8 +90,15 @@ def withdrawn(withdrawal: Withdrawal) -> Message:
     return _message(withdrawal.share_id, withdrawal.seq, withdrawal.plan_id, WITHDRAWN, data)
 
 
-def _message(share_id: UUID, seq: int, plan_id: UUID, type_: str, data: dict[str, Any]) -> Message:
-    message_id = f"{share_id}-{seq}"
+def recalled(recall: Recall) -> Message:
+    """These versions should never have come; the receiver removes them and says so, signed."""
+    data = {"recipient": recipient_code(recall.recipient), "versions": recall.versions}
+    # An id of its own: the same instruction may want another version held, and that is another message.
+    return _message(recall.share_id, recall.seq, recall.plan_id, RECALLED, data, "-recall")
+
+
+def _message(share_id: UUID, seq: int, plan_id: UUID, type_: str, data: dict[str, Any], suffix: str = "") -> Message:
+    message_id = f"{share_id}-{seq}{suffix}"
     # No time: a time would make the same message differ at every attempt. When it was sent is in the signature.
     event = {
         "specversion": "1.0",
@@ -171,6 +189,37 @@ def marked(status: int, headers: Mapping[str, str], body: bytes, now: datetime) 
     return Verdict(Retry(f"the endpoint answered {status} without the record that it marked"))
 
 
+def removed(
+    status: int, headers: Mapping[str, str], body: bytes, versions: Sequence[UUID], keys: tuple[Webhook, ...], now: datetime
+) -> RecallOutcome | Verdict:
+    """What the answer to a recall means. Removed only on a statement that is signed as our messages are, with the same key.
+
+    A statement can be shown to others later; an answer without it is only that the message came.
+    """
+    if not 200 <= status < 300:
+        return fault(status, headers, now)
+    answer = _answer(headers, body)
+    stated = answer.get("removed") if answer is not None else None
+    if answer is None or not isinstance(stated, list) or not {str(each) for each in versions} <= {str(each) for each in stated}:
+        asked = retry_after(headers.get("retry-after", ""), now)
+        return Verdict(Retry(f"the endpoint answered {status} without stating the removal", asked))
+    if not _is_signed(headers, body, keys):
+        return Verdict(Retry("the endpoint's statement of removal is not signed with our key"))
+    record, at = answer.get("record"), answer.get("removed_at")
+    where = f" ({record})" if _is_record(record) else ""
+    when = f" at {at}" if _is_record(at) else ""
+    return Removed(f"signed statement of removal{where}{when}")
+
+
+def _is_signed(headers: Mapping[str, str], body: bytes, keys: tuple[Webhook, ...]) -> bool:
+    for key in keys:
+        # A malformed header makes the library raise more than its own error; none of it is a signature.
+        with contextlib.suppress(Exception):
+            key.verify(body, dict(headers), json_parse=False)
+            return True
+    return False
+
+
 def held(headers: Mapping[str, str], body: bytes) -> dict[UUID, Held] | None:
     """The holdings in an answer, by plan; None when it is no such answer."""
     answer = _answer(headers, body)
@@ -178,7 +227,12 @@ def held(headers: Mapping[str, str], body: bytes) -> dict[UUID, Held] | None:
     if not isinstance(rows, list):
         return None
     try:
-        return {UUID(row["plan_id"]): Held(UUID(row["version_id"]), str(row["sha256"]), str(row["record"])) for row in rows}
+        return {
+            UUID(row["plan_id"]): Held(
+                UUID(row["version_id"]), str(row["sha256"]), str(row["record"]), withdrawn=row.get("withdrawn") is True
+            )
+            for row in rows
+        }
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
