@@ -33,7 +33,7 @@ from services.ehcp_publisher.registry import Known as Recipient
 from services.ehcp_publisher.resend import Step, Unanswered
 from services.ehcp_publisher.versions import First, History, Issued, Next, Text
 from services.shared.delivery import states
-from services.shared.delivery.dispatcher import Conflict, _judge, record
+from services.shared.delivery.dispatcher import Conflict, Restricted, _judge, record
 from services.shared.delivery.handlers import Instruction, Known, read_instruction, sort_out
 from services.shared.delivery.receipts import Draft
 from services.shared.delivery.reconcile import _wants_lower
@@ -71,6 +71,9 @@ class NotCalled:
         raise NotImplementedError
 
     async def withdraw(self, batch: Sequence[Any]) -> list[Any]:
+        raise NotImplementedError
+
+    async def recall(self, batch: Sequence[Any]) -> list[Any]:
         raise NotImplementedError
 
     async def holds(self, recipient: Any, plans: Sequence[UUID]) -> dict[UUID, Any]:
@@ -180,7 +183,7 @@ class Work:
     claimed: Claimed
     started: datetime
     content: Content | None = None
-    outcome: Outcome | Withdrawn | Conflict | None = None
+    outcome: Outcome | Withdrawn | Conflict | Restricted | None = None
     sha256: str | None = None
 
     @property
@@ -597,7 +600,12 @@ class Exchange:
     def _evidence(self, share_id: UUID, seq: int, status: Status) -> bool:
         """``evidence.record`` with ``store.save_evidence``."""
         row = self.books.deliveries.get(share_id)
-        if row is None or row.seq != seq or row.state == status or not states.accepts(Status(row.state), status):
+        if (
+            row is None
+            or row.seq != seq
+            or row.state == status
+            or not states.accepts(Action(row.action), Status(row.state), status)
+        ):
             return False
         version = UUID(row.instruction["version_id"])
         row.state, row.next_attempt_at = status, None
