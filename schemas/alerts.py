@@ -1,4 +1,8 @@
-"""Alerts on ``ehcp.alerts.v1``: what should have arrived and did not. Opaque ids only; key is the plan's id."""
+"""Alerts on ``ehcp.alerts.v1``: what should have arrived and did not, or have been done by law and was not.
+
+Opaque ids only; key is the plan's id. An alert is about one share, or about a plan as a whole: a statutory clock, somebody
+without a share, somebody who waits to be confirmed.
+"""
 
 from enum import StrEnum
 from uuid import UUID
@@ -16,6 +20,14 @@ class AlertKind(StrEnum):
     """The recipient's side will not take it until a person or a new instruction changes something."""
     UNDELIVERABLE = "undeliverable"
     """No subscriber delivers to this recipient."""
+    DUE_SOON = "due_soon"
+    """A statutory clock of the plan runs out soon."""
+    OVERDUE = "overdue"
+    """A statutory clock of the plan has run out."""
+    SHARE_GAP = "share_gap"
+    """Somebody involved in the plan has no share of it."""
+    UNCONFIRMED = "unconfirmed"
+    """A share with an unusual recipient waits for a second person's confirmation."""
 
 
 class ClearedBecause(StrEnum):
@@ -27,7 +39,11 @@ class ClearedBecause(StrEnum):
     DELIVERABLE = "deliverable"
     """A subscriber delivers to this recipient now, or nothing is to be delivered any more."""
     GONE = "gone"
-    """The council has no such share any more (restored from a backup)."""
+    """The council has no such share or plan any more (restored from a backup)."""
+    SETTLED = "settled"
+    """It has been done, or is not to be done any more: the plan has ended, or the recipient is to hear nothing more."""
+    OVERDUE = "overdue"
+    """What was due soon is overdue; another alert says so."""
 
 
 class AlertRaised(Open):
@@ -35,11 +51,17 @@ class AlertRaised(Open):
     kind: AlertKind
     la_code: str
     plan_id: UUID
-    share_id: UUID
-    seq: Seq
-    recipient_kind: RecipientKind
+    share_id: UUID | None = None
+    """With ``seq`` and ``recipient_kind`` where the alert is about one share."""
+    seq: Seq | None = None
+    recipient_kind: RecipientKind | None = None
     subscriber: str | None = None
+    clock: str | None = None
+    """The statutory clock, where it is about one."""
+    reference: str | None = None
+    """The law that the clock comes from."""
     due_at: AwareDatetime
+    """Of a clock: the end of its last day in Europe/London. Of a share gap or a confirmation: since when it has waited."""
     raised_at: AwareDatetime
 
 
