@@ -100,8 +100,9 @@ class Exchange:
     async def issue_further(self, client_id: str, plan_id: str, content: "Content") -> Row:
         return await self._post_content(f"{self.reach.council_url}/v1/plans/{plan_id}/versions", client_id, content)
 
-    async def issue_batch(self, client_id: str, lines: bytes) -> list[Row]:
-        url = f"{self.reach.council_url}/v1/batch"
+    async def issue_batch(self, client_id: str, lines: bytes, *, render: bool = True) -> list[Row]:
+        """NDJSON in, one answer per line. ``render`` False: versions without a document of their own get none."""
+        url = f"{self.reach.council_url}/v1/batch{'' if render else '?render=false'}"
         headers = {"Content-Type": "application/x-ndjson"}
         answer = await self._send("POST", url, client_id, content=lines, headers=headers, timeout=600)
         return [orjson.loads(line) for line in answer.content.splitlines() if line]
@@ -122,6 +123,18 @@ class Exchange:
         answer = await self._send("GET", f"{self.reach.audit_url}/v1/plans/{plan_id}/holders", OPERATOR)
         found: list[Row] = answer.json()["holders"]
         return found
+
+    async def plans(self, client_id: str = OPERATOR) -> AsyncIterator[Row]:
+        """Every plan of the client's councils, as the publisher has it."""
+        after: str | None = None
+        while True:
+            params = {"limit": str(PAGE), **({"after": after} if after else {})}
+            page = (await self._send("GET", f"{self.reach.council_url}/v1/plans", client_id, params=params)).json()
+            for row in page["plans"]:
+                yield row
+            after = page["next"]
+            if after is None:
+                return
 
     async def manual_deliveries(self, state: str | None = None) -> AsyncIterator[Row]:
         after: str | None = None

@@ -2,7 +2,7 @@
 
 import typer
 
-from services.cli.commands import doctor, down, migrate, publish, run, sent, status, up, who
+from services.cli.commands import doctor, down, import_, migrate, publish, run, sent, status, up, who
 
 app = typer.Typer(
     name="ehcp",
@@ -16,6 +16,7 @@ app.command()(down.down)
 app.command()(run.run)
 app.command()(migrate.migrate)
 app.command()(publish.publish)
+app.command("import")(import_.import_)
 app.command()(status.status)
 app.command()(who.who)
 app.command()(sent.sent)

@@ -6,7 +6,7 @@ reads that folder again.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,7 @@ COLUMNS = ("error_line", "error_column", "error_problem", "error_instead", "erro
 NOT_SENT, SENT = "not sent", "sent all the same"
 BETWEEN = " | "
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
+UNUSED = "documents-not-used.txt"
 SHOWN = 100
 """Faults that a summary lists; the errors folder has all."""
 
@@ -93,15 +94,29 @@ class Findings:
         writer.writerow([*cells, str(place.line), *said, effect])
 
     def _open(self, name: str, header: Sequence[str], delimiter: str) -> tuple[IO[str], Any]:
-        assert self.folder is not None
-        self.folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        path = self.folder / f"{name}.csv"
-        path.touch(mode=FILE_MODE)
         # With a byte order mark, since spreadsheets take a CSV without one for Windows-1252 and spoil names on saving.
-        file = path.open("w", encoding="utf-8-sig", newline="")
+        file = self._made(f"{name}.csv").open("w", encoding="utf-8-sig", newline="")
         writer = csv.writer(file, delimiter=delimiter)
         writer.writerow([*header, *COLUMNS])
         return file, writer
+
+    def _made(self, name: str) -> Path:
+        assert self.folder is not None
+        for folder in (self.folder.parent, self.folder):
+            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        path = self.folder / name
+        path.touch(mode=FILE_MODE)
+        return path
+
+    def list_unused(self, documents: Iterable[str]) -> int:
+        """Files that belong to no plan, one name a line; how many."""
+        count = 0
+        for name in documents:
+            if self.folder is not None:
+                with self._made(UNUSED).open("a", encoding="utf-8") as file:
+                    file.write(f"{name}\n")
+            count += 1
+        return count
 
     def close(self) -> None:
         for file, _ in self._writers.values():

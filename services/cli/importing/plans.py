@@ -104,7 +104,7 @@ def submission_of(content: Mapping[str, Any], origin: Callable[[str], tuple[Cell
 
 
 def as_json(submission: PlanSubmission) -> bytes:
-    return submission.model_dump_json(by_alias=True, exclude_none=True).encode()
+    return submission.model_dump_json(by_alias=True, exclude_defaults=True).encode()
 
 
 SEN2_REASONS = {str(number): reason for number, reason in enumerate(CeaseReason, 1)}

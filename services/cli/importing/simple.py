@@ -149,28 +149,33 @@ class SimpleExtract:
         spans: list[tuple[str, date, date, int]] = []
         now: set[str] = set()
         for n in numbers:
-            codes = [(name, cells.organisation(f"setting_{n}_{name}", scheme)) for name, scheme in _SCHEMES.items()]
-            code = next((code for _, code in codes if code is not None), None)
+            before = len(cells.faults)
+            codes = [cells.organisation(f"setting_{n}_{name}", scheme) for name, scheme in _SCHEMES.items()]
+            code = next((code for code in codes if code is not None), None)
             begins, ends = cells.day(f"setting_{n}_from"), cells.day(f"setting_{n}_until")
             if not cells.has(f"setting_{n}_from"):
                 cells.wrong(f"setting_{n}_from", "it is empty", "send the first day at this setting")
+            if begins is not None and ends is not None and ends < begins:
+                cells.wrong(f"setting_{n}_until", "the last day is before the first", "check which of the two is wrong")
+            if len(cells.faults) > before:
+                # A place in the list all the same, so that what the contract says of the next one finds its columns.
+                placements.append({"setting_type": "-", "from": "2000-01-01"})
+                continue
             placements.append(
                 {"setting": _code(code) if code else None, "setting_type": cells.text(f"setting_{n}_type") or None,
                  "name": cells.text(f"setting_{n}_name") or None, "from": _text(begins), "until": _text(ends)}
             )  # fmt: skip
             if code is None or begins is None:
                 continue
-            if ends is not None and ends < begins:
-                cells.wrong(f"setting_{n}_until", "the last day is before the first", "check which of the two is wrong")
-                continue
+            last_day = ends or date.max
             for other, first, last, m in spans:
-                if other == str(code) and begins <= last and first <= (ends or date.max):
+                if other == str(code) and begins <= last and first <= last_day:
                     cells.wrong(
                         f"setting_{n}_from", f"it overlaps setting_{m}, the same setting",
                         "send one, with its first and its last day",
                     )  # fmt: skip
-            spans.append((str(code), begins, ends or date.max, n))
-            if begins <= self._defaults.today <= (ends or date.max):
+            spans.append((str(code), begins, last_day, n))
+            if begins <= self._defaults.today <= last_day:
                 now.add(str(code))
         return placements, frozenset(now)
 
@@ -294,7 +299,8 @@ def _sections_of(cells: Cells) -> dict[str, Any] | None:
 
 def _lacks_of(read: _Read, document: Path | None) -> set[Lack]:
     version = read.content["version"]
-    recipients = bool(version["family"] or version["commissioning_bodies"] or any(p["setting"] for p in version["placements"]))
+    settings = any(placement.get("setting") for placement in version["placements"])
+    recipients = bool(version["family"] or version["commissioning_bodies"] or settings)
     found = {
         Lack.DOCUMENT: document is None and not version["sections"],
         Lack.NHS_NUMBER: not read.content["child"]["nhs_number"],

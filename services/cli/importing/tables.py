@@ -157,7 +157,7 @@ class Tables:
     def orphans(self, name: str, parent: str) -> Iterator[Ref]:
         """Rows whose parent is not there."""
         yield from self._refs(
-            "name = ? AND NOT EXISTS (SELECT FROM row p WHERE p.name = ? AND p.id = row.parent)", name, parent
+            "name = ? AND NOT EXISTS (SELECT 1 FROM row p WHERE p.name = ? AND p.id = row.parent)", name, parent
         )
 
     def _refs(self, condition: str, *values: str) -> Iterator[Ref]:
