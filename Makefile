@@ -17,7 +17,7 @@ down: setup ## stop everything (ARGS=--wipe removes its data)
 test: setup ## all tests, on real servers that the command starts and stops
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: setup ## style, types, who may import whom, generated files current
+check: setup ## style, types, who may import whom, generated files current, last release not broken
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -25,6 +25,7 @@ check: setup ## style, types, who may import whom, generated files current
 	@$(BIN)/python -m schemas.generate --check
 	@$(BIN)/python -m schemas.asyncapi --check
 	@$(BIN)/python -m deploy.openapi --check
+	@$(BIN)/python -m schemas.compatibility
 
 contract: setup ## write what is published under schemas/ from the models and the routes
 	@$(BIN)/python -m schemas.generate
