@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,15 +17,19 @@ import pytest_asyncio
 from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.manifest import sha256
+from schemas.notices import Notice, NoticeKind
 from services.cli.machine.ports import HOST, free_ports
 from services.shared.record_systems import sftp_files
 from services.shared.record_systems.port import (
+    Awaiting,
     Content,
     Filed,
     Held,
+    Recall,
     Recipient,
     RecordAwayError,
     Refused,
+    Removed,
     Retry,
     Sent,
     Withdrawal,
@@ -85,7 +90,7 @@ def folder_of(server: SftpServerRunning, recipient: Recipient = COLLEGE) -> Path
 
 def lying_there(server: SftpServerRunning, each: Content) -> dict[str, Any]:
     """The JSON of a delivery, as an importer finds it."""
-    [found] = folder_of(server, each.recipient).glob(f"plan-{each.plan_id}-v{each.version}-*.json")
+    [found] = folder_of(server, each.recipient).glob(f"*-{each.version_id}-*.json")
     described: dict[str, Any] = json.loads(found.read_bytes())
     return described
 
@@ -95,7 +100,7 @@ def write_receipt(server: SftpServerRunning, each: Content, **changes: Any) -> P
     folder, described = folder_of(server, each.recipient), lying_there(server, each)
     files = [described["document"], *described["attachments"]] if described["document"] else described["attachments"]
     receipt = {
-        "outcome": "filed", "record": "EDM-4711", "manifest": described["manifest"],
+        "outcome": "filed", "record": "EDM-4711", "share_id": described["share_id"], "manifest": described["manifest"],
         "files": {file["file"]: sha256((folder / file["file"]).read_bytes()) for file in files},
     } | changes  # fmt: skip
     path: Path = folder / described["receipt"]
@@ -130,8 +135,8 @@ async def test_a_version_lies_in_the_recipient_s_folder_whole_and_described(
     assert not list(folder.glob("*.part"))
     # Names say which plan and version, and nothing of the child.
     assert {described["document"]["file"], advice["file"]} == {
-        f"plan-{each.plan_id}-v3-{each.sha256[:16]}.pdf",
-        f"plan-{each.plan_id}-v3-{each.sha256[:16]}-1.pdf",
+        f"plan-{each.plan_id}-v3-{each.version_id}-{each.sha256[:8]}.pdf",
+        f"plan-{each.plan_id}-v3-{each.version_id}-{each.sha256[:8]}-1.pdf",
     }
 
 
@@ -147,7 +152,7 @@ async def test_a_hundred_at_once_each_get_their_outcome_in_order(adapter: SftpSe
     batch = [a_version() for _ in range(100)]
     outcomes = await adapter.deliver(batch)
     assert [outcome.record if isinstance(outcome, Sent) else outcome for outcome in outcomes] == [
-        f"urn-993202/plan-{each.plan_id}-v1-{each.sha256[:16]}" for each in batch
+        f"urn-993202/plan-{each.plan_id}-v1-{each.version_id}-{each.sha256[:8]}" for each in batch
     ]
 
 
@@ -191,7 +196,9 @@ async def test_a_file_stored_with_another_hash_is_not_filed(adapter: SftpServer,
     outcome = await one(adapter, each)
     assert isinstance(outcome, Refused)
     assert "another hash" in outcome.reason
-    assert await adapter.holds(COLLEGE, [each.plan_id]) == {}
+    assert await adapter.holds(COLLEGE, [each.plan_id]) == {
+        each.plan_id: Held(each.version_id, each.sha256, "EDM-4711", intact=False)
+    }
 
 
 async def test_a_refusal_is_told_without_the_recipient_s_own_words(adapter: SftpServer, server: SftpServerRunning) -> None:
@@ -264,6 +271,72 @@ async def test_a_withdrawal_comes_also_where_nothing_was_ever_delivered(adapter:
     assert (server.folder / outcome.record).is_file()
 
 
+async def test_what_was_withdrawn_is_held_as_such_until_it_is_wanted_again(
+    adapter: SftpServer, server: SftpServerRunning
+) -> None:
+    each = a_version()
+    await one(adapter, each)
+    write_receipt(server, each)
+    await adapter.withdraw([Withdrawal(each.share_id, 2, each.plan_id, COLLEGE)])
+    assert (await adapter.holds(COLLEGE, [each.plan_id]))[each.plan_id].withdrawn
+    again = a_version(plan_id=each.plan_id, share_id=each.share_id, seq=3, version=2)
+    await one(adapter, again)
+    write_receipt(server, again)
+    assert await adapter.holds(COLLEGE, [each.plan_id]) == {
+        each.plan_id: Held(again.version_id, again.sha256, "EDM-4711", withdrawn=False)
+    }
+
+
+# --- recall
+
+
+async def test_a_recall_takes_back_what_lies_there_and_waits_for_the_statement(
+    adapter: SftpServer, server: SftpServerRunning
+) -> None:
+    wrong, right = a_version(), a_version()
+    await adapter.deliver([wrong, right])
+    write_receipt(server, wrong)
+    recall = Recall(wrong.share_id, 2, wrong.plan_id, COLLEGE, (wrong.version_id,))
+    [outcome] = await adapter.recall([recall])
+    assert isinstance(outcome, Awaiting)
+    assert not list(folder_of(server).glob(f"*{wrong.version_id}*"))
+    assert lying_there(server, right)["plan_id"] == str(right.plan_id)
+    demand = json.loads((server.folder / f"{outcome.record}.json").read_bytes())
+    assert (demand["type"], demand["versions"], demand["seq"]) == ("ehcp.plan.recalled.v1", [str(wrong.version_id)], 2)
+    # Their system still says that it holds it.
+    assert (await adapter.holds(COLLEGE, [wrong.plan_id]))[wrong.plan_id].version_id == wrong.version_id
+    (folder_of(server) / demand["receipt"]).write_text(json.dumps({"outcome": "removed", "record": "EDM-4711 deleted"}))
+    assert await adapter.recall([recall]) == [Removed("EDM-4711 deleted")]
+    assert await adapter.holds(COLLEGE, [wrong.plan_id]) == {}
+
+
+@pytest.mark.parametrize("written", [b"{}", b'{"outcome": "filed", "record": "1"}', b'{"outcome": "removed"}', b"removed"])
+async def test_what_is_no_statement_of_removal_proves_none(
+    adapter: SftpServer, server: SftpServerRunning, written: bytes
+) -> None:
+    recall = Recall(uuid4(), 2, uuid4(), COLLEGE, (uuid4(),))
+    [outcome] = await adapter.recall([recall])
+    assert isinstance(outcome, Awaiting)
+    demand = json.loads((server.folder / f"{outcome.record}.json").read_bytes())
+    (folder_of(server) / demand["receipt"]).write_bytes(written)
+    assert isinstance((await adapter.recall([recall]))[0], Awaiting)
+
+
+# --- notices
+
+
+async def test_a_notice_lies_beside_the_plan_and_is_no_version_of_it(adapter: SftpServer, server: SftpServerRunning) -> None:
+    notice = Notice(kind=NoticeKind.CEASE_NOTICE, happened_on=date(2026, 11, 2), text="The council means to cease the plan.")
+    plan = a_version()
+    each = replace(a_version(plan_id=plan.plan_id, sections={}), notice=notice)
+    assert all(isinstance(outcome, Sent) for outcome in await adapter.deliver([plan, each]))
+    described = lying_there(server, each)
+    assert (described["type"], described["notice"]["kind"]) == ("ehcp.notice.delivered.v1", "cease_notice")
+    write_receipt(server, each)
+    assert isinstance(await one(adapter, each), Filed)
+    assert await adapter.holds(COLLEGE, [plan.plan_id]) == {}
+
+
 # --- names
 
 
@@ -280,7 +353,7 @@ async def test_an_attachment_s_name_decides_no_path_and_no_meaning(
     each = a_version(attachments=[(name, pdf("odd"))])
     assert isinstance(await one(adapter, each), Sent)
     [listed] = lying_there(server, each)["attachments"]
-    assert listed["file"] == f"plan-{each.plan_id}-v1-{each.sha256[:16]}-1.bin"
+    assert listed["file"] == f"plan-{each.plan_id}-v1-{each.version_id}-{each.sha256[:8]}-1.bin"
     assert listed["name"] == name
 
 

@@ -6,6 +6,7 @@ recipient's own system wrote, until then *sent*. What the files hold and what a 
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -19,9 +20,12 @@ import structlog
 from schemas.base import Closed
 from services.shared.record_systems import sftp_files as files
 from services.shared.record_systems.port import (
+    Awaiting,
     Content,
     Held,
     Outcome,
+    Recall,
+    RecallOutcome,
     Recipient,
     RecordAwayError,
     RecordSystem,
@@ -47,8 +51,8 @@ _KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sh
 _STILL_THERE = 30
 """Seconds between two signs of life that an idle connection is asked for."""
 
-_Thing = TypeVar("_Thing", Content, Withdrawal)
-_Result = TypeVar("_Result", Outcome, WithdrawOutcome)
+_Thing = TypeVar("_Thing", Content, Withdrawal, Recall)
+_Result = TypeVar("_Result", Outcome, WithdrawOutcome, RecallOutcome)
 _Value = TypeVar("_Value")
 
 
@@ -127,18 +131,22 @@ class SftpServer:
     async def withdraw(self, batch: Sequence[Withdrawal]) -> list[WithdrawOutcome]:
         return await self._all(batch, self._withdraw)
 
+    async def recall(self, batch: Sequence[Recall]) -> list[RecallOutcome]:
+        return await self._all(batch, self._recall)
+
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
         """What the receipts in the recipient's folder say: of each plan the newest version. Raises :class:`RecordAwayError`."""
-        folder = self._path(f"{files.folder(recipient)}/{files.RECEIPTS}")
+        folder = self._path(files.folder(recipient))
         wanted, found = set(plans), dict[UUID, tuple[int, Held]]()
         try:
             sftp = await self._connected()
-            for name in await self._within(self._timeout, sftp, self._listed(sftp, folder)):
+            present = set(await self._within(self._timeout, sftp, self._listed(sftp, folder)))
+            for name in await self._within(self._timeout, sftp, self._listed(sftp, f"{folder}/{files.RECEIPTS}")):
                 named = files.plan_and_version(name)
                 if named is None or named[0] not in wanted or named[1] < found.get(named[0], (0,))[0]:
                     continue
-                receipt = await self._within(self._timeout, sftp, self._read(sftp, f"{folder}/{name}"))
-                if receipt is not None and (held := files.held(receipt, name)) is not None:
+                receipt = await self._within(self._timeout, sftp, self._read(sftp, f"{folder}/{files.RECEIPTS}/{name}"))
+                if receipt is not None and (held := files.held(receipt, name, present)) is not None:
                     found[named[0]] = named[1], held
         except (AwayError, asyncssh.SFTPError) as error:
             raise RecordAwayError(f"the SFTP server was not asked: {_words(error)}") from None
@@ -151,12 +159,29 @@ class SftpServer:
             return told
         for each in files.uploads(content):
             await self._put(sftp, content.recipient, each)
+        mark = f"{files.folder(content.recipient)}/{files.withdrawn_name(content.plan_id, content.share_id)}.json"
+        await self._remove(sftp, self._path(mark))  # of an earlier end of this share
         return Sent(f"{files.folder(content.recipient)}/{name}")
 
     async def _withdraw(self, withdrawal: Withdrawal, sftp: asyncssh.SFTPClient) -> WithdrawOutcome:
         upload = files.withdrawn(withdrawal)
         await self._put(sftp, withdrawal.recipient, upload)
         return Withdrawn(f"{files.folder(withdrawal.recipient)}/{upload.name}")
+
+    async def _recall(self, recall: Recall, sftp: asyncssh.SFTPClient) -> RecallOutcome:
+        """What still lies there goes; whether it was taken before, and is gone from where it was taken to, only they know."""
+        folder, name = self._path(files.folder(recall.recipient)), files.recalled_name(recall)
+        for each in await self._listed(sftp, folder):
+            if files.is_of(each, recall.versions):
+                await self._remove(sftp, f"{folder}/{each}")
+        receipt = await self._read(sftp, self._path(files.receipt_path(recall.recipient, name)))
+        if receipt is not None and (told := files.removed(receipt)) is not None:
+            for each in await self._listed(sftp, f"{folder}/{files.RECEIPTS}"):
+                if files.is_of(each, recall.versions):
+                    await self._remove(sftp, f"{folder}/{files.RECEIPTS}/{each}")  # they say that it is held
+            return told
+        await self._put(sftp, recall.recipient, files.recalled(recall))
+        return Awaiting(f"{files.folder(recall.recipient)}/{name}")
 
     async def _put(self, sftp: asyncssh.SFTPClient, recipient: Recipient, upload: files.Upload) -> None:
         """Write aside, look whether all of it is there, rename. Repeatable: the same name gets the same bytes."""
@@ -173,13 +198,16 @@ class SftpServer:
             await sftp.posix_rename(aside, path)
         except asyncssh.SFTPOpUnsupported:
             # Without that extension a rename does not replace. What is there has the same name, so the same content.
-            if await sftp.exists(path):
-                await sftp.remove(path)
+            await self._remove(sftp, path)
             await sftp.rename(aside, path)
 
     async def _write(self, sftp: asyncssh.SFTPClient, path: str, data: bytes) -> None:
         async with sftp.open(path, "wb") as file:
             await file.write(data)
+
+    async def _remove(self, sftp: asyncssh.SFTPClient, path: str) -> None:
+        with contextlib.suppress(asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            await sftp.remove(path)
 
     async def _make_folder(self, sftp: asyncssh.SFTPClient, recipient: Recipient) -> None:
         """The recipient's, and the one for its receipts. The base is the operator's to make: a wrong one is not made up."""
@@ -228,7 +256,7 @@ class SftpServer:
 
         return list(await asyncio.gather(*(in_turn(thing) for thing in things)))
 
-    def _patience(self, thing: Content | Withdrawal) -> float:
+    def _patience(self, thing: Content | Withdrawal | Recall) -> float:
         sent = [each for each in (thing.document, *thing.attachments) if each] if isinstance(thing, Content) else []
         longer = self._timeout + sum(len(each.data) for each in sent) / _BYTES_A_SECOND
         return min(longer, max(self._timeout, _LONGEST_SECONDS))

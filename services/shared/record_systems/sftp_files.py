@@ -2,32 +2,43 @@
 
 A delivery is a few files of one name: the document, the attachments, and last a JSON file that describes them, so that who
 sees the JSON sees all. The name holds plan, version and rendering and nothing about the child; the same delivery has the same
-name and the same bytes. A receipt is a JSON file of that name in ``receipts/``, written by the recipient's own system:
-``docs/channels/sftp.md`` describes both for those who receive them.
+name. A receipt is a JSON file of that name in ``receipts/``, written by the recipient's own system; what lies there is what it
+says that it holds. ``docs/channels/sftp.md`` describes both for those who receive them.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from schemas.base import Open
 from schemas.manifest import Manifest, NotCanonicalError, Sha256
 from services.shared.json import dumps
-from services.shared.record_systems.port import Content, File, Filed, Held, Recipient, Refused, Withdrawal
-from services.shared.record_systems.webhook_messages import DELIVERED, WITHDRAWN, described, recipient_code
+from services.shared.record_systems.port import Content, File, Filed, Held, Recall, Recipient, Refused, Removed, Withdrawal
+from services.shared.record_systems.webhook_messages import RECALLED, WITHDRAWN, delivered_type, described, recipient_code
 
 RECEIPTS = "receipts"
 ASIDE = ".part"
-_HASH_DIGITS = 16
+_HASH_DIGITS = 8
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}")
-_NAME = re.compile(r"plan-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-v([0-9]{1,10})-[0-9a-f]{16}\.json")
+_ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_VERSION = re.compile(rf"plan-({_ID})-v([0-9]{{1,10}})-({_ID})-[0-9a-f]{{{_HASH_DIGITS}}}\.json")
+_THING = re.compile(rf"(?:plan-{_ID}-v[0-9]{{1,10}}|notice)-({_ID})-[0-9a-f]{{{_HASH_DIGITS}}}[-.].*")
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("not printable")
+    return text
+
+
+_Record = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +53,17 @@ class _Receipt(Open):
     """What a recipient's system says of one delivery. Free text of theirs is never read: it could hold anything."""
 
     outcome: Literal["filed", "refused"]
-    record: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    share_id: UUID | None = None
+    record: _Record | None = None
     manifest: Manifest | None = None
     files: Mapping[str, Sha256] = Field(default_factory=dict)
+
+
+class _Removal(Open):
+    """What it says of a recall."""
+
+    outcome: Literal["removed"]
+    record: _Record
 
 
 def folder(recipient: Recipient) -> str:
@@ -53,11 +72,20 @@ def folder(recipient: Recipient) -> str:
 
 
 def delivery_name(content: Content) -> str:
-    return f"plan-{content.plan_id}-v{content.version}-{content.sha256[:_HASH_DIGITS]}"
+    thing = "notice" if content.notice else f"plan-{content.plan_id}-v{content.version}"
+    return f"{thing}-{content.version_id}-{content.sha256[:_HASH_DIGITS]}"
 
 
 def receipt_path(recipient: Recipient, name: str) -> str:
     return f"{folder(recipient)}/{RECEIPTS}/{name}.json"
+
+
+def withdrawn_name(plan_id: UUID, share_id: UUID) -> str:
+    return f"plan-{plan_id}-withdrawn-{share_id}"
+
+
+def recalled_name(recall: Recall) -> str:
+    return f"plan-{recall.plan_id}-recalled-{recall.share_id}-{recall.seq}"
 
 
 def uploads(content: Content) -> list[Upload]:
@@ -68,7 +96,7 @@ def uploads(content: Content) -> list[Upload]:
     files = [Upload(each, file.data) for each, file in zip(names, sent, strict=True)]
     listed = [_listed(each, file) for each, file in zip(names, sent, strict=True)]
     event = {
-        "type": DELIVERED, "share_id": content.share_id, "seq": content.seq, "plan_id": content.plan_id,
+        "type": delivered_type(content), "share_id": content.share_id, "seq": content.seq, "plan_id": content.plan_id,
         **described(content),
         "document": listed[0] if content.document else None,
         "attachments": listed[1:] if content.document else listed,
@@ -79,11 +107,27 @@ def uploads(content: Content) -> list[Upload]:
 
 def withdrawn(withdrawal: Withdrawal) -> Upload:
     """No further version will come; the receiver marks its copy and keeps it under its own retention."""
-    event = {
-        "type": WITHDRAWN, "share_id": withdrawal.share_id, "seq": withdrawal.seq, "plan_id": withdrawal.plan_id,
-        "recipient": recipient_code(withdrawal.recipient),
+    event = {"type": WITHDRAWN, **_about(withdrawal)}
+    return Upload(f"{withdrawn_name(withdrawal.plan_id, withdrawal.share_id)}.json", dumps(event))
+
+
+def recalled(recall: Recall) -> Upload:
+    """These versions should never have come; the receiver removes them everywhere and says so."""
+    name = recalled_name(recall)
+    event = {"type": RECALLED, **_about(recall), "versions": recall.versions, "receipt": f"{RECEIPTS}/{name}.json"}
+    return Upload(f"{name}.json", dumps(event))
+
+
+def is_of(file_name: str, versions: Collection[UUID]) -> bool:
+    """Whether a file in a recipient's folder belongs to a delivery of one of these versions, or notices."""
+    match = _THING.fullmatch(file_name)
+    return match is not None and UUID(match[1]) in versions
+
+
+def _about(thing: Withdrawal | Recall) -> dict[str, object]:
+    return {
+        "share_id": thing.share_id, "seq": thing.seq, "plan_id": thing.plan_id, "recipient": recipient_code(thing.recipient),
     }  # fmt: skip
-    return Upload(f"plan-{withdrawal.plan_id}-withdrawn-{withdrawal.seq}.json", dumps(event))
 
 
 def proved(receipt: bytes, name: str, sha256: str) -> Filed | Refused | None:
@@ -92,39 +136,52 @@ def proved(receipt: bytes, name: str, sha256: str) -> Filed | Refused | None:
     Filed needs the manifest, which the instruction's own hash binds, and the hash of each file as the receiver stored it:
     neither can be had without having read what was sent.
     """
-    told = _read(receipt)
+    told = _read(_Receipt, receipt)
     if told is None:
         return None
     if told.outcome == "refused":
         return Refused("the recipient's receipt says that it was refused")
-    if told.manifest is None or told.record is None or not told.record.isprintable() or _hash(told.manifest) != sha256:
+    if told.manifest is None or told.record is None or _hash(told.manifest) != sha256:
         return None
     if not _files_fit(told.manifest, name, told.files):
         return Refused("the recipient's receipt gives another hash for a file than was sent")
     return Filed(told.record, sha256)
 
 
+def removed(receipt: bytes) -> Removed | None:
+    """What a receipt for a recall says."""
+    told = _read(_Removal, receipt)
+    return None if told is None else Removed(told.record)
+
+
 def plan_and_version(file_name: str) -> tuple[UUID, int] | None:
-    """Of a receipt's file name."""
-    match = _NAME.fullmatch(file_name)
+    """Of a receipt's file name; None when it is for no version of a plan."""
+    match = _VERSION.fullmatch(file_name)
     return (UUID(match[1]), int(match[2])) if match else None
 
 
-def held(receipt: bytes, file_name: str) -> Held | None:
-    """What a receipt says is held; None unless it proves it by itself."""
-    name = file_name.removesuffix(".json")
-    told = _read(receipt)
-    if told is None or told.manifest is None or (sha := _hash(told.manifest)) is None:
+def held(receipt: bytes, file_name: str, present: Collection[str]) -> Held | None:
+    """What a receipt says is held; None unless it proves it by itself. ``present``: the names in the recipient's folder."""
+    match, told = _VERSION.fullmatch(file_name), _read(_Receipt, receipt)
+    if match is None or told is None or told.outcome != "filed" or told.manifest is None or told.record is None:
         return None
-    # The name holds the beginning of the rendering's hash, so that a receipt under another's name is none.
-    if not name.endswith(sha[:_HASH_DIGITS]) or not isinstance(filed := proved(receipt, name, sha), Filed):
+    name, sha, manifest = file_name.removesuffix(".json"), _hash(told.manifest), told.manifest
+    # A receipt under another's name is none: the name tells plan, version and the beginning of the rendering's hash.
+    if sha is None or not name.endswith(sha[:_HASH_DIGITS]):
         return None
-    return Held(told.manifest.version_id, sha, filed.record)
+    if (manifest.plan_id, manifest.version_id) != (UUID(match[1]), UUID(match[3])):
+        return None
+    marked = told.share_id is not None and f"{withdrawn_name(manifest.plan_id, told.share_id)}.json" in present
+    intact = _files_fit(manifest, name, told.files)
+    return Held(manifest.version_id, sha, told.record, withdrawn=marked, intact=intact)
 
 
-def _read(receipt: bytes) -> _Receipt | None:
+_Model = TypeVar("_Model", bound=Open)
+
+
+def _read(model: type[_Model], receipt: bytes) -> _Model | None:
     try:
-        return _Receipt.model_validate(orjson.loads(receipt))
+        return model.model_validate(orjson.loads(receipt))
     except (orjson.JSONDecodeError, ValidationError):
         return None
 
