@@ -8,7 +8,7 @@ year is still judged by last year's law. The file is read once; a row that contr
 from collections.abc import Iterable
 from datetime import date, timedelta
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import pairwise
 from typing import Annotated, Protocol, Self, TypeVar
@@ -177,6 +177,7 @@ def clocks(on: date) -> tuple[Clock, ...]:
     return in_force(all_rules().clocks, on)
 
 
+@lru_cache(maxsize=4096)
 def clock(id_: str, on: date) -> Clock:
     """``on`` is the day of the trigger: what has begun is counted by the law of the day on which it began."""
     for each in all_rules().clocks:
@@ -185,6 +186,7 @@ def clock(id_: str, on: date) -> Clock:
     raise UnknownRuleError(f"no clock {id_} is in force on {on}")
 
 
+@lru_cache(maxsize=4096)
 def recipients_for(event: str, on: date) -> tuple[RecipientRule, ...]:
     """Who must get it, in the order of the law's list. Empty where the law of that day names nobody."""
     rules = tuple(rule for rule in all_rules().recipients if rule.event == event)
