@@ -1,7 +1,7 @@
 """Turns what pydantic found wrong into sentences that a council's developer can act on: field, problem, what to send.
 
-Nothing of the input is repeated, not even a key that the contract does not know: children's names and NHS numbers have
-been seen as keys. The publisher answers these as problem details (RFC 9457).
+Nothing of the input is repeated, not even a key, unless it is made of the contract's own words: children's names and NHS
+numbers have been seen as keys. The publisher answers these as problem details (RFC 9457).
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,6 +37,8 @@ def _known_names() -> frozenset[str]:
 
 
 _NAMES = _known_names()
+_WORDS = frozenset(word for name in _NAMES for word in name.split("_"))
+"""A name made of these says nothing that is not in the contract, so that it may be said."""
 
 # By pydantic's error type: the problem (None keeps pydantic's own words, where those hold nothing of the input) and
 # what to send instead.
@@ -93,19 +95,21 @@ def _explain(error: Mapping[str, Any], known: frozenset[str]) -> Refusal:
     if isinstance(wrong := context.get("error"), ContractError):
         return Refusal(field, wrong.problem, wrong.instead)
     if error["type"] == "extra_forbidden":
-        return Refusal(_way(loc[:-1], known), *_unknown(str(loc[-1])))
+        return _unknown(_way(loc[:-1], known), str(loc[-1]))
     if error["type"] in _SENTENCES:
         problem, instead = _SENTENCES[error["type"]]
         return Refusal(field, problem or str(error["msg"]), instead.format_map(context))
     return Refusal(field, "it does not fit the contract", "send it as the schema has it")
 
 
-def _unknown(name: str) -> tuple[str, str]:
+def _unknown(place: str, name: str) -> Refusal:
     if name in _NAMES:
-        return f"the field {name} does not belong here", "remove it"
+        return Refusal(place, f"the field {name} does not belong here", "remove it")
     close = get_close_matches(name, _NAMES, n=1, cutoff=0.8)
     instead = f"did you mean {close[0]}?" if close else "remove it, or correct its name"
-    return "it has a field that the contract does not know", instead
+    if _WORDS.issuperset(name.split("_")):
+        return Refusal(place, f"the contract knows no field {name} here", instead)
+    return Refusal(place, "it has a field that the contract does not know", instead)
 
 
 def _way(loc: Sequence[int | str], known: frozenset[str]) -> str:

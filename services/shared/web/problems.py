@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from schemas.refusals import explain
 from services.shared.json import dumps
 from services.shared.postgres.pool import AWAY, transient
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,12 @@ def install(app: FastAPI) -> None:
         if error.status_code == 413:
             return Problem(413, "too-large", "The request is too large", "Send less at once.").response()
         return Problem(error.status_code, "http", str(error.detail), headers=dict(error.headers or {})).response()
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(request: Request, _: ClientDisconnect) -> Response:
+        # The caller's affair, not a failure of ours. Nobody is there to read the answer, but one must be given.
+        log.info("client_gone", route=getattr(request.scope.get("route"), "path", None))
+        return Problem(400, "incomplete", "The request did not come to its end", "Send it again.").response()
 
     async def _away(_: Request, error: Exception) -> Response:
         if not transient(error):
