@@ -2,7 +2,21 @@
 
 import typer
 
-from services.cli.commands import doctor, down, import_, migrate, publish, run, sent, status, up, who
+from services.cli.commands import (
+    doctor,
+    down,
+    import_,
+    migrate,
+    publish,
+    readiness,
+    reconcile,
+    run,
+    sent,
+    status,
+    up,
+    watch,
+    who,
+)
 
 app = typer.Typer(
     name="ehcp",
@@ -17,6 +31,9 @@ app.command()(run.run)
 app.command()(migrate.migrate)
 app.command()(publish.publish)
 app.command("import")(import_.import_)
+app.command()(readiness.readiness)
+app.command()(watch.watch)
+app.add_typer(reconcile.app, name="reconcile")
 app.command()(status.status)
 app.command()(who.who)
 app.command()(sent.sent)

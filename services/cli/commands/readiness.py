@@ -1,0 +1,81 @@
+"""`ehcp readiness`: how many plans could be delivered today, and what the others lack."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.commands.import_ import (
+    Corrections,
+    Council,
+    DocumentsOption,
+    ProfileOption,
+    bar_for,
+    london_today,
+    profile_of,
+)
+from services.cli.exchange import Exchange, Reach, Row
+from services.cli.importing.comparing import LIVE
+from services.cli.importing.faults import Findings
+from services.cli.importing.opening import Asked, opened
+from services.cli.importing.readiness import Readiness, lacks_here, lacks_of
+from services.cli.options import DEFAULT_HOME, AsJson, Home
+from services.cli.output import out, plain_errors, print_json, print_table, run
+
+WORDS = {
+    "document": "neither a document nor a text",
+    "nhs_number": "no NHS number: no clinical record can be found",
+    "recipient": "nobody to send it to",
+    "correction": "a row that is refused: `ehcp import --dry-run` says which",
+    "share_gap": "somebody involved who has no share",
+}
+SHOWN = 20
+
+
+def readiness(
+    path: Annotated[Path | None, typer.Argument(help="A council's extract; without one, the plans of the exchange.")] = None,
+    profile: ProfileOption = None,
+    council: Council = None,
+    documents: DocumentsOption = None,
+    corrections: Corrections = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Say how many plans could be delivered today and what the others lack."""
+    if path is None:
+        found = run(of_exchange(home, council))
+    else:
+        asked = Asked(path, profile_of(profile, home), london_today(), council, documents, tuple(corrections or ()))
+        with plain_errors():
+            found = of_extract(asked)
+    if as_json:
+        print_json(found)
+        return
+    share = f" ({found['share_ready']:.1%})" if found["plans"] else ""
+    out.print(f"{found['ready']} of {found['plans']} plans in force could be delivered today{share}.")
+    if found["lacking"]:
+        rows = [{"what": WORDS[name], "count": count} for name, count in found["lacking"].items()]
+        print_table({"what": "The others have", "count": "Plans"}, rows)
+        lines = [{"case_reference": each["case_reference"], "lacks": ", ".join(each["lacks"])} for each in found["not_ready"]]
+        print_table({"case_reference": "Plan", "lacks": "Lacks"}, lines[:SHOWN])
+        if len(lines) > SHOWN:
+            out.print("… --json lists more.")
+
+
+async def of_exchange(home: Path, council: str | None) -> Row:
+    counted = Readiness()
+    async with Exchange(Reach.of(home)) as exchange:
+        async for plan in exchange.plans():
+            if plan["state"] in LIVE and council in (None, plan["la_code"]):
+                counted.take(plan["case_reference"], lacks_here(plan))
+    return {"of": "exchange", **counted.as_row()}
+
+
+def of_extract(asked: Asked) -> Row:
+    counted = Readiness()
+    with opened(asked, Findings()) as extract, bar_for(extract) as advance:
+        for plan in extract.plans():
+            if not plan.over:
+                counted.take(plan.case_reference, lacks_of(plan))
+            advance()
+    return {"of": str(asked.path), **counted.as_row()}

@@ -1,0 +1,89 @@
+"""`ehcp reconcile`: compares what others say with what the exchange says."""
+
+import asyncio
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.commands.import_ import Corrections, Council, Extracted, ProfileOption, bar_for, london_today, profile_of
+from services.cli.exchange import Exchange, Reach, Row
+from services.cli.importing.comparing import Difference, compare, only_here
+from services.cli.importing.faults import Findings
+from services.cli.importing.known import KnownPlans
+from services.cli.importing.opening import Asked, opened
+from services.cli.options import DEFAULT_HOME, AsJson, Home
+from services.cli.output import Exit, err, out, print_json, print_table, run
+
+app = typer.Typer(no_args_is_help=True, help="Compare what others say with what the exchange says.")
+
+COLUMNS = {"case_reference": "Plan", "kind": "Difference", "there": "Case system", "here": "Exchange", "plan_id": "Plan id"}
+SPARE_COLUMNS = ("plan_id",)
+CSV_COLUMNS = ("kind", "la_code", "case_reference", "plan_id", "there", "here")
+
+
+@app.command("extract")
+def extract(
+    path: Extracted,
+    profile: ProfileOption = None,
+    council: Council = None,
+    corrections: Corrections = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the differences to this file too.")] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a case system's plans with the exchange's, both ways. Exit code 1 when they differ."""
+    asked = Asked(path, profile_of(profile, home), london_today(), council, None, tuple(corrections or ()))
+    result = run(differences_of(asked, home))
+    if csv_file is not None:
+        write_csv(csv_file, result["differences"])
+    if as_json:
+        print_json(result)
+    elif result["differences"]:
+        print_table(COLUMNS, result["differences"], SPARE_COLUMNS)
+    else:
+        out.print(f"No difference in {result['plans']} plans.")
+    if result["rows_refused"]:
+        err.print(
+            f"{result['rows_refused']} rows of the extract could not be used; `ehcp import --dry-run` says which.",
+            style="yellow",
+        )
+    if result["differences"] or result["rows_refused"]:
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+async def differences_of(asked: Asked, home: Path) -> Row:
+    findings = Findings()
+    differences: list[Difference] = []
+    plans = 0
+    with opened(asked, findings) as source:
+        async with Exchange(Reach.of(home)) as exchange:
+            known = await KnownPlans.read(exchange.plans())
+        councils = set()
+        with bar_for(source) as advance:
+            for there in source.plans():
+                advance()
+                plans += 1
+                councils.add(there.la_code)
+                differences += compare(there, known.find(there.la_code, there.case_reference), asked.today)
+                await asyncio.sleep(0)
+    # The exchange may serve councils whose extract this is not.
+    others = (only_here(here) for here in known.unseen() if here["la_code"] in councils)
+    differences += [each for each in others if each is not None]
+    counts = Counter(each.kind.value for each in differences)
+    return {
+        "extract": str(asked.path),
+        "plans": plans,
+        "rows_refused": findings.refused,
+        "counts": dict(counts),
+        "differences": [each.as_row() for each in differences],
+    }
+
+
+def write_csv(file: Path, differences: list[Row]) -> None:
+    with file.open("w", encoding="utf-8-sig", newline="") as opened_file:
+        writer = csv.DictWriter(opened_file, CSV_COLUMNS)
+        writer.writeheader()
+        writer.writerows(differences)
