@@ -89,7 +89,7 @@ def load_settings() -> dict[str, Setting]:
     directory = json.loads((HERE / "directory.json").read_text("utf-8"))
     settings = {}
     for recipient in directory["recipients"]:
-        if recipient["subscriber"] == "school":
+        if recipient["kind"] in ("school", "college", "early_years"):
             codes = {code["scheme"]: code["value"] for code in recipient["codes"]}
             scheme = "urn" if "urn" in codes else "ukprn"
             settings[codes[scheme]] = Setting(

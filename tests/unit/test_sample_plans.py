@@ -117,10 +117,11 @@ def test_identifiers_are_valid_and_can_be_of_no_real_child() -> None:
 
 def test_every_organisation_is_in_the_directory() -> None:
     known = {
-        (code["scheme"], code["value"]): recipient["kind"]
+        (code["scheme"], code["value"], recipient["kind"])
         for recipient in directory()["recipients"]
         for code in recipient["codes"]
     }
+    settings = {(scheme, value) for scheme, value, kind in known if kind in ("school", "college", "early_years")}
     trusts = {"332": "RNA", "333": "RXK"}
     without_social_care, gaps = 0, 0
     for versions in plans().values():
@@ -128,12 +129,12 @@ def test_every_organisation_is_in_the_directory() -> None:
             version = submission.version
             for placement in version.placements:
                 if placement.setting:
-                    assert known[placement.setting.scheme, placement.setting.value] in ("school", "college", "early_years")
+                    assert (placement.setting.scheme, placement.setting.value) in settings
             for body in version.commissioning_bodies:
-                assert known[body.scheme, body.value] == "commissioning_body"
+                assert (body.scheme, body.value, "commissioning_body") in known
             for one in version.involved:
                 if one.organisation:
-                    assert known[one.organisation.scheme, one.organisation.value] == one.kind
+                    assert (one.organisation.scheme, one.organisation.value, one.kind) in known
                 else:
                     gaps += 1
             named = {one.organisation.value for one in version.involved if one.organisation}
