@@ -3,7 +3,8 @@
 For each plan: find the patient, read what the record holds of the plan, post the one transaction that makes it right, and
 read again until nothing is left to do; then read the files back and compare their SHA-256. The record itself is the
 memory: a repeat, a crash half-way or an answer that was lost end in the same state, with one current plan and no double.
-What to write is decided in :mod:`services.health_subscriber.filing`; outcomes go to the dispatcher, which signs them.
+What to write is decided in :mod:`services.health_subscriber.filing` and, for notices, in
+:mod:`services.health_subscriber.notices`; outcomes go to the dispatcher, which signs them.
 """
 
 import asyncio
@@ -15,7 +16,8 @@ from uuid import UUID
 
 import httpx2
 
-from services.health_subscriber import filing, mapping
+from schemas.base import Closed
+from services.health_subscriber import filing, mapping, notices
 from services.health_subscriber.fhir_client import (
     Answer,
     ChangedMeanwhileError,
@@ -27,6 +29,7 @@ from services.health_subscriber.fhir_client import (
     Resource,
     Search,
 )
+from services.health_subscriber.fhir_sign_in import SignedSignIn, SignIn
 from services.health_subscriber.filing import AsWanted, Document, Stop, Write
 from services.health_subscriber.mapping import Coding, Part
 from services.health_subscriber.matching import NHS_NUMBER, Doubt, Patient, match_patient
@@ -36,15 +39,18 @@ from services.shared.record_systems.port import (
     Filed,
     Held,
     Outcome,
+    Recall,
+    RecallOutcome,
     Recipient,
     RecordAwayError,
     Refused,
+    Removed,
     Retry,
     Withdrawal,
     Withdrawn,
     WithdrawOutcome,
 )
-from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
+from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings, options_of
 
 _STEPS = 12
 """More than any real plan takes (one, and one more for every few attachments)."""
@@ -55,6 +61,7 @@ _PLANS_IN_A_SEARCH = 25
 _NEVER_RIGHT = Retry("the record does not keep what it confirmed")
 _OUT_OF_TIME = Retry("the record is too slow for the whole batch")
 _DAMAGED = Retry("a file read back from the record is not the one that was filed")
+_STILL_THERE = Retry("a recalled file can still be read in the record")
 _NOBODY = Patient("")
 
 
@@ -69,12 +76,33 @@ class BearerToken(httpx2.Auth):
         yield request
 
 
+class Options(Closed):
+    """What an entry of ``kind: fhir`` may say under ``options``. Everything is off that a trust has not agreed to."""
+
+    flag: bool = False
+    """Show on the patient's banner that there is a plan (an R4 Flag)."""
+    remove_files: bool = False
+    """Delete the files of a recalled version too. Without it they stay in the record, entered in error."""
+    plan_type: Coding | None = None
+    """How the trust codes such a document; default is a code of the exchange's own."""
+    sign_in: SignIn | None = None
+    """OAuth 2.0 client credentials with a signed JWT, in place of ``token``."""
+
+
 def build_fhir(settings: SystemSettings) -> "FhirRecord":
-    """From an entry of the record systems file: ``{"kind": "fhir", "url": ..., "token": ...}``."""
+    """From an entry of the record systems file: ``{"kind": "fhir", "url": ..., "token": ..., "options": {...}}``."""
     if not settings.url:
         raise RecordSystemsFileError(f"{settings.name}: a FHIR record needs its url")
+    options = options_of(settings, Options)
+    auth = BearerToken(settings.token) if settings.token else None
     try:
-        return FhirRecord(settings.url, auth=BearerToken(settings.token) if settings.token else None)
+        return FhirRecord(
+            settings.url,
+            auth=SignedSignIn(options.sign_in) if options.sign_in else auth,
+            plan_type=options.plan_type or mapping.PLAN_TYPE,
+            remove_files=options.remove_files,
+            flag=options.flag,
+        )
     except ValueError as error:
         raise RecordSystemsFileError(f"{settings.name}: {error}") from None
 
@@ -106,12 +134,16 @@ class FhirRecord:
         concurrency: int = 8,
         budget: float = _BUDGET_SECONDS,
         plan_type: Coding = mapping.PLAN_TYPE,
+        remove_files: bool = False,
+        flag: bool = False,
         clock: Clock = utc_now,
     ) -> None:
         self._client = FhirClient(url, auth=auth, timeout=timeout, concurrency=concurrency, clock=clock)
         self._concurrency = concurrency
         self._budget = budget
         self._plan_type = plan_type
+        self._remove_files = remove_files
+        self._flag = flag
         self._clock = clock
 
     async def close(self) -> None:
@@ -136,13 +168,12 @@ class FhirRecord:
         for _ in range(_STEPS):
             if not (pending := [n for n in range(len(batch)) if n not in outcomes]):
                 break
-            answers = await self._client.read([_documents_of(batch[n].plan_id) for n in pending])
             writes: dict[int, Resource] = {}
-            for n, answer in zip(pending, answers, strict=True):
-                if not isinstance(answer, Found):
-                    outcomes[n] = _trouble(answer)
+            for n, found in zip(pending, await self._found([self._traces_of(batch[n]) for n in pending]), strict=True):
+                if not isinstance(found, list):
+                    outcomes[n] = found
                     continue
-                match filing.to_withdraw(batch[n], answer.resources, now=self._clock()):
+                match filing.to_withdraw(batch[n], found, now=self._clock()):
                     case Stop() as stop:
                         outcomes[n] = Refused(stop.value)
                     case AsWanted(record=record):
@@ -153,8 +184,74 @@ class FhirRecord:
             outcomes |= {n: error for n, error in zip(writes, errors, strict=True) if error}
         return [outcomes.get(n, _NEVER_RIGHT) for n in range(len(batch))]
 
+    async def recall(self, batch: Sequence[Recall]) -> list[RecallOutcome]:
+        until = time.monotonic() + self._budget
+        outcomes: dict[int, RecallOutcome] = {}
+        still_there: dict[int, list[str]] = {}
+        for _ in range(_STEPS):
+            if not (pending := [n for n in range(len(batch)) if n not in outcomes]):
+                break
+            writes: dict[int, Resource] = {}
+            removed: dict[int, AsWanted] = {}
+            for n, found in zip(pending, await self._found([self._traces_of(batch[n]) for n in pending]), strict=True):
+                if not isinstance(found, list):
+                    outcomes[n] = found
+                    continue
+                left = still_there.pop(n, [])
+                match filing.to_recall(batch[n], found, now=self._clock(), remove_files=self._remove_files, still_there=left):
+                    case Stop() as stop:
+                        outcomes[n] = Refused(stop.value)
+                    case AsWanted() as done:
+                        removed[n] = done
+                    case Write(bundle=bundle):
+                        writes[n] = bundle
+            errors = await self._post(list(writes.values()), until)
+            outcomes |= {n: error for n, error in zip(writes, errors, strict=True) if error}
+            for n, gone in (await self._gone(removed)).items():
+                if isinstance(gone, list):
+                    still_there[n] = gone
+                else:
+                    outcomes[n] = gone
+        return [outcomes.get(n, _STILL_THERE if n in still_there else _NEVER_RIGHT) for n in range(len(batch))]
+
+    async def _gone(self, removed: dict[int, AsWanted]) -> dict[int, Removed | Retry | Refused | list[str]]:
+        """By reading back: the proof, what went wrong, or the files that are there although they should be gone."""
+        wanted = [(n, ReadFile(url, "*/*", 0)) for n, done in removed.items() for url in done.absent]
+        answers = await self._client.read([read for _, read in wanted])
+        gone: dict[int, Removed | Retry | Refused | list[str]] = {n: Removed(self._proof(done)) for n, done in removed.items()}
+        for (n, read), answer in zip(wanted, answers, strict=True):
+            if not isinstance(answer, FileRead):
+                gone[n] = _trouble(answer)
+            elif answer.data is not None and isinstance(before := gone[n], Removed | list):
+                gone[n] = [*(before if isinstance(before, list) else []), read.url]
+        return gone
+
+    def _proof(self, done: AsWanted) -> str:
+        if not done.marked:
+            return "no entry of it is in the record"
+        files = f"{len(done.absent)} files gone" if self._remove_files else "files kept, out of sight, as the trust's rules say"
+        return f"entered in error: {done.record}; {files}"
+
+    def _traces_of(self, ended: Withdrawal | Recall) -> list[Search]:
+        """Where what a share or a version left in the record is found."""
+        if isinstance(ended, Recall):
+            told = _of("Communication", mapping.VERSION, *ended.versions)
+        else:
+            told = _of("Communication", mapping.SHARE, ended.share_id)
+        return [_documents_of(ended.plan_id), told, *([_of("Flag", mapping.PLAN, ended.plan_id)] if self._flag else [])]
+
+    async def _found(self, searches: Sequence[Sequence[Search]]) -> list[list[Resource] | Retry | Refused]:
+        """For each group of searches everything that they found, or what went wrong with one of them."""
+        answers = iter(await self._client.read([search for group in searches for search in group]))
+        found: list[list[Resource] | Retry | Refused] = []
+        for group in searches:
+            of_group = [next(answers) for _ in group]
+            wrong = next((_trouble(answer) for answer in of_group if not isinstance(answer, Found)), None)
+            found.append(wrong or [each for answer in of_group if isinstance(answer, Found) for each in answer.resources])
+        return found
+
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
-        """Plans whose entry is current and whose files are all there, unchanged.
+        """Plans whose entry is current, with whether their files are all there, unchanged.
 
         Raises RecordAwayError when the record cannot be read: silence is not absence.
         """
@@ -173,7 +270,7 @@ class FhirRecord:
                 raise RecordAwayError(_trouble(file).reason)
             if not _is_whole(document, file.data):
                 damaged.add(plan)
-        plans_held = {plan: _held(parts[0]) for plan, parts in held.items() if parts and plan not in damaged}
+        plans_held = {plan: _held(parts[0], intact=plan not in damaged) for plan, parts in held.items() if parts}
         return {plan: version for plan, version in plans_held.items() if version is not None}
 
     async def _look(self, pending: Sequence[_Delivery]) -> None:
@@ -182,7 +279,8 @@ class FhirRecord:
         for delivery in pending:
             if delivery.patient is _NOBODY:
                 wanted.append((delivery, _patient_of(delivery.content)))
-            wanted.append((delivery, _documents_of(delivery.content.plan_id)))
+            delivery.found = []
+            wanted += [(delivery, search) for search in self._searches(delivery.content)]
             wanted += [(delivery, _part_at(url, part)) for url, part in delivery.expected.items()]
         answers = await self._client.read([read for _, read in wanted])
         for (delivery, read), answer in zip(wanted, answers, strict=True):
@@ -194,11 +292,19 @@ class FhirRecord:
                         case Doubt() as doubt:
                             delivery.outcome = Refused(doubt.value)
                 case Search(), Found(resources=found):
-                    delivery.found = found
+                    delivery.found += found
                 case ReadFile(url=url), FileRead(data=data):
                     delivery.files[url] = data
                 case _:
                     delivery.outcome = _trouble(answer)
+
+    def _searches(self, content: Content) -> list[Search]:
+        searches = [_documents_of(content.plan_id)]
+        if content.notice:
+            searches.append(_of("Communication", mapping.VERSION, content.version_id))
+        elif self._flag:
+            searches.append(_of("Flag", mapping.PLAN, content.plan_id))
+        return searches
 
     async def _step(self, pending: Sequence[_Delivery], until: float) -> None:
         if not pending:
@@ -207,15 +313,7 @@ class FhirRecord:
         writing: list[tuple[_Delivery, Resource]] = []
         proving: list[tuple[_Delivery, AsWanted]] = []
         for delivery in pending:
-            step = filing.to_hold(
-                delivery.content,
-                f"Patient/{delivery.patient.id}",
-                delivery.found,
-                now=self._clock(),
-                rewrite=delivery.rewrite,
-                assign_ids=capabilities.assign_binary_ids,
-                plan_type=self._plan_type,
-            )
+            step = self._next(delivery, assign_ids=capabilities.assign_binary_ids)
             match step:
                 case Stop():
                     delivery.outcome = Refused(step.value)
@@ -226,10 +324,23 @@ class FhirRecord:
         errors = await self._post([bundle for _, bundle in writing], until)
         for (delivery, bundle), error in zip(writing, errors, strict=True):
             delivery.outcome = error
-            delivery.expected = _files_in(bundle, mapping.parts(delivery.content))
+            delivery.expected = _files_in(bundle, _parts(delivery.content))
             delivery.files = {}
             delivery.rewrite = False
         await self._prove(proving)
+
+    def _next(self, delivery: _Delivery, *, assign_ids: bool) -> Write | AsWanted | Stop:
+        content, patient, found = delivery.content, f"Patient/{delivery.patient.id}", delivery.found
+        if content.notice:
+            return notices.to_hold(
+                content, content.notice, patient, found,
+                now=self._clock(), rewrite=delivery.rewrite, assign_ids=assign_ids,
+            )  # fmt: skip
+        return filing.to_hold(
+            content, patient, found,
+            now=self._clock(), rewrite=delivery.rewrite, assign_ids=assign_ids, plan_type=self._plan_type,
+            same_person=delivery.patient.formerly, remove_files=self._remove_files, flag=self._flag,
+        )  # fmt: skip
 
     async def _post(self, bundles: Sequence[Resource], until: float) -> list[Retry | Refused | None]:
         """Post each by itself; None when it was taken, or met a change and has to be decided again.
@@ -290,12 +401,17 @@ def _trouble(answer: Answer) -> Retry | Refused:
     return answer.outcome if isinstance(answer, FhirError) else Retry("the record answered something else than was asked")
 
 
-def _held(plan: Document) -> Held | None:
+def _parts(content: Content) -> tuple[Part, ...]:
+    return notices.parts(content) if content.notice else mapping.parts(content)
+
+
+def _held(plan: Document, *, intact: bool) -> Held | None:
     try:
         version = UUID(plan.identifier(mapping.VERSION))
     except ValueError:
         return None  # somebody edited our identifiers: what this entry is cannot be said any more
-    return Held(version, plan.identifier(mapping.RENDERING), plan.reference)
+    rendering = plan.identifier(mapping.RENDERING)
+    return Held(version, rendering, plan.reference, withdrawn=plan.withdrawn, intact=intact)
 
 
 def _part_at(url: str, part: Part) -> ReadFile:
@@ -307,8 +423,11 @@ def _patient_of(content: Content) -> Search:
 
 
 def _documents_of(*plans: UUID) -> Search:
-    identifiers = ",".join(f"{mapping.PLAN}|{plan}" for plan in plans)
-    return Search("DocumentReference", (("identifier", identifiers), ("_count", "200")))
+    return _of("DocumentReference", mapping.PLAN, *plans)
+
+
+def _of(type_: str, system: str, *ids: UUID) -> Search:
+    return Search(type_, (("identifier", ",".join(f"{system}|{each}" for each in ids)), ("_count", "200")))
 
 
 def _file_of(document: Document) -> ReadFile:
@@ -322,7 +441,9 @@ def _files_in(bundle: Resource, parts: Sequence[Part]) -> dict[str, Part]:
     keys = {str(part.key): part for part in parts}
     written: dict[str, Part] = {}
     for entry in bundle["entry"]:
-        resource, url = entry["resource"], entry["request"]["url"]
+        resource, url = entry.get("resource"), entry["request"]["url"]
+        if resource is None:
+            continue
         if resource["resourceType"] == "DocumentReference":
             document = Document(resource)
             if document.key in keys and document.url.startswith("Binary/"):

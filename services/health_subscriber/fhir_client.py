@@ -128,9 +128,10 @@ class FhirClient:
         await self._http.aclose()
 
     async def capabilities(self) -> Capabilities:
-        """What the server says of itself, read once."""
+        """What the server says of itself, read once, before anything else. Raises FhirError where it cannot do what is needed."""
         if self._capabilities is None:
             statement = _resource(await self._send("GET", "metadata"), "CapabilityStatement")
+            _check_statement(statement)
             rests = [each for each in statement.get("rest") or [] if each.get("mode") == "server"]
             interactions = {each.get("code") for rest in rests for each in rest.get("interaction") or []}
             binaries = [each for rest in rests for each in rest.get("resource") or [] if each.get("type") == "Binary"]
@@ -169,7 +170,9 @@ class FhirClient:
         entries = answer.get("entry") or []
         if answer.get("type") != "transaction-response" or len(entries) != len(bundle["entry"]):
             raise _not_fhir("an answer that does not fit the transaction")
-        for entry in entries:
+        for asked, entry in zip(bundle["entry"], entries, strict=True):
+            if asked["request"]["method"] == "DELETE" and _entry_status(entry) in (404, 410):
+                continue
             if error := self._entry_error(entry, fenced=True):
                 raise error
 
@@ -317,6 +320,19 @@ class FhirClient:
 
     def _now(self) -> datetime:
         return self._clock()
+
+
+def _check_statement(statement: Resource) -> None:
+    """Only what would do harm: another FHIR version reads our resources differently, and without transactions a crash could
+    leave two current plans. What a server merely does not mention, it may well do."""
+    version = str(statement.get("fhirVersion") or "")
+    if not version.startswith("4.0"):
+        known = version if re.fullmatch(r"[0-9a-z.-]{1,20}", version) else "unknown"
+        raise FhirError(Retry(f"the record speaks FHIR {known}; plans are filed in R4 (4.0)"))
+    rests = [each for each in statement.get("rest") or [] if each.get("mode") == "server"]
+    interactions = {each.get("code") for rest in rests for each in rest.get("interaction") or []}
+    if interactions and "transaction" not in interactions:
+        raise FhirError(Retry("the record takes no transactions; a plan could be there twice or not at all"))
 
 
 def _check_address(url: httpx2.URL) -> None:

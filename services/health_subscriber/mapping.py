@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
+from schemas.base import Closed
 from schemas.plan import Section, SectionLetter
 from services.shared.record_systems.port import Content, File, Recipient
 
@@ -38,6 +39,11 @@ PART = "urn:ehcp:part"
 """``1/3`` for the plan itself, ``2/3`` and ``3/3`` for the two files appended to it."""
 WITHDRAWN = "urn:ehcp:withdrawn"
 """Extension: the council shares this plan no longer; the copy stays but gets no more updates."""
+RECALLED = "urn:ehcp:recalled"
+"""Extension: the council recalled it; it should never have been in this record."""
+MISFILED = "urn:ehcp:misfiled"
+"""Extension: it lay under the wrong patient, since the child was known by another's NHS number."""
+MARKS = frozenset({WITHDRAWN, RECALLED, MISFILED})
 
 # Fixes the identifiers of documents for ever; another value here would file every plan a second time.
 _NAMESPACE = UUID("6f1d6f3e-6b0e-5f0c-9a52-8f2c9b6d1e77")
@@ -58,8 +64,7 @@ _SECTION_TITLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Coding:
+class Coding(Closed):
     system: str
     code: str
     display: str
@@ -70,9 +75,9 @@ class Coding:
 
 # No SNOMED CT code for "has an EHC plan" has been verified, so the first coding is our own and a setting; the second is
 # what UK Core's example of a care plan document carries, so that a viewer shows the plan where clinicians look.
-PLAN_TYPE = Coding("urn:ehcp:document-type", "ehc-plan", "Education, Health and Care plan")
-ATTACHMENT_TYPE = Coding("urn:ehcp:document-type", "ehc-plan-attachment", "Advice appended to an EHC plan")
-CARE_PLAN = Coding("http://snomed.info/sct", "734163000", "Care plan")
+PLAN_TYPE = Coding(system="urn:ehcp:document-type", code="ehc-plan", display="Education, Health and Care plan")
+ATTACHMENT_TYPE = Coding(system="urn:ehcp:document-type", code="ehc-plan-attachment", display="Advice appended to an EHC plan")
+CARE_PLAN = Coding(system="http://snomed.info/sct", code="734163000", display="Care plan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,10 @@ class Part:
         return hashlib.sha256(self.data).hexdigest()
 
 
+def document_key(content: Content) -> UUID:
+    return uuid5(_NAMESPACE, f"{content.version_id} {recipient_code(content.recipient)} {content.sha256}")
+
+
 def parts(content: Content) -> tuple[Part, ...]:
     """The files to keep, the plan first. Empty when there is neither a document nor a section."""
     document = content.document
@@ -102,8 +111,8 @@ def parts(content: Content) -> tuple[Part, ...]:
         if not content.sections:
             return ()
         document = File("plan.txt", "text/plain; charset=utf-8", "", plain_text(content))
-    key = uuid5(_NAMESPACE, f"{content.version_id} {recipient_code(content.recipient)} {content.sha256}")
-    title = f"Education, Health and Care plan, issued {_day(content.issued_on)}"
+    key = document_key(content)
+    title = f"Education, Health and Care plan, issued {day_in_words(content.issued_on)}"
     count = 1 + len(content.attachments)
     return Part(1, count, key, title, document.media_type, document.data), *(
         Part(number, count, uuid5(key, f"{number} {file.sha256}"), file.name, file.media_type, file.data)
@@ -141,11 +150,7 @@ def document_reference(
     plan_type: Coding = PLAN_TYPE,
 ) -> Resource:
     """The entry in the patient's record. ``relates_to`` is what it replaces or is appended to."""
-    council = {
-        "type": "Organization",
-        "identifier": {"system": ODS_CODE, "value": content.council.ods_code},
-        "display": content.council.name,
-    }
+    council = council_of(content)
     codings = (plan_type, CARE_PLAN) if part.is_plan else (ATTACHMENT_TYPE,)
     related = list(relates_to)
     return {
@@ -191,6 +196,52 @@ def document_reference(
     }
 
 
+def council_of(content: Content) -> Resource:
+    return {
+        "type": "Organization",
+        "identifier": {"system": ODS_CODE, "value": content.council.ods_code},
+        "display": content.council.name,
+    }
+
+
+def flag_key(content: Content) -> str:
+    return str(uuid5(_NAMESPACE, f"flag {content.plan_id} {recipient_code(content.recipient)}"))
+
+
+def flag(content: Content, patient: str) -> Resource:
+    """What a clinician sees on the patient's banner (https://hl7.org/fhir/R4/flag.html)."""
+    display = "Has an Education, Health and Care plan"
+    return {
+        "resourceType": "Flag",
+        "identifier": [
+            {"system": DOCUMENT, "value": flag_key(content)},
+            {"system": SHARE, "value": str(content.share_id)},
+            instruction(content.share_id, content.seq),
+            {"system": PLAN, "value": str(content.plan_id)},
+            {"system": RECIPIENT, "value": recipient_code(content.recipient)},
+        ],
+        "status": "active",
+        "category": [
+            {
+                "coding": [
+                    {
+                        "system": "http://terminology.hl7.org/CodeSystem/flag-category",
+                        "code": "admin",
+                        "display": "Administrative",
+                    }
+                ]
+            }
+        ],
+        "code": {
+            "coding": [{"system": "urn:ehcp:flag", "code": "has-ehc-plan", "display": display}],
+            "text": f"{display} (version {content.version}, issued {day_in_words(content.issued_on)})",
+        },
+        "subject": {"reference": patient},
+        "period": {"start": content.issued_on.isoformat()},
+        "author": council_of(content),
+    }
+
+
 def sha1_base64(data: bytes) -> str:
     """``Attachment.hash`` of R4."""
     return base64.b64encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode("ascii")
@@ -202,12 +253,12 @@ def plain_text(content: Content) -> bytes:
         "EDUCATION, HEALTH AND CARE PLAN",
         "",
         f"Child or young person: {content.child.given_names} {content.child.family_name}",
-        f"Date of birth: {_day(content.child.date_of_birth)}",
+        f"Date of birth: {day_in_words(content.child.date_of_birth)}",
     ]
     if content.child.nhs_number:
         lines.append(f"NHS number: {content.child.nhs_number}")
     lines += [
-        f"Issued: {_day(content.issued_on)}, by {content.council.name}",
+        f"Issued: {day_in_words(content.issued_on)}, by {content.council.name}",
         f"Council's reference: {content.case_reference}",
     ]
     for letter in SectionLetter:
@@ -230,7 +281,7 @@ def _section_lines(section: Section) -> list[str]:
 
 
 def _description(content: Content, part: Part) -> str:
-    text = f"Education, Health and Care plan issued {_day(content.issued_on)} by {content.council.name}"
+    text = f"Education, Health and Care plan issued {day_in_words(content.issued_on)} by {content.council.name}"
     if not part.is_plan:
         return f"{part.title}: appended to the {text}"
     if content.changed_sections:
@@ -238,5 +289,5 @@ def _description(content: Content, part: Part) -> str:
     return text
 
 
-def _day(day: date) -> str:
+def day_in_words(day: date) -> str:
     return f"{day.day} {day:%B %Y}"

@@ -36,6 +36,8 @@ class Patient:
 
     id: str
     warning: str | None = None
+    formerly: frozenset[str] = frozenset()
+    """References of records that the trust merged into this one: ``Patient/…``."""
 
 
 def match_patient(child: Child, found: Sequence[dict[str, Any]]) -> Patient | Doubt:
@@ -55,6 +57,7 @@ def match_patient(child: Child, found: Sequence[dict[str, Any]]) -> Patient | Do
     if len(patients) > 1:
         return Doubt.SEVERAL_FOUND
     (patient,) = patients.values()
+    formerly = {f"Patient/{each['id']}" for each in having if _is_replaced(each)} | _replaced_by(patient)
     if patient.get("active") is False:
         return Doubt.NOT_ACTIVE
     born = patient.get("birthDate")
@@ -63,7 +66,8 @@ def match_patient(child: Child, found: Sequence[dict[str, Any]]) -> Patient | Do
         return Doubt.NO_DATE_OF_BIRTH
     if born != child.date_of_birth.isoformat():
         return Doubt.OTHER_DATE_OF_BIRTH
-    return Patient(patient["id"], None if _same_name(child, patient.get("name") or []) else NAME_DIFFERS)
+    warning = None if _same_name(child, patient.get("name") or []) else NAME_DIFFERS
+    return Patient(patient["id"], warning, frozenset(formerly))
 
 
 def _has_nhs_number(patient: dict[str, Any], number: str) -> bool:
@@ -77,6 +81,11 @@ def _has_nhs_number(patient: dict[str, Any], number: str) -> bool:
 
 def _is_replaced(patient: dict[str, Any]) -> bool:
     return any(link.get("type") == "replaced-by" for link in patient.get("link") or [])
+
+
+def _replaced_by(patient: dict[str, Any]) -> set[str]:
+    links = [each for each in patient.get("link") or [] if each.get("type") == "replaces"]
+    return {str((each.get("other") or {}).get("reference") or "") for each in links}
 
 
 def _same_name(child: Child, names: Sequence[dict[str, Any]]) -> bool:

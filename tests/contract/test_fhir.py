@@ -7,41 +7,47 @@ import asyncio
 import base64
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 from uuid import uuid4
 
 import httpx2
 import pytest
 import pytest_asyncio
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 from jsonschema import Draft6Validator
 
 from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode, check_nhs_number
 from schemas.plan import Child
 from services.health_subscriber.fhir import FhirRecord, build_fhir
-from services.health_subscriber.filing import Stop
+from services.health_subscriber.filing import OTHER_PATIENT, Stop
 from services.health_subscriber.matching import NAME_DIFFERS, Doubt
 from services.shared.record_systems.port import (
     Content,
     Filed,
     Held,
     Outcome,
+    Recall,
     Recipient,
     RecordAwayError,
     RecordSystem,
     Refused,
+    Removed,
     Retry,
     Withdrawal,
     Withdrawn,
 )
 from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
 from tests.support import fault_proxy
-from tests.support.contents import RNA, child, content, pdf
+from tests.support.contents import RNA, child, content, decision, invitation, pdf
 from tests.support.fault_proxy import FaultProxy
 from tests.support.fhir_server import SERVER, FhirServer
 
@@ -113,12 +119,24 @@ class Chart:
         page = self._http.get("/DocumentReference", params={"patient": patient, "_count": "200"}).json()
         return [entry["resource"] for entry in page.get("entry", [])]
 
+    def of(self, type_: str, patient: str) -> list[dict[str, Any]]:
+        page = self._http.get(f"/{type_}", params={"subject": patient, "_count": "200"}).json()
+        return [entry["resource"] for entry in page.get("entry", [])]
+
+    def status(self, address: str) -> int:
+        """Of a GET."""
+        return self._http.get(f"/{address}").status_code
+
     def current(self, patient: str) -> list[dict[str, Any]]:
         return [each for each in self.documents(patient) if each["status"] == "current"]
 
     def text(self, document: dict[str, Any]) -> bytes:
         attachment = document["content"][0]["attachment"]
         return self._http.get(f"/{attachment['url']}", headers={"Accept": attachment["contentType"]}).content
+
+    def read(self, address: str) -> dict[str, Any]:
+        resource: dict[str, Any] = self._http.get(f"/{address}").json()
+        return resource
 
     def put(self, resource: dict[str, Any]) -> None:
         answer = self._http.put(f"/{resource['resourceType']}/{resource['id']}", json=resource)
@@ -152,6 +170,18 @@ def next_version(before: Content, **more: Any) -> Content:
         "replaces": before.version_id,
     }
     return content(**given | more)
+
+
+def notice_for(plan: Content, **more: Any) -> Content:
+    given: dict[str, Any] = {
+        "plan_id": plan.plan_id, "whose": plan.child, "issued_on": date(2026, 10, 5), "notice": decision(),
+    }  # fmt: skip
+    return content(**given | more)
+
+
+def recall_of(*wrong: Content, seq: int) -> Recall:
+    first = wrong[0]
+    return Recall(first.share_id, seq, first.plan_id, first.recipient, tuple(each.version_id for each in wrong))
 
 
 async def deliver(record: FhirRecord, wanted: Content) -> Outcome:
@@ -401,12 +431,12 @@ class TestProof:
         binary = document["content"][0]["attachment"]["url"].removeprefix("Binary/")
         wrong = base64.b64encode(b"another child's plan").decode()
         chart.put({"resourceType": "Binary", "id": binary, "contentType": "application/pdf", "data": wrong})
-        assert await record.holds(RNA, [wanted.plan_id]) == {}
+        assert not (await record.holds(RNA, [wanted.plan_id]))[wanted.plan_id].intact
 
         assert isinstance(await deliver(record, wanted), Filed)
 
         assert chart.text(document) == pdf("right")
-        assert set(await record.holds(RNA, [wanted.plan_id])) == {wanted.plan_id}
+        assert (await record.holds(RNA, [wanted.plan_id]))[wanted.plan_id].intact
 
     async def test_a_file_that_is_gone_is_written_again(self, record: FhirRecord, chart: Chart) -> None:
         whose = new_child()
@@ -452,16 +482,22 @@ class TestProof:
         first = content(whose=whose, document=pdf("first"), attachments=[("Advice.pdf", pdf("advice"))])
         await deliver(behind, first)
         await deliver(behind, next_version(first))
-        await behind.withdraw([Withdrawal(first.share_id, 9, first.plan_id, RNA)])
+        flagged = FhirRecord(f"http://127.0.0.1:{proxy.port}/RNA/fhir/R4", flag=True, remove_files=True)
+        await deliver(flagged, next_version(next_version(first), seq=3))
+        await deliver(flagged, notice_for(first, document=pdf("decision")))
+        await flagged.withdraw([Withdrawal(first.share_id, 9, first.plan_id, RNA)])
+        await flagged.recall([Recall(first.share_id, 10, first.plan_id, RNA, (first.version_id,))])
+        await flagged.close()
 
         sent = [
             entry["resource"]
             for request in proxy.requests
             if request.is_transaction
             for entry in json.loads(request.body)["entry"]
+            if "resource" in entry
         ]
 
-        assert {each["resourceType"] for each in sent} == {"Binary", "DocumentReference"}
+        assert {each["resourceType"] for each in sent} == {"Binary", "DocumentReference", "Communication", "Flag"}
         assert len(sent) >= 9
         for resource in sent:
             errors = list(r4(resource["resourceType"]).iter_errors(resource))
@@ -808,6 +844,331 @@ class TestWithdrawingAndHolding:
         assert len(chart.current(patient)) == 1
 
 
+class TestNotices:
+    async def test_it_is_filed_beside_the_plan_and_linked_to_it(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        plan = content(whose=whose, document=pdf("plan"))
+        await deliver(record, plan)
+        told = notice_for(plan, document=pdf("letter"), attachments=[("Report.pdf", pdf("report"))])
+
+        outcome = await deliver(record, told)
+
+        [notice] = chart.of("Communication", patient)
+        [document] = chart.current(patient)
+        assert outcome == Filed(f"Communication/{notice['id']}", told.sha256)
+        assert notice["status"] == "completed"
+        assert notice["about"] == [{"reference": f"DocumentReference/{document['id']}"}]
+        assert notice["topic"]["text"] == "Decision after the review of an Education, Health and Care plan"
+        assert notice["payload"][0]["contentString"] == "The council has decided to amend the plan."
+        urls = [each["contentAttachment"] for each in notice["payload"][1:]]
+        assert [chart.text({"content": [{"attachment": each}]}) for each in urls] == [pdf("letter"), pdf("report")]
+        # The plan is as it was: a notice replaces nothing.
+        assert chart.documents(patient) == [document]
+
+    async def test_without_the_plan_it_names_the_plan(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        told = content(whose=whose, notice=invitation())
+
+        assert isinstance(await deliver(record, told), Filed)
+
+        [notice] = chart.of("Communication", patient)
+        assert notice["about"][0]["identifier"] == {"system": "urn:ehcp:plan", "value": str(told.plan_id)}
+        assert notice["payload"] == [
+            {"contentString": "You are invited to the annual review meeting on 21 September 2026.\nMeeting: 21 September 2026"}
+        ]
+
+    async def test_each_is_kept_and_the_same_is_filed_once(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        plan = content(whose=whose)
+        one, two = notice_for(plan, document=pdf("one")), notice_for(plan, notice=invitation())
+        outcomes = await record.deliver([one, two])
+        binaries = chart.count("Binary")
+
+        assert await record.deliver([one, two]) == outcomes
+        assert len(chart.of("Communication", patient)) == 2
+        assert chart.count("Binary") == binaries
+
+    @pytest.mark.parametrize("fault", [fault_proxy.lost_answer, fault_proxy.status(500), fault_proxy.status(422)])
+    async def test_what_goes_wrong_is_said_and_the_next_try_files_it_once(
+        self, behind: FhirRecord, proxy: FaultProxy, chart: Chart, fault: fault_proxy.Fault
+    ) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        told = content(whose=whose, notice=invitation(), document=pdf("letter"))
+        proxy.spoil(fault, lambda request: request.is_transaction)
+
+        assert isinstance(await deliver(behind, told), Retry | Refused)
+        proxy.heal()
+        assert isinstance(await deliver(behind, told), Filed)
+
+        assert len(chart.of("Communication", patient)) == 1
+
+    async def test_a_file_of_it_that_is_gone_is_written_again(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        told = content(whose=whose, notice=invitation(), document=pdf("letter"))
+        await deliver(record, told)
+        [notice] = chart.of("Communication", patient)
+        url = notice["payload"][1]["contentAttachment"]["url"]
+        chart.delete(url)
+
+        assert isinstance(await deliver(record, told), Filed)
+
+        assert chart.text({"content": [{"attachment": notice["payload"][1]["contentAttachment"]}]}) == pdf("letter")
+
+    async def test_its_share_may_end_without_touching_the_plan(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        plan = content(whose=whose)
+        told = notice_for(plan)
+        await record.deliver([plan])
+        await record.deliver([told])
+        before = chart.documents(patient)
+
+        [outcome] = await record.withdraw([Withdrawal(told.share_id, 2, told.plan_id, RNA)])
+
+        [notice] = chart.of("Communication", patient)
+        assert outcome == Withdrawn(f"Communication/{notice['id']}")
+        assert notice["note"][0]["text"].startswith("No longer updated")
+        assert chart.documents(patient) == before
+
+    async def test_one_that_was_recalled_is_entered_in_error(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        plan = content(whose=whose)
+        told = notice_for(plan)
+        await record.deliver([plan])
+        await record.deliver([told])
+
+        [outcome] = await record.recall([recall_of(told, seq=2)])
+
+        assert isinstance(outcome, Removed)
+        [notice] = chart.of("Communication", patient)
+        assert notice["status"] == "entered-in-error"
+        assert len(chart.current(patient)) == 1
+        assert await deliver(record, told) == Refused(Stop.NEWER_HELD)
+
+
+class TestRecall:
+    async def test_what_was_recalled_is_entered_in_error_and_never_brought_back_by_an_old_message(
+        self, record: FhirRecord, chart: Chart
+    ) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wrong = content(whose=whose, document=pdf("another child's"), attachments=[("a.pdf", pdf("a"))])
+        await deliver(record, wrong)
+
+        [outcome] = await record.recall([recall_of(wrong, seq=2)])
+
+        documents = chart.documents(patient)
+        assert [each["status"] for each in documents] == ["entered-in-error"] * 2
+        assert isinstance(outcome, Removed)
+        assert all(f"DocumentReference/{each['id']}" in outcome.record for each in documents)
+        assert "files kept" in outcome.record
+        assert await record.holds(RNA, [wrong.plan_id]) == {}
+        assert await deliver(record, wrong) == Refused(Stop.NEWER_HELD)
+        assert await record.recall([recall_of(wrong, seq=2)]) == [outcome]
+
+    async def test_where_the_trust_allows_it_the_files_are_gone_too(self, server: FhirServer, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        record = FhirRecord(server.base("RNA"), remove_files=True)
+        wrong = content(whose=whose, document=pdf("another child's"), attachments=[("a.pdf", pdf("a"))])
+        await deliver(record, wrong)
+        urls = [each["content"][0]["attachment"]["url"] for each in chart.current(patient)]
+
+        [outcome] = await record.recall([recall_of(wrong, seq=2)])
+        await record.close()
+
+        assert isinstance(outcome, Removed)
+        assert outcome.record.endswith("2 files gone")
+        assert [chart.status(url) for url in urls] == [410, 410]
+
+    async def test_a_file_that_can_still_be_read_is_no_proof(self, proxy: FaultProxy, chart: Chart) -> None:
+        whose = new_child()
+        chart.add(whose)
+        record = FhirRecord(f"http://127.0.0.1:{proxy.port}/RNA/fhir/R4", remove_files=True)
+        wrong = content(whose=whose, document=pdf("another child's"))
+        await deliver(record, wrong)
+        binary = {"resourceType": "Binary", "contentType": "application/pdf", "data": "eA=="}
+        entry = {"response": {"status": "200 OK"}, "resource": binary}
+        answer = json.dumps({"resourceType": "Bundle", "type": "batch-response", "entry": [entry]}).encode()
+        proxy.spoil(
+            fault_proxy.status(200, answer), lambda request: b'"url":"Binary/' in request.body and b'"batch"' in request.body
+        )
+
+        [outcome] = await record.recall([recall_of(wrong, seq=2)])
+        await record.close()
+
+        assert isinstance(outcome, Retry)
+
+    @pytest.mark.parametrize("fault", [fault_proxy.lost_answer, fault_proxy.status(503), fault_proxy.silent])
+    async def test_what_is_not_proved_is_tried_again(
+        self, behind: FhirRecord, proxy: FaultProxy, chart: Chart, fault: fault_proxy.Fault
+    ) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wrong = content(whose=whose)
+        await deliver(behind, wrong)
+        proxy.spoil(fault, lambda request: request.is_transaction)
+
+        assert isinstance((await behind.recall([recall_of(wrong, seq=2)]))[0], Retry)
+        proxy.heal()
+        assert isinstance((await behind.recall([recall_of(wrong, seq=2)]))[0], Removed)
+
+        assert [each["status"] for each in chart.documents(patient)] == ["entered-in-error"]
+
+    async def test_what_never_came_is_removed(self, record: FhirRecord) -> None:
+        assert await record.recall([recall_of(content(), seq=2)]) == [Removed("no entry of it is in the record")]
+
+    async def test_the_right_version_stands_again_after_the_wrong_one_is_gone(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        right = content(whose=whose, document=pdf("right"))
+        wrong = next_version(right, document=pdf("another child's"))
+        await deliver(record, right)
+        await deliver(record, wrong)
+
+        [outcome] = await record.recall([recall_of(wrong, seq=3)])
+        assert isinstance(outcome, Removed)
+        assert isinstance(await deliver(record, replace(right, seq=3)), Filed)
+
+        [current] = chart.current(patient)
+        assert chart.text(current) == pdf("right")
+        assert sorted(each["status"] for each in chart.documents(patient)) == ["current", "entered-in-error"]
+
+    async def test_a_version_recalled_from_the_wrong_recipient_may_be_wanted_there_later(
+        self, record: FhirRecord, chart: Chart
+    ) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        plan = content(whose=whose, document=pdf("plan"))
+        await deliver(record, plan)
+        await record.recall([recall_of(plan, seq=2)])
+
+        assert isinstance(await deliver(record, replace(plan, seq=3)), Filed)
+        [current] = chart.current(patient)
+        assert "extension" not in current
+
+    async def test_an_old_recall_does_not_touch_what_is_wanted_since(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        plan = content(whose=whose)
+        await deliver(record, replace(plan, seq=3))
+
+        assert await record.recall([recall_of(plan, seq=2)]) == [Refused(Stop.NEWER_HELD)]
+        assert len(chart.current(patient)) == 1
+
+
+class TestCorrectedIdentity:
+    async def test_the_same_text_moves_to_the_right_patient(self, record: FhirRecord, chart: Chart) -> None:
+        before, after = new_child(), new_child()
+        wrong, right = chart.add(before), chart.add(after)
+        plan = content(whose=before, document=pdf("plan"), attachments=[("a.pdf", pdf("a"))])
+        await deliver(record, plan)
+
+        assert isinstance(await deliver(record, replace(plan, seq=2, child=after)), Filed)
+
+        assert chart.documents(wrong) == []
+        assert len(chart.documents(right)) == len(chart.current(right)) == 2
+
+    async def test_another_rendering_leaves_the_old_one_in_error(self, record: FhirRecord, chart: Chart) -> None:
+        before, after = new_child(), new_child()
+        wrong, right = chart.add(before), chart.add(after)
+        first = content(whose=before, document=pdf("first"))
+        second = next_version(first, document=pdf("with the number before"))
+        await deliver(record, first)
+        await deliver(record, second)
+        corrected = next_version(
+            second, version=2, version_id=second.version_id, whose=after, document=pdf("with the right one")
+        )
+
+        outcome = await deliver(record, corrected)
+
+        assert isinstance(outcome, Filed)
+        assert outcome.warning == OTHER_PATIENT
+        assert [each["status"] for each in chart.documents(wrong)] == ["entered-in-error"] * 2
+        assert [chart.text(each) for each in chart.current(right)] == [pdf("with the right one")]
+
+    async def test_a_record_that_the_trust_merged_is_the_same_person(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        old = chart.add(whose)
+        first = content(whose=whose, document=pdf("first"))
+        await deliver(record, first)
+        resource = chart.read(old)
+        new = chart.add(whose, link=[{"other": {"reference": old}, "type": "replaces"}])
+        chart.put(resource | {"active": False, "link": [{"other": {"reference": new}, "type": "replaced-by"}]})
+
+        outcome = await deliver(record, next_version(first))
+
+        assert isinstance(outcome, Filed)
+        assert outcome.warning is None
+        assert [each["status"] for each in chart.documents(old)] == ["superseded"]
+        assert len(chart.current(new)) == 1
+
+    async def test_a_notice_moves_too(self, record: FhirRecord, chart: Chart) -> None:
+        before, after = new_child(), new_child()
+        wrong, right = chart.add(before), chart.add(after)
+        told = content(whose=before, notice=invitation())
+        await deliver(record, told)
+
+        assert isinstance(await deliver(record, replace(told, seq=2, child=after)), Filed)
+
+        assert chart.of("Communication", wrong) == []
+        assert len(chart.of("Communication", right)) == 1
+
+
+class TestFlag:
+    @pytest_asyncio.fixture
+    async def flagged(self, server: FhirServer) -> AsyncIterator[FhirRecord]:
+        adapter = FhirRecord(server.base("RNA"), flag=True)
+        yield adapter
+        await adapter.close()
+
+    async def test_a_clinician_sees_that_there_is_a_plan_and_which(self, flagged: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        first = content(whose=whose, document=pdf("first"))
+
+        await deliver(flagged, first)
+        [flag] = chart.of("Flag", patient)
+        assert (flag["status"], flag["code"]["text"]) == (
+            "active",
+            "Has an Education, Health and Care plan (version 1, issued 12 March 2026)",
+        )
+        await deliver(flagged, next_version(first))
+        [flag] = chart.of("Flag", patient)
+        assert flag["code"]["text"] == "Has an Education, Health and Care plan (version 2, issued 1 June 2026)"
+        await flagged.withdraw([Withdrawal(first.share_id, 3, first.plan_id, RNA)])
+        [flag] = chart.of("Flag", patient)
+        assert flag["status"] == "inactive"
+        await deliver(flagged, replace(first, seq=4))
+        [flag] = chart.of("Flag", patient)
+        assert flag["status"] == "active"
+
+    async def test_it_goes_with_a_recall_and_moves_with_the_child(self, flagged: FhirRecord, chart: Chart) -> None:
+        before, after = new_child(), new_child()
+        wrong, right = chart.add(before), chart.add(after)
+        plan = content(whose=before, document=pdf("plan"))
+        await deliver(flagged, plan)
+        await deliver(flagged, replace(plan, seq=2, child=after))
+        assert chart.of("Flag", wrong) == []
+        assert [each["status"] for each in chart.of("Flag", right)] == ["active"]
+
+        assert isinstance((await flagged.recall([recall_of(plan, seq=3)]))[0], Removed)
+
+        assert [each["status"] for each in chart.of("Flag", right)] == ["entered-in-error"]
+
+    async def test_without_the_setting_there_is_none(self, record: FhirRecord, chart: Chart) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        await deliver(record, content(whose=whose))
+        assert chart.of("Flag", patient) == []
+
+
 class TestSettings:
     async def test_plain_http_leaves_this_machine_never(self) -> None:
         entry = SystemSettings(
@@ -838,3 +1199,113 @@ class TestSettings:
         await record.close()
 
         assert {request.headers["authorization"] for request in proxy.requests} == {"Bearer s3cret"}
+
+    async def test_what_a_trust_has_not_agreed_to_is_off_and_a_misspelt_option_is_refused(self) -> None:
+        entry = SystemSettings(name="rna", kind="fhir", recipients="*", url="https://record.trust.example/fhir")
+        with pytest.raises(RecordSystemsFileError):
+            build_fhir(entry.model_copy(update={"options": {"flags": True}}))
+        record = build_fhir(entry.model_copy(update={"options": {"flag": True, "remove_files": True}}))
+        await record.close()
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"fhirVersion": "5.0.0"}, "the record speaks FHIR 5.0.0; plans are filed in R4 (4.0)"),
+            (
+                {"rest": [{"mode": "server", "interaction": [{"code": "batch"}]}]},
+                "the record takes no transactions; a plan could be there twice or not at all",
+            ),
+        ],
+    )
+    async def test_a_server_that_cannot_do_it_is_told_at_once(
+        self, behind: FhirRecord, proxy: FaultProxy, chart: Chart, changes: dict[str, Any], reason: str
+    ) -> None:
+        async def statement(_request: fault_proxy.Request, forward: fault_proxy.Forward) -> bytes:
+            body = json.loads((await forward()).partition(b"\r\n\r\n")[2])
+            return fault_proxy.answer(200, json.dumps(body | changes).encode())
+
+        proxy.spoil(statement, lambda request: request.path.endswith("/metadata"))
+        whose = new_child()
+        chart.add(whose)
+
+        assert await deliver(behind, content(whose=whose)) == Retry(reason)
+        assert [request.path for request in proxy.requests if "metadata" not in request.path] == []
+
+
+class TestSignIn:
+    """SMART Backend Services: a token for a signed assertion, asked for again when the server does not know it any more."""
+
+    @staticmethod
+    def endpoint(key: RSAKey, tokens: list[str], url: str) -> fault_proxy.Fault:
+        """A token endpoint, and a record that takes the newest of its tokens only."""
+
+        async def answer(request: fault_proxy.Request, forward: fault_proxy.Forward) -> bytes:
+            if request.path == "/token":
+                form = dict(parse_qsl(request.body.decode()))
+                claims = jwt.decode(form["client_assertion"], key, algorithms=["RS384"]).claims
+                fits = (claims["iss"], claims["sub"], claims["aud"]) == ("ehcp-rna", "ehcp-rna", url)
+                if not fits or not claims["exp"] - 300 <= time.time() <= claims["exp"]:
+                    return fault_proxy.answer(400, b'{"error":"invalid_client"}', "application/json")
+                tokens.append(f"token-{len(tokens)}")
+                granted = {"access_token": tokens[-1], "token_type": "bearer", "expires_in": 300, "scope": form["scope"]}
+                return fault_proxy.answer(200, json.dumps(granted).encode(), "application/json")
+            if not tokens or request.headers.get("authorization") != f"Bearer {tokens[-1]}":
+                return fault_proxy.answer(401)
+            return await forward()
+
+        return answer
+
+    @staticmethod
+    def record(proxy: FaultProxy, key: RSAKey, folder: Path, **more: Any) -> FhirRecord:
+        file = folder / "key.json"
+        file.write_text(json.dumps(key.as_dict(private=True)))
+        sign_in = {"token_url": f"http://127.0.0.1:{proxy.port}/token", "client_id": "ehcp-rna", "key_file": str(file)}
+        return build_fhir(
+            SystemSettings(
+                name="rna", kind="fhir", recipients="*", url=f"http://127.0.0.1:{proxy.port}/RNA/fhir/R4",
+                options={"sign_in": sign_in | more},
+            )
+        )  # fmt: skip
+
+    async def test_one_token_serves_many_requests_and_a_lost_one_is_asked_for_again(
+        self, proxy: FaultProxy, chart: Chart, tmp_path: Path
+    ) -> None:
+        key = RSAKey.generate_key(2048)
+        tokens: list[str] = []
+        proxy.spoil(self.endpoint(key, tokens, f"http://127.0.0.1:{proxy.port}/token"))
+        record = self.record(proxy, key, tmp_path)
+        children = [new_child() for _ in range(20)]
+        for each in children:
+            chart.add(each)
+
+        outcomes = await record.deliver([content(whose=each) for each in children])
+        assert all(isinstance(each, Filed) for each in outcomes)
+        assert len(tokens) == 1
+        tokens.append("the server forgot every token")
+        assert all(isinstance(each, Filed) for each in await record.deliver([content(whose=each) for each in children]))
+        assert len(tokens) == 3
+        await record.close()
+
+    async def test_a_client_that_the_server_does_not_know_is_tried_again_later(self, proxy: FaultProxy, tmp_path: Path) -> None:
+        key = RSAKey.generate_key(2048)
+        proxy.spoil(self.endpoint(key, [], f"http://127.0.0.1:{proxy.port}/token"))
+        record = self.record(proxy, key, tmp_path, client_id="somebody-else")
+
+        outcome = await deliver(record, content(whose=new_child()))
+        await record.close()
+
+        assert outcome == Retry("the record refused our sign-in (401)")
+
+    async def test_a_key_that_is_none_stops_the_start(self, proxy: FaultProxy, tmp_path: Path) -> None:
+        key = RSAKey.generate_key(2048)
+        self.record(proxy, key, tmp_path)
+        (tmp_path / "key.json").write_text("{}")
+        settings = {"token_url": "https://login.example/token", "client_id": "x", "key_file": str(tmp_path / "key.json")}
+        entry = SystemSettings(
+            name="rna", kind="fhir", recipients="*", url="https://record.example/fhir", options={"sign_in": settings}
+        )
+        with pytest.raises(RecordSystemsFileError, match="key_file"):
+            build_fhir(entry)
+        wrong = settings | {"token_url": "http://login.example/token"}
+        with pytest.raises(RecordSystemsFileError, match="https://"):
+            build_fhir(entry.model_copy(update={"options": {"sign_in": wrong}}))

@@ -330,7 +330,7 @@ def test_doubles_that_a_server_let_in_are_reduced_to_one() -> None:
     assert len(record.current()) == 1
 
 
-def test_a_copy_under_another_patient_is_superseded_and_said() -> None:
+def test_a_copy_under_another_patient_is_entered_in_error_there_and_said() -> None:
     record = Record()
     file_it(record, version(1, seq=1), patient="Patient/wrong")
 

@@ -98,7 +98,7 @@ def test_the_plan_becomes_a_uk_core_document_reference() -> None:
 
 def test_the_type_is_a_setting() -> None:
     plan, _ = mapping.parts(whole())
-    local = Coding("https://trust.example/types", "EHCP", "EHC plan")
+    local = Coding(system="https://trust.example/types", code="EHCP", display="EHC plan")
 
     made = mapping.document_reference(
         whole(), plan, patient="Patient/p1", binary_url="Binary/b1", filed_at=FILED_AT, plan_type=local

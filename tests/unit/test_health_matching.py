@@ -64,7 +64,9 @@ def test_the_same_patient_on_two_pages_is_one() -> None:
 def test_a_merged_record_gives_way_to_its_successor() -> None:
     merged = patient(id="old", active=False, link=[{"other": {"reference": "Patient/p1"}, "type": "replaced-by"}])
 
-    assert match_patient(CHILD, [merged, patient()]) == Patient("p1")
+    assert match_patient(CHILD, [merged, patient()]) == Patient("p1", formerly=frozenset({"Patient/old"}))
+    successor = patient(link=[{"other": {"reference": "Patient/older"}, "type": "replaces"}])
+    assert match_patient(CHILD, [successor]) == Patient("p1", formerly=frozenset({"Patient/older"}))
     assert match_patient(CHILD, [merged]) is Doubt.NOT_ACTIVE
 
 
