@@ -1,8 +1,12 @@
-"""Health: each plan is filed in the trust's clinical record; a commissioning body's copy goes to its inbox."""
+"""Health: each plan goes to the trust's clinical record (FHIR), its MESH mailbox or its integration engine (HL7 v2); a
+commissioning body's copy goes to its inbox."""
 
 from services.health_subscriber.fhir import build_fhir
-from services.shared.delivery.subscriber import build_subscriber
+from services.health_subscriber.hl7v2 import build_hl7v2
+from services.health_subscriber.mesh import MeshRecord, build_mesh
+from services.shared.delivery.subscriber import Parts, build_subscriber
 from services.shared.record_systems.inbox_readers import InboxSettings, inbox_routers
+from services.shared.record_systems.systems import Builder, SystemSettings
 from services.shared.runtime import Service, run
 
 NAME = "health_subscriber"
@@ -10,7 +14,18 @@ NAME = "health_subscriber"
 
 async def build() -> Service:
     settings = InboxSettings()
-    return await build_subscriber(NAME, settings, lambda _: {"fhir": build_fhir}, lambda parts: inbox_routers(settings, parts))
+    meshes: list[MeshRecord] = []
+
+    def builders(parts: Parts) -> dict[str, Builder]:
+        def mesh(entry: SystemSettings) -> MeshRecord:
+            meshes.append(build_mesh(entry, parts.pool, parts.receipts))
+            return meshes[-1]
+
+        return {"fhir": build_fhir, "mesh": mesh, "hl7v2": build_hl7v2(parts.pool)}
+
+    service = await build_subscriber(NAME, settings, builders, lambda parts: inbox_routers(settings, parts))
+    service.work |= {f"mesh:{each.system}": each.run for each in meshes}
+    return service
 
 
 def main() -> None:

@@ -1,0 +1,301 @@
+"""What a MESH message says, and what comes back. Pure; sent and fetched by ``mesh_mailbox.py`` for ``mesh.py``.
+
+A message is a FHIR R4 message Bundle. Its id, the message's local id at MESH, comes from (share, version, rendering), so a
+message that is sent again is the same one, byte for byte, and a receiver that files each Bundle id once needs no other care:
+MESH itself lets through whatever is sent twice. A receiver proves filing with a message of its own that names ours in
+``MessageHeader.response`` and gives the SHA-256 of every file as it lies in its record. ``docs/adr/0011-mesh.md`` shows both.
+
+Sources: R4 messaging (https://hl7.org/fhir/R4/messaging.html), the NHS England MESH API's headers and error codes.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid5
+
+import orjson
+
+from schemas.plan import Child
+from services.health_subscriber import mapping
+from services.health_subscriber.mapping import Part, Resource
+from services.health_subscriber.matching import NHS_NUMBER
+from services.shared.json import dumps
+from services.shared.record_systems.port import Content, Recall, Recipient, Withdrawal
+
+CONTENT_TYPE = "application/fhir+json"
+MESSAGE_EVENT = "urn:ehcp:message-event"
+"""Code system of ``MessageHeader.eventCoding``."""
+SHA256 = "urn:ehcp:sha256"
+"""Extension on ``Attachment``: SHA-256, in hex, of the file's bytes. R4's own ``hash`` is SHA-1."""
+UNDELIVERED = "14"
+"""MESH's error code of a report: not collected within five days."""
+
+# Fixes the ids of messages for ever; another value here would let a receiver file what it has.
+_NAMESPACE = UUID("3a7f0a0e-93a5-5d0e-8a2c-5b6f6e0f6c11")
+
+
+class Event(StrEnum):
+    """What a message is about; each has a workflow id of its own at MESH."""
+
+    PLAN = "plan-version"
+    NOTICE = "plan-notice"
+    WITHDRAWN = "plan-withdrawn"
+    RECALLED = "plan-recalled"
+    RECEIPT = "receipt"
+
+
+class About(StrEnum):
+    """The same, as the books have it."""
+
+    CONTENT = "content"
+    WITHDRAWAL = "withdrawal"
+    RECALL = "recall"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    local_id: UUID
+    event: Event
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mailboxes:
+    """The sender's and the receiver's mailbox at MESH."""
+
+    ours: str
+    theirs: str
+
+
+def content_id(content: Content) -> UUID:
+    return uuid5(_NAMESPACE, f"{content.share_id} {content.version_id} {content.sha256}")
+
+
+def withdrawal_id(withdrawal: Withdrawal) -> UUID:
+    return uuid5(_NAMESPACE, f"{withdrawal.share_id} {withdrawal.seq} withdrawn")
+
+
+def recall_id(recall: Recall) -> UUID:
+    return uuid5(_NAMESPACE, f"{recall.share_id} {recall.seq} recalled")
+
+
+def files_of(parts: Sequence[Part]) -> dict[str, str]:
+    """What a receipt must prove: SHA-256 of each file by its document's identifier."""
+    return {str(part.key): part.sha256 for part in parts}
+
+
+def delivered(content: Content, parts: Sequence[Part], mailboxes: Mailboxes) -> Message:
+    """The plan, or the notice, with every file whole."""
+    local_id = content_id(content)
+    event = Event.NOTICE if content.notice is not None else Event.PLAN
+    patient = uuid5(local_id, "patient")
+    # The day of issue, not of sending: the same message must have the same bytes.
+    at = datetime.combine(content.issued_on, time(), UTC)
+    documents: list[tuple[UUID, Resource]] = []
+    binaries: list[tuple[UUID, Resource]] = []
+    for part in parts:
+        file_id = uuid5(part.key, "binary")
+        document = mapping.document_reference(
+            content,
+            part,
+            patient=_urn(patient),
+            binary_url=_urn(file_id),
+            filed_at=at,
+            relates_to=_related(content, part, parts),
+        )
+        attachment = document["content"][0]["attachment"]
+        attachment["extension"] = [{"url": SHA256, "valueString": part.sha256}]
+        documents.append((part.key, document))
+        binaries.append((file_id, mapping.binary(part, _urn(patient), str(file_id))))
+    header = _header(local_id, event, content.recipient, mailboxes)
+    header["sender"] = header["responsible"] = {
+        "type": "Organization",
+        "identifier": {"system": mapping.ODS_CODE, "value": content.council.ods_code},
+        "display": content.council.name,
+    }
+    header["focus"] = [{"reference": _urn(key)} for key, _ in documents]
+    entries = [(local_id, header), (patient, _patient(content.child)), *documents, *binaries]
+    return Message(local_id, event, _bundle(local_id, entries))
+
+
+def withdrawn(withdrawal: Withdrawal, mailboxes: Mailboxes) -> Message:
+    """No further version will come; mark the copy, keep it as long as your own rules say."""
+    local_id = withdrawal_id(withdrawal)
+    return _about_copies(local_id, Event.WITHDRAWN, withdrawal, (), mailboxes)
+
+
+def recalled(recall: Recall, mailboxes: Mailboxes) -> Message:
+    """These versions should never have come: remove them, and say so in a receipt."""
+    return _about_copies(recall_id(recall), Event.RECALLED, recall, recall.versions, mailboxes)
+
+
+def _about_copies(
+    local_id: UUID, event: Event, what: Withdrawal | Recall, versions: Sequence[UUID], mailboxes: Mailboxes
+) -> Message:
+    """No child in it: the receiver knows its copies by our identifiers."""
+    subject = uuid5(local_id, "copies")
+    parameters: Resource = {
+        "resourceType": "Parameters",
+        "parameter": [
+            _identifier("share", mapping.SHARE, what.share_id),
+            _identifier("instruction", mapping.INSTRUCTION, f"{what.share_id}/{what.seq}"),
+            _identifier("plan", mapping.PLAN, what.plan_id),
+            *(_identifier("version", mapping.VERSION, version) for version in versions),
+        ],
+    }
+    header = _header(local_id, event, what.recipient, mailboxes)
+    header["focus"] = [{"reference": _urn(subject)}]
+    return Message(local_id, event, _bundle(local_id, [(local_id, header), (subject, parameters)]))
+
+
+def _header(local_id: UUID, event: Event, recipient: Recipient, mailboxes: Mailboxes) -> Resource:
+    receiver = {"type": "Organization", "identifier": {"system": mapping.ODS_CODE, "value": recipient.value}}
+    return {
+        "resourceType": "MessageHeader",
+        "id": str(local_id),
+        "eventCoding": {"system": MESSAGE_EVENT, "code": event.value},
+        "destination": [{"endpoint": _endpoint(mailboxes.theirs), "receiver": receiver}],
+        "source": {"name": "EHC Plan Exchange", "endpoint": _endpoint(mailboxes.ours)},
+    }
+
+
+def _related(content: Content, part: Part, parts: Sequence[Part]) -> list[Resource]:
+    if not part.is_plan:
+        return [{"code": "appends", "target": {"reference": _urn(parts[0].key)}}]
+    if content.replaces is None:
+        return []
+    # The receiver gave it an id of its own; ours it knows as an identifier.
+    identifier = {"system": mapping.VERSION, "value": str(content.replaces)}
+    return [{"code": "replaces", "target": {"type": "DocumentReference", "identifier": identifier}}]
+
+
+def _patient(child: Child) -> Resource:
+    return {
+        "resourceType": "Patient",
+        "identifier": [{"system": NHS_NUMBER, "value": child.nhs_number}],
+        "name": [{"use": "official", "family": child.family_name, "given": child.given_names.split()}],
+        "birthDate": child.date_of_birth.isoformat(),
+    }
+
+
+def _bundle(local_id: UUID, entries: Sequence[tuple[UUID, Resource]]) -> bytes:
+    return dumps(
+        {
+            "resourceType": "Bundle",
+            "id": str(local_id),
+            "identifier": {"system": "urn:ietf:rfc:3986", "value": _urn(local_id)},
+            "type": "message",
+            "entry": [{"fullUrl": _urn(key), "resource": resource} for key, resource in entries],
+        }
+    )
+
+
+def _identifier(name: str, system: str, value: object) -> Resource:
+    return {"name": name, "valueIdentifier": {"system": system, "value": str(value)}}
+
+
+def _urn(key: UUID) -> str:
+    return f"urn:uuid:{key}"
+
+
+def _endpoint(mailbox: str) -> str:
+    return f"urn:ehcp:mesh-mailbox:{mailbox}"
+
+
+# --- what comes back
+
+
+class UnreadableReceiptError(Exception):
+    """Why a message in our mailbox is no receipt; nothing of its content."""
+
+
+class Said(StrEnum):
+    """``MessageHeader.response.code``."""
+
+    OK = "ok"
+    LATER = "transient-error"
+    NEVER = "fatal-error"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a receiver's own system says became of one message of ours."""
+
+    local_id: UUID
+    said: Said
+    record: str
+    """The record's own id of the plan, empty where nothing was filed."""
+    files: Mapping[str, str]
+    """SHA-256 of each file as it lies in the record, by our identifier of its document."""
+    issue: str
+    """The code of the first issue, of R4's own list, where something went wrong."""
+
+
+_RECORD_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_ISSUE_CODE = re.compile(r"[a-z-]{1,30}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def read_receipt(body: bytes) -> Receipt:
+    """Raises :class:`UnreadableReceiptError`."""
+    try:
+        bundle = orjson.loads(body)
+        resources = [entry["resource"] for entry in bundle["entry"]]
+        header = resources[0]
+        if (bundle["resourceType"], bundle["type"], header["resourceType"]) != ("Bundle", "message", "MessageHeader"):
+            raise UnreadableReceiptError("it is no FHIR message")
+        if header["eventCoding"] != {"system": MESSAGE_EVENT, "code": Event.RECEIPT.value} or "response" not in header:
+            raise UnreadableReceiptError("it is a FHIR message of another event than a receipt")
+        local_id, said = UUID(header["response"]["identifier"]), Said(header["response"]["code"])
+        documents = [each for each in resources if each["resourceType"] == "DocumentReference"]
+        issues = [each["issue"][0]["code"] for each in resources if each["resourceType"] == "OperationOutcome"]
+        return Receipt(
+            local_id, said, _record(documents), dict(map(_file, documents)),
+            next((code for code in issues if _ISSUE_CODE.fullmatch(code)), ""),
+        )  # fmt: skip
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UnreadableReceiptError("it is not a receipt as agreed") from None
+
+
+def _record(documents: Sequence[Resource]) -> str:
+    """The plan's own entry is the first."""
+    if not documents or not _RECORD_ID.fullmatch(documents[0].get("id", "")):
+        return ""
+    return f"DocumentReference/{documents[0]['id']}"
+
+
+def _file(document: Resource) -> tuple[str, str]:
+    extensions: list[Any] = document["content"][0]["attachment"]["extension"]
+    [key] = [each["value"] for each in document["identifier"] if each["system"] == mapping.DOCUMENT]
+    [proof] = [each["valueString"] for each in extensions if each["url"] == SHA256]
+    if not _HASH.fullmatch(proof):
+        raise ValueError
+    return str(key), proof
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a receipt means for the message that it answers: nothing wrong, or ``reason``; ``final`` when a person is needed."""
+
+    record: str
+    reason: str | None = None
+    final: bool = False
+
+
+def proof_of(receipt: Receipt, about: About, files: Mapping[str, str]) -> Proof:
+    """``files``: what the receipt must prove. Filed only where every file lies there as it was sent."""
+    because = f" ({receipt.issue})" if receipt.issue else ""
+    match receipt.said:
+        case Said.NEVER:
+            return Proof("", f"the receiver refused it{because}", final=True)
+        case Said.LATER:
+            return Proof("", f"the receiver could not file it yet{because}")
+    if about is About.CONTENT:
+        if not receipt.record or receipt.files.keys() != files.keys():
+            return Proof("", "the receiver's receipt lacks the record's id or the hash of a file")
+        if dict(receipt.files) != dict(files):
+            return Proof("", "the hash of what the receiver filed is not the hash of what was sent")
+    return Proof(receipt.record)

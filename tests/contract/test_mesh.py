@@ -1,0 +1,752 @@
+"""The MESH adapter against NHS England's own sandbox, and against that sandbox behind a network that misbehaves.
+
+What a user would miss: a plan that went to nobody and is said to be filed, a receipt that is lost, a plan sent ten times.
+"""
+
+import base64
+import datetime as dt
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx2
+import pytest
+import pytest_asyncio
+from joserfc.jwk import OKPKey
+
+from schemas.base import RecipientKind
+from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.receipts import HostedBy, Status
+from schemas.receipts import Receipt as SignedReceipt
+from services.health_subscriber.matching import Doubt
+from services.health_subscriber.mesh import NO_MAILBOX, NOTHING_TO_SEND, MeshRecord, Workflows, build_mesh
+from services.health_subscriber.mesh_mailbox import Account, Mailbox, MeshError
+from services.shared.clock import Clock, utc_now
+from services.shared.delivery.handlers import Parking
+from services.shared.delivery.receipts import Receipts
+from services.shared.identity.receipts import signer
+from services.shared.postgres.pool import open_pool
+from services.shared.record_systems.port import (
+    Awaiting,
+    Content,
+    Recall,
+    Recipient,
+    RecordAwayError,
+    RecordSystem,
+    Refused,
+    Removed,
+    Retry,
+    Sent,
+    Withdrawal,
+    Withdrawn,
+)
+from services.shared.record_systems.systems import RecordSystemsFileError, Systems, SystemSettings
+from tests.support import fault_proxy
+from tests.support.contents import RNA, child, content, pdf
+from tests.support.fault_proxy import FaultProxy, Request
+from tests.support.mesh_server import OTHER, OURS, PASSWORD, SHARED_KEY, TRUST, Collected, Desk, MeshServer
+from tests.support.servers import RunningPostgres
+from tests.support.subscriber import SubscriberStub, Wanted, books, subscriber_on, wanted
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.contract, pytest.mark.asyncio]
+
+MAILBOXES = {"RNA": TRUST, "RXK": OTHER, "RZZ": "NOBODYHERE1"}
+RXK = Recipient(RecipientKind.TRUST, CodeScheme.ODS, "RXK", "Sandwell and West Birmingham Hospitals")
+RZZ = Recipient(RecipientKind.TRUST, CodeScheme.ODS, "RZZ", "A trust whose mailbox was closed")
+WORKFLOWS = Workflows()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshServer]:
+    with MeshServer(tmp_path_factory.mktemp("mesh") / "data") as started:
+        yield started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def pool(postgres_server: RunningPostgres) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
+    opened = await open_pool(postgres_server.dsn_as("health_subscriber", await books(postgres_server)))
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture
+async def proxy(server: MeshServer) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(server.port) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _empty(server: MeshServer) -> None:
+    for mailbox in server.mailboxes:
+        assert httpx2.delete(f"{server.url}/messageexchange/admin/reset/{mailbox}").status_code == 200
+
+
+@pytest.fixture
+def trust(server: MeshServer) -> Iterator[Desk]:
+    desk = Desk(server, TRUST)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def other(server: MeshServer) -> Iterator[Desk]:
+    desk = Desk(server, OTHER)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def ours(server: MeshServer) -> Iterator[Desk]:
+    """What lies in our own mailbox."""
+    desk = Desk(server, OURS)
+    yield desk
+    desk.close()
+
+
+@asynccontextmanager
+async def a_record(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    url: str,
+    *,
+    receipts: Receipts | None = None,
+    password: str = PASSWORD,
+    timeout: float = 15,
+    chunk_bytes: int = 20 * 2**20,
+    clock: Clock = utc_now,
+) -> AsyncIterator[MeshRecord]:
+    account = Account(url, OURS, password, SHARED_KEY)
+    mailbox = Mailbox(account, allow_private=True, timeout=timeout, concurrency=4, chunk_bytes=chunk_bytes)
+    receipts = receipts or Receipts("health", HostedBy.AGENCY, signer(OKPKey.generate_key("Ed25519")))
+    record = MeshRecord(pool, receipts, "mesh", mailbox, MAILBOXES, WORKFLOWS, clock=clock)
+    try:
+        yield record
+    finally:
+        await record.close()
+
+
+@pytest_asyncio.fixture
+async def record(pool: "asyncpg.Pool[asyncpg.Record]", server: MeshServer) -> AsyncIterator[MeshRecord]:
+    async with a_record(pool, server.url) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def behind(pool: "asyncpg.Pool[asyncpg.Record]", proxy: FaultProxy) -> AsyncIterator[MeshRecord]:
+    """The adapter behind the proxy; gives up after a second."""
+    async with a_record(pool, f"http://127.0.0.1:{proxy.port}", timeout=1) as made:
+        yield made
+
+
+def later(**by: float) -> Clock:
+    return lambda: dt.datetime.now(dt.UTC) + dt.timedelta(**by)
+
+
+async def deliver(record: MeshRecord, each: Content) -> object:
+    [outcome] = await record.deliver([each])
+    return outcome
+
+
+def bundle_of(each: Collected) -> dict[str, Any]:
+    bundle: dict[str, Any] = json.loads(each.body)
+    assert (bundle["resourceType"], bundle["type"]) == ("Bundle", "message")
+    return bundle
+
+
+def resources(each: Collected, kind: str) -> list[dict[str, Any]]:
+    return [entry["resource"] for entry in bundle_of(each)["entry"] if entry["resource"]["resourceType"] == kind]
+
+
+def files(each: Collected) -> list[bytes]:
+    """The files in the order of their documents, as a receiver finds them."""
+    by_url = {entry["fullUrl"]: entry["resource"] for entry in bundle_of(each)["entry"]}
+    urls = [document["content"][0]["attachment"]["url"] for document in resources(each, "DocumentReference")]
+    return [base64.b64decode(by_url[url]["data"]) for url in urls]
+
+
+def a_receipt(to: Collected, *, said: str = "ok", stored: list[bytes] | None = None, issue: str | None = None) -> bytes:
+    """As a trust's own system would write it, from docs/adr/0011-mesh.md: with hashes of what it has stored."""
+    entries = []
+    for document, data in zip(resources(to, "DocumentReference"), stored if stored is not None else files(to), strict=True):
+        key = [each for each in document["identifier"] if each["system"] == "urn:ehcp:document"]
+        proof = {"url": "urn:ehcp:sha256", "valueString": hashlib.sha256(data).hexdigest()}
+        entries.append(
+            {
+                "resourceType": "DocumentReference", "id": f"trust-{key[0]['value'][:8]}", "status": "current",
+                "identifier": key, "content": [{"attachment": {"extension": [proof]}}],
+            }
+        )  # fmt: skip
+    header = {
+        "resourceType": "MessageHeader",
+        "eventCoding": {"system": "urn:ehcp:message-event", "code": "receipt"},
+        "source": {"endpoint": "urn:example:trust"},
+        "response": {"identifier": resources(to, "MessageHeader")[0]["id"], "code": said},
+    }
+    outcomes = [{"resourceType": "OperationOutcome", "issue": [{"severity": "fatal", "code": issue}]}] if issue else []
+    together: list[dict[str, Any]] = [header, *(entries if said == "ok" else []), *outcomes]
+    return json.dumps({"resourceType": "Bundle", "type": "message", "entry": [{"resource": r} for r in together]}).encode()
+
+
+async def test_it_is_a_record_system(record: MeshRecord) -> None:
+    system: RecordSystem = record
+    assert await system.deliver([]) == []
+    assert await system.withdraw([]) == []
+    assert await system.recall([]) == []
+
+
+class TestSending:
+    async def test_the_trust_gets_the_plan_byte_for_byte(self, record: MeshRecord, trust: Desk) -> None:
+        each = content(document=pdf("plan"), attachments=[("advice 1.pdf", pdf("one")), ("advice 2.pdf", pdf("two"))])
+
+        outcome = await deliver(record, each)
+
+        [message] = trust.look()
+        assert outcome == Sent(message.message_id)
+        assert files(message) == [pdf("plan"), pdf("one"), pdf("two")]
+        assert message.workflow_id == "EHCP_PLAN_UPDATE"
+
+    async def test_it_is_a_fhir_message_about_this_child(self, record: MeshRecord, trust: Desk) -> None:
+        each = content(document=pdf("plan"), seq=4)
+        await deliver(record, each)
+
+        [message] = trust.look()
+        [header], [patient], [document] = (
+            resources(message, kind) for kind in ("MessageHeader", "Patient", "DocumentReference")
+        )
+        assert header["eventCoding"] == {"system": "urn:ehcp:message-event", "code": "plan-version"}
+        assert header["focus"] == [{"reference": bundle_of(message)["entry"][2]["fullUrl"]}]
+        assert patient["identifier"] == [{"system": "https://fhir.nhs.uk/Id/nhs-number", "value": "9434765919"}]
+        assert (patient["name"][0]["family"], patient["birthDate"]) == ("Hartley", "2014-05-06")
+        assert document["subject"]["reference"] == bundle_of(message)["entry"][1]["fullUrl"]
+        assert {"system": "urn:ehcp:instruction", "value": f"{each.share_id}/4"} in document["identifier"]
+        assert bundle_of(message)["id"] == header["id"] == message.local_id
+
+    async def test_what_everybody_on_the_way_can_see_names_nobody(self, record: MeshRecord, trust: Desk) -> None:
+        await deliver(record, content(document=pdf("plan")))
+
+        [message] = trust.look()
+        seen = json.dumps(message.headers).lower()
+        assert not [secret for secret in ("9434765919", "hartley", "rowan", "ehc-2019-0042") if secret in seen]
+
+    async def test_the_next_version_says_which_it_replaces(self, record: MeshRecord, trust: Desk) -> None:
+        first = content(document=pdf("first"))
+        second = content(
+            share_id=first.share_id, plan_id=first.plan_id, seq=2, version=2, document=pdf("second"), replaces=first.version_id
+        )
+        await record.deliver([first])
+        await record.deliver([second])
+
+        [document] = resources(trust.look()[1], "DocumentReference")
+        [replaced] = document["relatesTo"]
+        assert (replaced["code"], replaced["target"]["identifier"]["value"]) == ("replaces", str(first.version_id))
+
+    async def test_a_version_without_a_document_goes_as_text(self, record: MeshRecord, trust: Desk) -> None:
+        await deliver(record, content())
+
+        [message] = trust.look()
+        assert b"G1  Epilepsy care plan reviewed with the school." in files(message)[0]
+
+    async def test_a_large_plan_goes_in_chunks(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", server: MeshServer, trust: Desk
+    ) -> None:
+        async with a_record(pool, server.url, chunk_bytes=2**20) as record:
+            large = bytes(n * n % 251 for n in range(6 * 2**20))
+            assert isinstance(await deliver(record, content(document=large)), Sent)
+
+        [message] = trust.look()
+        assert int(message.headers["total-chunks"]) > 8
+        assert files(message) == [large]
+
+    async def test_each_recipient_gets_its_own(self, record: MeshRecord, trust: Desk, other: Desk) -> None:
+        batch = [content(document=pdf("for RNA")), content(document=pdf("for RXK"), recipient=RXK)]
+
+        assert [type(outcome) for outcome in await record.deliver(batch)] == [Sent, Sent]
+
+        assert [files(each) for each in trust.look()] == [[pdf("for RNA")]]
+        assert [files(each) for each in other.look()] == [[pdf("for RXK")]]
+
+
+class TestOnce:
+    async def test_delivered_again_it_is_not_sent_again(self, record: MeshRecord, trust: Desk) -> None:
+        each = content(document=pdf("once"))
+        first = await deliver(record, each)
+
+        assert [await deliver(record, each) for _ in range(3)] == [first] * 3
+        assert len(trust.ids()) == 1
+
+    async def test_nor_after_a_restart(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", server: MeshServer, record: MeshRecord, trust: Desk
+    ) -> None:
+        each = content(document=pdf("once"))
+        first = await deliver(record, each)
+
+        async with a_record(pool, server.url) as restarted:
+            assert await deliver(restarted, each) == first
+        assert len(trust.ids()) == 1
+
+    async def test_nor_under_a_later_turn(self, record: MeshRecord, trust: Desk) -> None:
+        each = content(document=pdf("once"))
+        assert await deliver(record, each) == await deliver(record, replace(each, seq=7))
+        assert len(trust.ids()) == 1
+
+    async def test_another_rendering_of_the_same_version_is_another_message(self, record: MeshRecord, trust: Desk) -> None:
+        first = content(document=pdf("whole"))
+        fewer = content(
+            share_id=first.share_id, plan_id=first.plan_id, version_id=first.version_id, seq=2, document=pdf("less")
+        )
+        await record.deliver([first])
+        await record.deliver([fewer])
+
+        assert [files(each) for each in trust.look()] == [[pdf("whole")], [pdf("less")]]
+
+    async def test_wanted_again_a_day_later_the_very_same_message_goes(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", server: MeshServer, record: MeshRecord, trust: Desk
+    ) -> None:
+        each = content(document=pdf("again"))
+        await deliver(record, each)
+
+        async with a_record(pool, server.url, clock=later(hours=25)) as next_day:
+            assert isinstance(await deliver(next_day, each), Sent)
+
+        first, second = trust.look()
+        assert first.message_id != second.message_id
+        assert (first.local_id, first.body) == (second.local_id, second.body)
+
+    async def test_an_answer_that_was_lost_costs_a_second_message_with_the_same_id(
+        self, behind: MeshRecord, proxy: FaultProxy, trust: Desk
+    ) -> None:
+        each = content(document=pdf("twice"))
+        proxy.spoil(fault_proxy.lost_answer, is_sending, times=1)
+
+        assert isinstance(await deliver(behind, each), Retry)
+        assert isinstance(await deliver(behind, each), Sent)
+
+        assert len({(message.local_id, message.body) for message in trust.look()}) == 1
+
+
+def is_sending(request: Request) -> bool:
+    return request.method == "POST" and "/outbox" in request.path
+
+
+class TestRefused:
+    async def test_an_unknown_mailbox_is_refused_and_the_others_go(self, record: MeshRecord, trust: Desk) -> None:
+        batch = [content(document=pdf(str(n))) for n in range(20)]
+        batch[3] = replace(batch[3], recipient=RZZ)
+
+        outcomes = await record.deliver(batch)
+
+        assert outcomes[3] == Refused("MESH knows no mailbox of this recipient's name")
+        assert {type(outcome) for n, outcome in enumerate(outcomes) if n != 3} == {Sent}
+        assert len(trust.ids()) == 19
+
+    async def test_what_cannot_be_right_is_not_sent(self, record: MeshRecord, trust: Desk) -> None:
+        nowhere = Recipient(RecipientKind.TRUST, CodeScheme.ODS, "R0A", "Elsewhere")
+        batch = [content(whose=child(nhs_number=None)), content(sections={}), content(recipient=nowhere)]
+
+        assert await record.deliver(batch) == [
+            Refused(Doubt.NO_NHS_NUMBER.value), Refused(NOTHING_TO_SEND), Refused(NO_MAILBOX),
+        ]  # fmt: skip
+        assert trust.ids() == []
+
+
+JSON = "application/json"
+FAULTS: dict[str, tuple[fault_proxy.Fault, object]] = {
+    "500": (fault_proxy.status(500, b"<soap:Fault>Rowan Hartley</soap:Fault>"), Retry("MESH answered 500")),
+    "502 in HTML": (fault_proxy.status(502, b"<html>Bad gateway</html>", "text/html"), Retry("MESH answered 502")),
+    "403": (fault_proxy.status(403), Retry("MESH does not take our mailbox's credentials (403)")),
+    "429": (fault_proxy.status(429, Retry_After="120"), Retry("MESH asks to wait (429)", 120)),
+    "417 with a code": (
+        fault_proxy.status(417, b'{"detail": [{"event": "SEND", "code": "17", "msg": "Rowan"}]}', JSON),
+        Refused("MESH refused the message (error 17)"),
+    ),
+    "413": (fault_proxy.status(413), Refused("MESH refused the message (413)")),
+    "HTML and 202": (
+        fault_proxy.status(202, b"<html>", "text/html"), Retry("MESH gave no answer (JSONDecodeError)"),
+    ),
+    "202 without an id": (fault_proxy.status(202, b"{}", JSON), Retry("MESH answered something else than its API promises")),
+    "cut off": (fault_proxy.truncated, Retry("MESH gave no answer (JSONDecodeError)")),
+    "reset": (fault_proxy.reset, Retry("MESH gave no answer (ConnectionError)")),
+    "silent": (fault_proxy.silent, Retry("MESH gave no answer (ReadTimeout)")),
+}  # fmt: skip
+
+
+class TestFaults:
+    @pytest.mark.parametrize("name", FAULTS)
+    async def test_an_answer_that_is_none(self, behind: MeshRecord, proxy: FaultProxy, name: str) -> None:
+        fault, expected = FAULTS[name]
+        proxy.spoil(fault, is_sending)
+
+        each = content(document=pdf("plan"))
+        assert await deliver(behind, each) == expected
+        proxy.heal()
+        assert isinstance(await deliver(behind, each), Sent)
+
+    async def test_a_redirect_takes_no_plan_elsewhere(self, behind: MeshRecord, proxy: FaultProxy, server: MeshServer) -> None:
+        async with FaultProxy(server.port) as elsewhere:
+            proxy.spoil(fault_proxy.status(307, Location=f"http://127.0.0.1:{elsewhere.port}/"))
+            assert isinstance(await deliver(behind, content(document=pdf("plan"))), Retry)
+            assert elsewhere.requests == []
+
+    async def test_no_proxy_of_the_environment_sees_it(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", server: MeshServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with FaultProxy(server.port) as snoop:
+            for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{snoop.port}")
+            for name in ("no_proxy", "NO_PROXY"):
+                monkeypatch.setenv(name, "")
+            async with a_record(pool, server.url) as record:
+                assert isinstance(await deliver(record, content(document=pdf("plan"))), Sent)
+            assert snoop.requests == []
+
+    async def test_one_that_fails_does_not_hold_up_the_others(self, behind: MeshRecord, proxy: FaultProxy, trust: Desk) -> None:
+        batch = [content(document=pdf(str(n))) for n in range(12)]
+        proxy.spoil(fault_proxy.status(500), is_sending, times=1)
+
+        outcomes = await behind.deliver(batch)
+
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Retry"] + ["Sent"] * 11
+        assert len(trust.ids()) == 11
+
+    async def test_when_nobody_listens_a_batch_is_soon_given_back(self, behind: MeshRecord, proxy: FaultProxy) -> None:
+        await proxy.go_down()
+        began = time.monotonic()
+
+        assert await behind.deliver([content() for _ in range(100)]) == [Retry("MESH cannot be reached")] * 100
+        assert time.monotonic() - began < 20
+
+    async def test_a_wrong_password_is_told_and_stops_the_batch(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", proxy: FaultProxy
+    ) -> None:
+        async with a_record(pool, f"http://127.0.0.1:{proxy.port}", password="another") as record:
+            outcomes = await record.deliver([content() for _ in range(40)])
+        assert outcomes == [Retry("MESH does not take our mailbox's credentials (403)")] * 40
+        assert len([each for each in proxy.requests if is_sending(each)]) <= 8
+
+    async def test_what_mesh_took_survives_its_power_cut(self, record: MeshRecord, server: MeshServer, trust: Desk) -> None:
+        batch = [content(document=pdf(str(n))) for n in range(10)]
+        assert {type(outcome) for outcome in await record.deliver(batch)} == {Sent}
+        server.kill()
+        assert {type(outcome) for outcome in await record.deliver([content()])} == {Retry}
+        server.start()
+        assert len(trust.ids()) >= 10
+
+
+class TestWithdrawAndRecall:
+    async def test_a_withdrawal_names_no_child_and_is_done_when_it_is_collected(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", server: MeshServer, trust: Desk
+    ) -> None:
+        each = Withdrawal(uuid4(), 3, uuid4(), RNA)
+        async with a_record(pool, server.url, clock=later(minutes=-5)) as record:
+            [waiting] = await record.withdraw([each])
+            assert isinstance(waiting, Retry)
+            [message] = trust.collect()
+            await record.look()
+
+            assert await record.withdraw([each]) == [Withdrawn(message.message_id)]
+        assert message.workflow_id == "EHCP_PLAN_WITHDRAWN"
+        assert resources(message, "Patient") == []
+        [copies] = resources(message, "Parameters")
+        assert {p["name"]: p["valueIdentifier"]["value"] for p in copies["parameter"]} == {
+            "share": str(each.share_id), "instruction": f"{each.share_id}/3", "plan": str(each.plan_id),
+        }  # fmt: skip
+
+    async def test_a_recall_is_proved_by_a_receipt_alone(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", server: MeshServer, trust: Desk
+    ) -> None:
+        each = Recall(uuid4(), 3, uuid4(), RNA, (uuid4(), uuid4()))
+        async with a_record(pool, server.url, clock=later(minutes=-5)) as record:
+            [outcome] = await record.recall([each])
+            [message] = trust.collect()
+            assert outcome == Awaiting(message.message_id)
+            await record.look()
+            assert [type(again) for again in await record.recall([each])] == [Awaiting]
+
+            trust.send(OURS, a_receipt(message), WORKFLOWS.receipt)
+            assert await record.fetch() == 1
+            [removed] = await record.recall([each])
+        assert isinstance(removed, Removed)
+        assert message.message_id in removed.record
+        [copies] = resources(message, "Parameters")
+        versions = [p["valueIdentifier"]["value"] for p in copies["parameter"] if p["name"] == "version"]
+        assert versions == [str(version) for version in each.versions]
+
+    async def test_what_lies_behind_a_mailbox_cannot_be_asked(self, record: MeshRecord) -> None:
+        with pytest.raises(RecordAwayError):
+            await record.holds(RNA, [uuid4()])
+
+
+# --- what comes back, through a whole subscriber
+
+
+@asynccontextmanager
+async def a_subscriber(
+    postgres_server: RunningPostgres, owner_dsn: str, url: str, clock: Clock = utc_now
+) -> AsyncIterator[tuple[SubscriberStub, MeshRecord]]:
+    async with (
+        subscriber_on(postgres_server, owner_dsn) as base,
+        a_record(base.pool, url, receipts=base.receipts, clock=clock, timeout=5) as mesh,
+    ):
+        entry = SystemSettings(name="mesh", kind="mesh", recipients=(OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),))
+        systems = Systems((entry,), {"mesh": lambda _: mesh})
+        yield replace(base, systems=systems, parking=Parking(base.pool, systems, base.receipts, lambda: None)), mesh
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def owner_dsn(postgres_server: RunningPostgres) -> str:
+    return await books(postgres_server)
+
+
+@pytest_asyncio.fixture
+async def together(
+    postgres_server: RunningPostgres, owner_dsn: str, server: MeshServer
+) -> AsyncIterator[tuple[SubscriberStub, MeshRecord]]:
+    """A subscriber whose one lane is MESH; it looks after its messages at once."""
+    async with a_subscriber(postgres_server, owner_dsn, server.url, later(minutes=-5)) as made:
+        yield made
+
+
+async def sent(subscriber: SubscriberStub, trust: Desk, wish: Wanted | None = None) -> tuple[Wanted, Collected]:
+    """A wish that was sent, and the message as it lies in the trust's mailbox."""
+    wish = wish or wanted()
+    subscriber.council.wants(wish)
+    await subscriber.park(wish)
+    await subscriber.until_said(wish, Status.SENT)
+    message = next(each for each in trust.look() if str(wish.share_id) in each.body.decode())
+    return wish, message
+
+
+async def settled(subscriber: SubscriberStub, wish: Wanted, condition: Callable[[list[SignedReceipt]], bool]) -> None:
+    """Until the receipts of the share are so; what is due is made due, since the back-off is long."""
+
+    async def so() -> bool:
+        row = await subscriber.row(wish)
+        if row["next_attempt_at"] is not None and row["claimed_until"] is None:
+            await subscriber.make_due(wish)
+        return condition(await subscriber.signed(wish))
+
+    await until(so, within=20, what="the receipts are as they should be")
+
+
+class TestEvidence:
+    async def test_sent_collected_filed(self, together: tuple[SubscriberStub, MeshRecord], trust: Desk) -> None:
+        subscriber, mesh = together
+        async with subscriber.dispatching():
+            wish, message = await sent(subscriber, trust)
+            trust.collect()
+            await mesh.look()
+            assert await subscriber.said(wish) == [(1, Status.SENT), (1, Status.COLLECTED)]
+
+            trust.send(OURS, a_receipt(message), WORKFLOWS.receipt)
+            assert await mesh.fetch() == 1
+
+        filed = (await subscriber.signed(wish))[-1]
+        [document] = resources(message, "DocumentReference")
+        key = next(each["value"] for each in document["identifier"] if each["system"] == "urn:ehcp:document")
+        assert (filed.status, filed.sha256, filed.version_id) == (Status.FILED, wish.sha256, wish.version_id)
+        assert filed.record == f"DocumentReference/trust-{key[:8]}"
+
+    async def test_a_receipt_may_come_before_anybody_asked_whether_it_was_collected(
+        self, together: tuple[SubscriberStub, MeshRecord], trust: Desk
+    ) -> None:
+        subscriber, mesh = together
+        async with subscriber.dispatching():
+            wish, message = await sent(subscriber, trust)
+            trust.collect()
+            trust.send(OURS, a_receipt(message), WORKFLOWS.receipt)
+            await mesh.fetch()
+            await mesh.look()
+        assert await subscriber.said(wish) == [(1, Status.SENT), (1, Status.FILED)]
+
+    async def test_what_is_not_acknowledged_comes_again_and_changes_nothing(
+        self, postgres_server: RunningPostgres, owner_dsn: str, proxy: FaultProxy, trust: Desk, ours: Desk
+    ) -> None:
+        async with (
+            a_subscriber(postgres_server, owner_dsn, f"http://127.0.0.1:{proxy.port}") as (subscriber, mesh),
+            subscriber.dispatching(),
+        ):
+            wish, message = await sent(subscriber, trust)
+            trust.send(OURS, a_receipt(message), WORKFLOWS.receipt)
+            proxy.spoil(fault_proxy.reset, lambda request: request.path.endswith("/status/acknowledged"), times=1)
+            with pytest.raises(MeshError):
+                await mesh.fetch()
+            assert await subscriber.said(wish) == [(1, Status.SENT), (1, Status.FILED)]
+            assert len(ours.ids()) == 1
+
+            assert await mesh.fetch() == 1
+            assert ours.ids() == []
+            assert await subscriber.said(wish) == [(1, Status.SENT), (1, Status.FILED)]
+
+    async def test_what_cannot_be_committed_is_not_acknowledged(
+        self, postgres_server: RunningPostgres, owner_dsn: str, server: MeshServer, trust: Desk, ours: Desk
+    ) -> None:
+        async with a_subscriber(postgres_server, owner_dsn, server.url) as (subscriber, mesh):
+            async with subscriber.dispatching():
+                _, message = await sent(subscriber, trust)
+            trust.send(OURS, a_receipt(message), WORKFLOWS.receipt)
+            await subscriber.pool.close()
+            with pytest.raises(asyncpg.InterfaceError):
+                await mesh.fetch()
+        assert len(ours.ids()) == 1
+
+    async def test_undelivered_is_a_failure_that_the_council_hears_of_and_it_is_sent_again(
+        self, together: tuple[SubscriberStub, MeshRecord], server: MeshServer, trust: Desk, ours: Desk
+    ) -> None:
+        subscriber, mesh = together
+        async with subscriber.dispatching():
+            wish, message = await sent(subscriber, trust)
+            server.report(OURS, message.local_id, message.message_id, message.workflow_id)
+            assert await mesh.fetch() == 1
+
+            await settled(subscriber, wish, lambda said: [each.status for each in said] == ["sent", "failed", "sent"])
+        failed = (await subscriber.signed(wish))[1]
+        assert failed.reason == "nobody collected it from the recipient's MESH mailbox within five days (error 14)"
+        assert failed.next_try_at is not None
+        assert ours.ids() == []
+        assert len({each.body for each in trust.look()}) == 1
+
+    async def test_a_report_about_an_earlier_sending_changes_nothing(
+        self, together: tuple[SubscriberStub, MeshRecord], server: MeshServer, trust: Desk
+    ) -> None:
+        subscriber, mesh = together
+        async with subscriber.dispatching():
+            wish, message = await sent(subscriber, trust)
+            server.report(OURS, message.local_id, "20260101000000000_AAAAAA", message.workflow_id)
+            assert await mesh.fetch() == 1
+        assert (await subscriber.row(wish))["next_attempt_at"] is None
+        assert await subscriber.said(wish) == [(1, Status.SENT)]
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"stored": [b"something else"]}, "the hash of what the receiver filed is not the hash of what was sent"),
+            ({"said": "transient-error", "issue": "timeout"}, "the receiver could not file it yet (timeout)"),
+        ],
+    )
+    async def test_filed_is_not_said_without_proof_and_it_is_sent_again(
+        self, together: tuple[SubscriberStub, MeshRecord], trust: Desk, changes: dict[str, Any], reason: str
+    ) -> None:
+        subscriber, mesh = together
+        async with subscriber.dispatching():
+            wish, message = await sent(subscriber, trust)
+            trust.send(OURS, a_receipt(message, **changes), WORKFLOWS.receipt)
+            await mesh.fetch()
+            await settled(subscriber, wish, lambda said: [each.status for each in said] == ["sent", "failed", "sent"])
+        assert (await subscriber.signed(wish))[1].reason == reason
+
+    async def test_what_the_receiver_refuses_is_refused(self, together: tuple[SubscriberStub, MeshRecord], trust: Desk) -> None:
+        subscriber, mesh = together
+        async with subscriber.dispatching():
+            wish, message = await sent(subscriber, trust)
+            trust.send(OURS, a_receipt(message, said="fatal-error", issue="not-found"), WORKFLOWS.receipt)
+            await mesh.fetch()
+            refused = await subscriber.until_said(wish, Status.REFUSED)
+        assert refused.reason == "the receiver refused it (not-found)"
+
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"not JSON", b"[]", b'{"resourceType": "Bundle", "type": "message", "entry": []}', b"\xff\xfe", b"{" * 5000],
+    )
+    async def test_what_nobody_can_read_stays_and_is_shown(
+        self, together: tuple[SubscriberStub, MeshRecord], trust: Desk, ours: Desk, body: bytes
+    ) -> None:
+        subscriber, mesh = together
+        message_id = trust.send(OURS, body or b" ", WORKFLOWS.receipt)
+
+        assert await mesh.fetch() == 0
+        assert await mesh.fetch() == 0
+
+        letters = await subscriber.owner.fetch("SELECT key, value, reason FROM delivery.dead_letter")
+        assert [(letter["key"], letter["value"]) for letter in letters] == [(message_id.encode(),) * 2]
+        assert ours.ids() == [message_id]
+
+    async def test_only_the_mailbox_it_went_to_can_say_what_became_of_it(
+        self, together: tuple[SubscriberStub, MeshRecord], trust: Desk, other: Desk
+    ) -> None:
+        subscriber, mesh = together
+        async with subscriber.dispatching():
+            wish, message = await sent(subscriber, trust)
+            other.send(OURS, a_receipt(message), WORKFLOWS.receipt)
+            assert await mesh.fetch() == 0
+        assert await subscriber.said(wish) == [(1, Status.SENT)]
+        [letter] = await subscriber.owner.fetch("SELECT reason FROM delivery.dead_letter")
+        assert letter["reason"] == "it comes from another mailbox than the message went to"
+
+    async def test_what_others_get_in_the_same_mailbox_is_left_alone(
+        self, together: tuple[SubscriberStub, MeshRecord], trust: Desk, ours: Desk
+    ) -> None:
+        _, mesh = together
+        message_id = trust.send(OURS, b"a discharge summary", "TOC_FHIR_DC_SUMM")
+        assert await mesh.fetch() == 0
+        assert ours.ids() == [message_id]
+
+    async def test_evidence_for_an_older_wish_is_taken_in_and_says_nothing_of_the_newer(
+        self, together: tuple[SubscriberStub, MeshRecord], trust: Desk, ours: Desk
+    ) -> None:
+        subscriber, mesh = together
+        async with subscriber.dispatching():
+            first, message = await sent(subscriber, trust)
+            second, _ = await sent(subscriber, trust, first.next())
+            trust.send(OURS, a_receipt(message), WORKFLOWS.receipt)
+            assert await mesh.fetch() == 1
+        assert ours.ids() == []
+        assert await subscriber.said(second) == [(1, Status.SENT), (2, Status.SENT)]
+
+    async def test_a_withdrawal_is_done_when_it_was_collected(
+        self, together: tuple[SubscriberStub, MeshRecord], trust: Desk
+    ) -> None:
+        subscriber, mesh = together
+        async with subscriber.dispatching():
+            wish, _ = await sent(subscriber, trust)
+            gone = wish.next(withdrawn=True)
+            subscriber.council.wants(gone)
+            await subscriber.park(gone)
+            await subscriber.until_said(gone, Status.FAILED)
+            trust.collect()
+            await mesh.look()
+            await subscriber.until_said(gone, Status.WITHDRAWN)
+
+
+class TestSettings:
+    def entry(self, **more: Any) -> SystemSettings:
+        given = {
+            "name": "mesh", "kind": "mesh", "recipients": [{"scheme": "ods", "value": "RNA"}], "url": "https://mesh.example",
+            "secret": "password", "options": {"mailbox": OURS, "shared_key": SHARED_KEY, "mailboxes": {"RNA": TRUST}},
+        }  # fmt: skip
+        return SystemSettings.model_validate(given | more)
+
+    @pytest.mark.parametrize(
+        ("more", "says"),
+        [
+            ({"url": None}, "mesh: MESH needs its url"),
+            ({"secret": None}, "our mailbox's password"),
+            ({"url": "http://mesh.example"}, "must begin with https://"),
+            ({"options": {"mailbox": OURS}}, "mesh: wrong at options/shared_key"),
+            ({"options": {"mailbox": OURS, "shared_key": "k", "mailboxes": {}}}, "lacks the mailbox of RNA"),
+            ({"options": {"mailbox": OURS, "shared_key": "k", "mailboxes": {}, "mailbxo": "x"}}, "options/mailbxo"),
+        ],
+    )
+    async def test_what_is_wrong_is_said_in_one_sentence(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", more: dict[str, Any], says: str
+    ) -> None:
+        receipts = Receipts("health", HostedBy.AGENCY, signer(OKPKey.generate_key("Ed25519")))
+        with pytest.raises(RecordSystemsFileError, match=says):
+            build_mesh(self.entry(**more), pool, receipts)
+
+    async def test_it_is_built_from_its_entry(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", server: MeshServer, trust: Desk
+    ) -> None:
+        receipts = Receipts("health", HostedBy.AGENCY, signer(OKPKey.generate_key("Ed25519")))
+        options = {
+            "mailbox": OURS, "shared_key": SHARED_KEY, "mailboxes": {"RNA": TRUST}, "workflows": {"plan": "LOCAL_NAME"},
+        }  # fmt: skip
+        built = build_mesh(self.entry(url=server.url, allow_private=True, options=options), pool, receipts)
+        assert isinstance(await deliver(built, content(document=pdf("plan"))), Sent)
+        await built.close()
+        assert [each.workflow_id for each in trust.look()] == ["LOCAL_NAME"]
