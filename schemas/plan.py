@@ -130,6 +130,8 @@ class FamilyMember(Closed):
     name: Name
     email: Email | None = None
     address: Address = ()
+    acts_for_young_person: bool = False
+    """The young person lacks capacity (Mental Capacity Act 2005), so this parent keeps the rights that would have passed."""
 
 
 class Placement(Closed):
@@ -247,6 +249,8 @@ class PlanSubmission(Closed):
     case_reference: Reference
     child: Child
     version: PlanVersion
+    different_child_from: Annotated[tuple[UUID, ...], Field(max_length=20)] = ()
+    """Plans whose child has the same name and date of birth: a person has checked that it is another child."""
 
     @model_validator(mode="after")
     def _born_before(self) -> Self:

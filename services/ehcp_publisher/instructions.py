@@ -1,18 +1,20 @@
 """The words of an instruction: the whole wish for one share as it goes to the subscriber's topic, and domain events. Pure."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from uuid import UUID
 
+import orjson
+from pydantic import AwareDatetime, TypeAdapter
+
 from schemas.base import Open
-from schemas.events import EventType, RecipientCode, ShareRequested, ShareWithdrawn
+from schemas.events import EventType, RecipientCode
 from schemas.manifest import canonical
-from schemas.plan import SectionLetter
 from services.ehcp_publisher.registry import Known
 from services.shared.kafka import cloudevents
 
 EVENTS_TOPIC = "ehcp.events.v1"
-_DATAREF = "/v1/documents/read"
+DATAREF = "/v1/documents/read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +33,17 @@ def source(la_code: str) -> str:
     return f"/councils/{la_code}"
 
 
-def hold(
-    *, share_id: UUID, seq: int, la_code: str, plan_id: UUID, recipient: Known, version_id: UUID, version: int,
-    issued_on: date, sha256: str, sections: tuple[SectionLetter, ...], changed: tuple[SectionLetter, ...],
-    requested_at: datetime, due_at: datetime,
-) -> bytes:  # fmt: skip
-    return canonical(
-        ShareRequested(
-            share_id=share_id, seq=seq, la_code=la_code, plan_id=plan_id, recipient=code_of(recipient),
-            version_id=version_id, version=version, issued_on=issued_on, sha256=sha256, sections=sections,
-            changed_sections=changed, requested_at=requested_at, due_at=due_at, dataref=_DATAREF,
-        ).model_dump(mode="json")
-    )  # fmt: skip
+def again(data: bytes, seq: int, requested_at: datetime, due_at: datetime) -> bytes:
+    """The same wish under another ``seq``."""
+    times = {"requested_at": requested_at, "due_at": due_at}
+    return canonical(orjson.loads(data) | {"seq": seq} | {name: _time(at) for name, at in times.items()})
 
 
-def withdraw(
-    *, share_id: UUID, seq: int, la_code: str, plan_id: UUID, recipient: Known, requested_at: datetime, due_at: datetime
-) -> bytes:
-    return canonical(
-        ShareWithdrawn(
-            share_id=share_id, seq=seq, la_code=la_code, plan_id=plan_id, recipient=code_of(recipient),
-            requested_at=requested_at, due_at=due_at,
-        ).model_dump(mode="json")
-    )  # fmt: skip
+def _time(at: datetime) -> str:
+    return str(_TIME.dump_python(at, mode="json"))
+
+
+_TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 
 def code_of(recipient: Known) -> RecipientCode:

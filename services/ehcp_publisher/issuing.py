@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, assert_never
 from uuid import UUID
 
@@ -17,15 +17,15 @@ import asyncpg
 import structlog
 
 from schemas.events import EventType, PlanAmended, PlanFinalised
-from schemas.manifest import FileEntry, Manifest, sha256
+from schemas.manifest import FileEntry
 from schemas.plan import Child, PlanSubmission, PlanVersion, SectionLetter
-from services.ehcp_publisher import instructions, shares, store, versions
+from services.ehcp_publisher import currency, instructions, lifecycle, store, versions, wishes
+from services.ehcp_publisher.deciding import Batch, Deciding, People, undeliverable
 from services.ehcp_publisher.documents import Received
-from services.ehcp_publisher.keys import ChildKeys
-from services.ehcp_publisher.registry import Directory
-from services.ehcp_publisher.rendering import Renderer, RenderingError
-from services.ehcp_publisher.store import Act, KnownPlan, NewPlan, NewVersion, Person, Wish
-from services.shared.clock import Clock, utc_now
+from services.ehcp_publisher.rendering import RenderingError
+from services.ehcp_publisher.shares import Unusual
+from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan, NewRendering, NewVersion
+from services.ehcp_publisher.wishes import Current, Thing
 from services.shared.identity.tokens import Caller
 from services.shared.ids import new_id
 from services.shared.postgres.pool import council_transaction, transient
@@ -33,11 +33,12 @@ from services.shared.sealing.sealing import Key
 from services.shared.web.problems import FieldError, Problem
 
 log = structlog.get_logger()
-PDF = "application/pdf"
 KEY_IN_USE = "key-in-use"
 FARTHEST_AHEAD = timedelta(days=365)
 """How far ``issued_on`` may be ahead. The newest date is the current version: with 2062 for 2026 by mistake, every version that
 follows would be history, and never shared."""
+EARLIEST = date(2014, 9, 1)
+"""Before, there were no EHC plans (Children and Families Act 2014, Part 3)."""
 _ATTEMPTS = 5
 """A line is prepared anew when another request changed its plan in between; five in a row do not happen."""
 
@@ -81,6 +82,9 @@ class _Prepared:
     decision: versions.Decision
     version: NewVersion | None
     key: Key
+    child: Child
+    identity_revision: int
+    flags: tuple[currency.Flag, ...] = ()
 
 
 class _Changed:
@@ -88,21 +92,10 @@ class _Changed:
 
 
 class Issuing:
-    def __init__(
-        self,
-        pool: "asyncpg.Pool[asyncpg.Record]",
-        directory: Directory,
-        keys: ChildKeys,
-        renderer: Renderer,
-        resend_after: timedelta,
-        clock: Clock = utc_now,
-    ) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", deciding: Deciding) -> None:
         self._pool = pool
-        self._directory = directory
-        self._keys = keys
-        self._renderer = renderer
-        self._resend_after = resend_after
-        self._clock = clock
+        self._deciding = deciding
+        self._keys = deciding.keys
 
     async def issue(
         self, caller: Caller, submissions: Sequence[Submission], idempotency: tuple[str, str, str] | None = None
@@ -168,7 +161,12 @@ class Issuing:
                 422, "no-text", "The version has no text", "It has neither sections nor a document.",
                 [FieldError("version/sections", "neither sections nor a document", "send sections, a document part, or both")],
             )  # fmt: skip
-        if version.issued_on > self._clock().date() + FARTHEST_AHEAD:
+        if version.issued_on < EARLIEST:
+            raise Problem(
+                422, "issued-too-early", "There were no EHC plans on the date of issue", "They exist since 1 September 2014.",
+                [FieldError("version/issued_on", "before 1 September 2014", "the day on which the version is issued")],
+            )  # fmt: skip
+        if version.issued_on > self._deciding.today() + FARTHEST_AHEAD:
             raise Problem(
                 422, "issued-in-future", "The date of issue is more than a year ahead",
                 "Versions issued after this one would count as older, and would not be shared.",
@@ -184,6 +182,7 @@ class Issuing:
                 )  # fmt: skip
             new, key = self._new_plan(first)
             plan_id, la_code, case_reference, child = new.plan_id, first.la_code, first.case_reference, first.child
+            identity_revision = 1
         else:
             if first is not None and not isinstance(decision, versions.Repeat):
                 raise Problem(
@@ -191,13 +190,17 @@ class Issuing:
                     f"Send further versions to /v1/plans/{plan.plan_id}/versions.", extra={"plan_id": str(plan.plan_id)},
                 )  # fmt: skip
             plan_id, la_code, case_reference = plan.plan_id, plan.la_code, plan.case_reference
-            key = self._keys.child_key(la_code, plan.child_id, plan.wrapped_key)
-            child = Child.model_validate_json(key.open(plan.identity, f"child:{plan.child_id}"))
+            key, child, identity_revision = self._deciding.key_of(plan), self._deciding.child_of(plan), plan.identity_revision
             if first is not None and first.child != child:
                 raise _child_differs(plan, child, first.child)
-        ready = _Prepared(submission, plan_id, la_code, case_reference, new, text, decision, None, key)
+            if not isinstance(decision, versions.Repeat):
+                lifecycle.after(plan.state, lifecycle.NEW_VERSION)
+        ready = _Prepared(
+            submission, plan_id, la_code, case_reference, new, text, decision, None, key, child, identity_revision
+        )
         if isinstance(decision, versions.First | versions.Next | versions.History):
-            ready = replace(ready, version=await self._new_version(caller, ready, child))
+            flags = currency.flags(version, child, version.circumstances(), self._deciding.today(), None)
+            ready = replace(ready, version=await self._new_version(caller, ready), flags=flags)
         return ready
 
     def _new_plan(self, first: PlanSubmission) -> tuple[NewPlan, Key]:
@@ -208,35 +211,58 @@ class Issuing:
             plan_id=new_id(), la_code=first.la_code, case_reference=first.case_reference, child_id=child_id,
             wrapped_key=wrapped, identity=key.seal(child.model_dump_json().encode(), f"child:{child_id}"),
             nhs_lookup=self._keys.lookup("nhs", child.nhs_number), upn_lookup=self._keys.lookup("upn", child.upn),
+            name_lookup=self._keys.name_lookup(child), different_from=first.different_child_from,
         )  # fmt: skip
         return new, key
 
-    async def _new_version(self, caller: Caller, ready: _Prepared, child: Child) -> NewVersion:
-        submission, version_id, rendering_id = ready.submission, new_id(), new_id()
+    async def _new_version(self, caller: Caller, ready: _Prepared) -> NewVersion:
+        submission, version_id = ready.submission, new_id()
         version, received = submission.version, submission.document
-        document = received.data if received else None
-        if document is None and submission.render:
-            council = self._directory.councils[ready.la_code].name
-            document = await self._renderer.render(child, council, ready.case_reference, version)
-        manifest = Manifest(
-            plan_id=ready.plan_id, version_id=version_id, issued_on=version.issued_on, sections=ready.text.section_hashes,
-            document=FileEntry(name=f"{ready.case_reference}.pdf".replace("/", "-"), media_type=PDF, size=len(document),
-                               sha256=sha256(document)) if document else None,
-            attachments=tuple(FileEntry(name=a.name, media_type=a.media_type, size=len(a.data), sha256=a.sha256)
-                              for a in submission.attachments),
-        )  # fmt: skip
-        canonical = manifest.canonical()
         body = versions.stored(version, ready.text)
+        attachments = tuple(
+            FileEntry(name=each.name, media_type=each.media_type, size=len(each.data), sha256=each.sha256)
+            for each in submission.attachments
+        )
+        renderings: list[NewRendering] = []
+        for sections in self._sections_wanted(ready):
+            whole = sections == ALL_SECTIONS
+            # Parts are typeset here also where the council's own document came: that one holds everything.
+            renderings.append(
+                await self._deciding.render(
+                    ready.la_code,
+                    ready.case_reference,
+                    ready.plan_id,
+                    version_id,
+                    version,
+                    ready.child,
+                    ready.key,
+                    sections,
+                    ready.text.section_hashes,
+                    identity_revision=ready.identity_revision,
+                    attachments=attachments,
+                    text_bytes=len(body),
+                    document=received.data if received and whole else None,
+                    typeset=submission.render and version.sections is not None,
+                )
+            )
         return NewVersion(
             version_id=version_id, plan_id=ready.plan_id, la_code=ready.la_code, number=0, issued_on=version.issued_on,
             text_hash=ready.text.text_hash, section_hashes={k.value: v for k, v in ready.text.section_hashes.items()},
-            body=ready.key.seal(body, f"version:{version_id}"), issued_by=caller.client_id, rendering_id=rendering_id,
-            sha256=sha256(canonical), manifest=canonical,
-            document=ready.key.seal(document, f"document:{rendering_id}") if document else None,
-            size=len(body) + len(document or b"") + sum(len(a.data) for a in submission.attachments),
+            body=ready.key.seal(body, f"version:{version_id}"), issued_by=caller.client_id, renderings=tuple(renderings),
             attachments=tuple(ready.key.seal(a.data, f"attachment:{version_id}:{i}")
                               for i, a in enumerate(submission.attachments)),
         )  # fmt: skip
+
+    def _sections_wanted(self, ready: _Prepared) -> list[str]:
+        """The whole first, then every part of it that some recipient is to get."""
+        if isinstance(ready.decision, versions.History):
+            return [ALL_SECTIONS]
+        version = ready.submission.version
+        decided = self._deciding.decide(
+            ready.plan_id, ready.la_code, version.circumstances(), ready.child, People({}, {}), issued_on=version.issued_on,
+            first=isinstance(ready.decision, versions.First), letters=ready.text.section_hashes,
+        )  # fmt: skip
+        return [ALL_SECTIONS, *sorted({wishes.sections_key(each) for each in decided.wanted} - {ALL_SECTIONS})]
 
     async def _commit(
         self, caller: Caller, prepared: dict[int, _Prepared], idempotency: tuple[str, str, str] | None
@@ -270,34 +296,51 @@ class Issuing:
 
     async def _write(self, connection: Any, caller: Caller, prepared: dict[int, _Prepared]) -> dict[int, Result | _Changed]:
         results: dict[int, Result | _Changed] = {}
-        made = await store.insert_plans(connection, [p.new for p in prepared.values() if p.new])
-        plans = await store.lock_plans(connection, [p.plan_id for p in prepared.values()])
+        new = [p.new for p in prepared.values() if p.new]
+        same = await store.find_same_children(connection, new) if new else {}
+        made = await store.insert_plans(connection, [each for each in _one_per_child(new) if each.plan_id not in same])
+        plan_ids = [p.plan_id for p in prepared.values()]
+        plans = await store.lock_plans(connection, plan_ids)
         standing = await store.lock_shares(connection, [p.plan_id for p in prepared.values() if not p.new])
+        people = await self._deciding.read_people(connection, [p.plan_id for p in prepared.values() if not p.new])
         requested_at: datetime = await connection.fetchval("SELECT clock_timestamp()")
-        batch = _Batch()
+        batch = Batch()
         for index, ready in prepared.items():
+            if ready.plan_id in same:
+                results[index] = _same_child(same[ready.plan_id])
+                continue
             plan = plans.get(ready.plan_id)
             if plan is None or (ready.new and ready.plan_id not in made):
                 results[index] = _Changed()
                 continue
             decision = versions.decide(plan.versions, ready.submission.version.issued_on, ready.text)
-            if type(decision) is not type(ready.decision):
+            prepared_for = (type(ready.decision), ready.la_code, ready.identity_revision)
+            if (type(decision), plan.la_code, plan.identity_revision) != prepared_for:
                 results[index] = _Changed()
                 continue
-            results[index] = self._decide_one(caller, ready, decision, standing.get(ready.plan_id, []), requested_at, batch)
-        await store.insert_versions(connection, batch.versions)
-        await store.save_recipients(connection, batch.people, batch.unknown)
-        await store.write_wishes(connection, batch.wishes, batch.outbox)
-        await store.insert_acts(connection, batch.acts)
+            try:
+                results[index] = self._decide_one(
+                    caller, ready, plan, decision, standing.get(ready.plan_id, []), people, requested_at, batch
+                )
+            except Problem as problem:
+                results[index] = problem
+            except wishes.RenderingNeededError:
+                results[index] = _Changed()
+        await batch.write(connection, caller.client_id)
         return results
 
     def _decide_one(
-        self, caller: Caller, ready: _Prepared, decision: versions.Decision, standing: list[store.Share],
-        requested_at: datetime, batch: "_Batch",
+        self, caller: Caller, ready: _Prepared, plan: KnownPlan, decision: versions.Decision, standing: list[store.Share],
+        people: People, requested_at: datetime, batch: Batch,
     ) -> Result:  # fmt: skip
         match decision:
             case versions.Repeat(issued):
                 return Answer(200, _body(ready, issued.version_id, issued.number, "unchanged"))
+            case versions.Recalled(issued):
+                return Problem(
+                    409, "recalled", "This version was recalled", "Send the right text under its own date of issue.",
+                    extra={"plan_id": str(ready.plan_id), "version_id": str(issued.version_id)},
+                )  # fmt: skip
             case versions.SameText(now):
                 return Problem(
                     409, "same-text", "The text is identical to the current version",
@@ -313,97 +356,82 @@ class Issuing:
                 note = f"Issued before the current version ({now.issued_on}); kept as history and not shared."
                 return Answer(201, body | {"warnings": [note]})
             case versions.First(number) | versions.Next(number, _, _):
+                lifecycle.after(plan.state, lifecycle.NEW_VERSION)
                 version = _numbered(ready, number)
                 batch.versions.append(version)
+                batch.renewed.append(ready.plan_id)
                 batch.acts.append(_issued(caller, ready, version, current=True))
-                wishes = self._share(caller, ready, version, decision, standing, requested_at, batch)
+                shared = self._share(caller, ready, plan, version, decision, standing, people, requested_at, batch)
                 batch.outbox.append(_event(ready, version, decision, requested_at))
-                return Answer(201, _body(ready, version.version_id, number, "issued") | wishes)
+                batch.flags[ready.plan_id] = (ready.la_code, ready.flags)
+                flags = [{"code": flag.code, "detail": flag.detail} for flag in ready.flags]
+                return Answer(201, _body(ready, version.version_id, number, "issued") | shared | {"flags": flags})
             case _:
                 assert_never(decision)
 
     def _share(
-        self, caller: Caller, ready: _Prepared, version: NewVersion, decision: versions.First | versions.Next,
-        standing: list[store.Share], requested_at: datetime, batch: "_Batch",
+        self, caller: Caller, ready: _Prepared, plan: KnownPlan, version: NewVersion,
+        decision: versions.First | versions.Next, standing: list[store.Share], people: People, requested_at: datetime,
+        batch: Batch,
     ) -> dict[str, Any]:  # fmt: skip
         """Raise the wish of everyone who should hold the plan, end it for those who no longer should."""
+        if plan.restricted is not None:
+            note = "The plan is restricted: the version is kept, and goes to nobody before a named person lifts that."
+            return {"shares": [], "warnings": [note]}
         first = isinstance(decision, versions.First)
-        wanted = shares.decide(ready.plan_id, ready.la_code, ready.submission.version, self._directory, first)
+        decided = self._deciding.decide(
+            ready.plan_id, ready.la_code, ready.submission.version.circumstances(), ready.child, people,
+            issued_on=version.issued_on, first=first, letters=ready.text.section_hashes,
+        )  # fmt: skip
         changed = tuple(SectionLetter) if isinstance(decision, versions.First) else decision.changed
-        sections = tuple(ready.text.section_hashes)
-        before = {share.recipient_id: share for share in standing}
-        answers, warnings = [], []
-        for want in wanted:
-            recipient, share = want.recipient, before.pop(want.recipient.recipient_id, None)
-            share_id, seq = (share.share_id, share.seq + 1) if share else (new_id(), 1)
-            due_at = shares.due_at(recipient.channel, requested_at)
-            data = instructions.hold(
-                share_id=share_id, seq=seq, la_code=ready.la_code, plan_id=ready.plan_id, recipient=recipient,
-                version_id=version.version_id, version=version.number, issued_on=version.issued_on, sha256=version.sha256,
-                sections=sections, changed=tuple(s for s in changed if s in sections or not first),
-                requested_at=requested_at, due_at=due_at,
-            )  # fmt: skip
-            wish = Wish(
-                share_id, ready.la_code, ready.plan_id, recipient.recipient_id, recipient.subscriber, seq, "hold",
-                version.version_id, version.rendering_id, EventType.SHARE_REQUESTED, data, requested_at, due_at,
-                requested_at + self._resend_after, want.grounds,
-            )  # fmt: skip
-            batch.add_wish(wish, caller)
-            if want.member:
-                sealed = ready.key.seal(want.member.model_dump_json().encode(), f"person:{recipient.recipient_id}")
-                batch.people.append(
-                    Person(recipient.recipient_id, recipient.kind, recipient.name, recipient.subscriber or "",
-                           recipient.channel, ready.la_code, ready.plan_id, want.member.reference, sealed)
-                )  # fmt: skip
-            if want.unknown:
-                batch.unknown.append(recipient)
-                warnings.append(
-                    f"{recipient.scheme}:{recipient.value} is not in the directory: the share is kept and shown as "
-                    "undeliverable. Register the organisation, or correct the code in the next version."
-                )
-            answers.append(
-                {"share_id": share_id, "recipient": recipient.name, "recipient_kind": recipient.kind, "seq": seq,
-                 "channel": recipient.channel, "grounds": sorted({g.grounds for g in want.grounds}), "due_at": due_at}
-            )  # fmt: skip
-        for share in before.values():
-            if share.action == "hold":
-                batch.add_wish(self._withdrawal(ready, version, share, requested_at), caller)
-        return {"shares": answers, "warnings": warnings}
-
-    def _withdrawal(self, ready: _Prepared, version: NewVersion, share: store.Share, requested_at: datetime) -> Wish:
-        due_at = shares.due_at(share.recipient.channel, requested_at)
-        data = instructions.withdraw(
-            share_id=share.share_id, seq=share.seq + 1, la_code=ready.la_code, plan_id=ready.plan_id,
-            recipient=share.recipient, requested_at=requested_at, due_at=due_at,
-        )  # fmt: skip
-        return Wish(
-            share.share_id, ready.la_code, ready.plan_id, share.recipient_id, share.recipient.subscriber, share.seq + 1,
-            "withdraw", version.version_id, version.rendering_id, EventType.SHARE_WITHDRAWN, data, requested_at, due_at,
-            requested_at + self._resend_after,
-        )  # fmt: skip
+        asking = self._deciding.asking(ready.plan_id, ready.la_code, ready.identity_revision, requested_at)
+        made = wishes.make(asking, decided.wanted, standing, Current(_things(ready, version), changed))
+        batch.add(caller.client_id, ready.key, decided.wanted, made)
+        batch.decided[ready.plan_id] = (ready.la_code, decided)
+        waits = [_waits(each) for each in decided.unconfirmed]
+        gaps = [{"who": gap.who, "reason": gap.reason} for gap in decided.gaps]
+        return {"shares": made.answers, "warnings": undeliverable(decided.wanted) + waits, "share_gaps": gaps}
 
 
-class _Batch:
-    """What one transaction will write."""
+def _things(ready: _Prepared, version: NewVersion) -> dict[str, Thing]:
+    letters = tuple(ready.text.section_hashes)
+    return {
+        each.sections: Thing(
+            version.version_id, each.rendering_id, each.sha256, version.number, version.issued_on,
+            letters if each.sections == ALL_SECTIONS else tuple(s for s in letters if s.value in each.sections.split()),
+        )
+        for each in version.renderings
+    }  # fmt: skip
 
-    def __init__(self) -> None:
-        self.versions: list[NewVersion] = []
-        self.people: list[Person] = []
-        self.unknown: list[Any] = []
-        self.wishes: list[Wish] = []
-        self.outbox: list[instructions.OutboxRow] = []
-        self.acts: list[Act] = []
 
-    def add_wish(self, wish: Wish, caller: Caller) -> None:
-        self.wishes.append(wish)
-        act = "shared" if wish.action == "hold" else "withdrawn"
-        self.acts.append(Act(act, caller.client_id, wish.la_code, wish.plan_id, wish.version_id, wish.share_id, wish.seq))
-        if wish.subscriber:
-            self.outbox.append(
-                instructions.to_subscriber(
-                    wish.subscriber, wish.share_id, wish.type, wish.la_code, wish.data, wish.requested_at
-                )
-            )
+def _waits(unusual: Unusual) -> str:
+    return (
+        f"{unusual.recipient.name} ({unusual.recipient.scheme}:{unusual.recipient.value}) waits for a second person's "
+        f"confirmation: {unusual.reason}."
+    )
+
+
+def _one_per_child(new: list[NewPlan]) -> list[NewPlan]:
+    """Of two plans for one child in one batch the first; the other is looked at again once that is there."""
+    kept: list[NewPlan] = []
+    for plan in new:
+        if not any(each.la_code == plan.la_code and _same(each, plan) for each in kept):
+            kept.append(plan)
+    return kept
+
+
+def _same(one: NewPlan, other: NewPlan) -> bool:
+    return other.is_same_child(one.nhs_lookup, one.upn_lookup, one.name_lookup, one.plan_id)
+
+
+def _same_child(known: dict[str, Any]) -> Problem:
+    return Problem(
+        409, "same-child", "This child has a plan already",
+        f"The child is known under the case reference {known['case_reference']}. Send further versions to "
+        f"/v1/plans/{known['plan_id']}/versions; if it is another child of the same name and date of birth, send its NHS "
+        "number, or different_child_from with this plan_id.",
+        extra={"plan_id": str(known["plan_id"]), "case_reference": known["case_reference"]},
+    )  # fmt: skip
 
 
 def _child_differs(plan: KnownPlan, known: Child, sent: Child) -> Problem:
@@ -411,7 +439,8 @@ def _child_differs(plan: KnownPlan, known: Child, sent: Child) -> Problem:
     names = [name for name in Child.model_fields if getattr(known, name) != getattr(sent, name)]
     return Problem(
         409, "child-differs", "This plan's child has other details here",
-        "Nothing was changed. Check that it is the same child; details of a known child cannot be corrected here yet.",
+        f"Nothing was changed. Check that it is the same child; then correct it by a child_corrected event, to "
+        f"/v1/plans/{plan.plan_id}/events.",
         [FieldError(f"child/{name}", "it is not what the first version said") for name in names],
         extra={"plan_id": str(plan.plan_id)},
     )  # fmt: skip
@@ -439,7 +468,7 @@ def _issued(caller: Caller, ready: _Prepared, version: NewVersion, *, current: b
     details = {
         "version": version.number,
         "issued_on": str(version.issued_on),
-        "sha256": version.sha256,
+        "sha256": version.renderings[0].sha256,
         "current": current,
     }
     return Act("issued", caller.client_id, ready.la_code, ready.plan_id, version.version_id, details=details)

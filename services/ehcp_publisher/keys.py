@@ -1,8 +1,10 @@
 """Keys of councils and children, unwrapped once and kept in memory; lookups of identifiers through keyed hashes."""
 
+import unicodedata
 from collections import OrderedDict
 from uuid import UUID
 
+from schemas.plan import Child
 from services.shared.sealing.sealing import Key, new_key
 
 _KEPT = 10_000
@@ -28,6 +30,16 @@ class ChildKeys:
             if len(self._children) > _KEPT:
                 self._children.popitem(last=False)
         return key
+
+    def rewrap(self, from_: str, to: str, child_id: UUID, wrapped: bytes) -> bytes:
+        """The child's key, for the council that takes the plan over."""
+        return self._councils[to].wrap(self.child_key(from_, child_id, wrapped), f"child:{child_id}")
+
+    def name_lookup(self, child: Child) -> bytes | None:
+        """By full name and date of birth, however the name is written: case, accents, hyphens and spaces do not count."""
+        letters = unicodedata.normalize("NFKD", f"{child.given_names} {child.family_name}").casefold()
+        name = "".join(letter for letter in letters if letter.isalnum())
+        return self.lookup("name", f"{name}:{child.date_of_birth}")
 
     def lookup(self, purpose: str, value: str | None) -> bytes | None:
         return self._lookup.lookup(purpose, value) if value else None

@@ -49,7 +49,7 @@ class Reads:
                 first = given.setdefault(row["rendering_id"], wanted.share_id)
                 # A plan's recipients mostly come in one request: its text is opened and sent once for all of them.
                 if first == wanted.share_id:
-                    answer["rendering"] = self._open(row, attachments.get(row["version_id"], [])) | own
+                    answer["rendering"] = self._open(row, attachments.get(row["thing_id"], [])) | own
                 else:
                     answer["again"] = {"share_id": first} | own
             lines += dumps(answer) + b"\n"
@@ -79,7 +79,7 @@ class Reads:
                     counted.add(share["rendering_id"])
                     allowed[wanted.share_id] = share
                     acts.append(
-                        Act("read", client_id, share["la_code"], share["plan_id"], share["version_id"],
+                        Act("read", client_id, share["la_code"], share["plan_id"], share["thing_id"],
                             wanted.share_id, wanted.seq)
                     )  # fmt: skip
                 current = share["seq"] if share else None
@@ -93,16 +93,20 @@ class Reads:
         async with council_transaction(self._pool, self._councils) as connection:
             renderings = await store.read_renderings(connection, [row["rendering_id"] for row in allowed.values()])
             shares = await store.read_instructions(connection, [(s, row["seq"]) for s, row in allowed.items()])
-            versions = [row["version_id"] for row in renderings.values() if row["manifest"].get("attachments")]
-            attachments = await store.read_attachments(connection, versions) if versions else {}
+            owners = [row["thing_id"] for row in renderings.values() if row["manifest"].get("attachments")]
+            attachments = await store.read_attachments(connection, owners) if owners else {}
         return renderings, shares, attachments
 
     def _open(self, row: Any, attachments: list[bytes]) -> dict[str, Any]:
         """What every recipient of a rendering gets alike."""
         key = self._keys.child_key(row["la_code"], row["child_id"], row["wrapped_key"])
         manifest = Manifest.model_validate(row["manifest"])
-        sections = stored_sections(key.open(row["body"], f"version:{row['version_id']}"))
-        if row["sections"] != ALL_SECTIONS:
+        sections, notice = b"{}", b"null"
+        if row["notice_id"]:
+            notice = key.open(row["body"], f"notice:{row['notice_id']}")
+        else:
+            sections = stored_sections(key.open(row["body"], f"version:{row['thing_id']}"))
+        if not row["notice_id"] and row["sections"] != ALL_SECTIONS:
             sections = dumps({k: v for k, v in orjson.loads(sections).items() if k in manifest.sections})
         document = None
         if manifest.document and row["document"]:
@@ -110,12 +114,13 @@ class Reads:
         return {
             "plan_id": row["plan_id"], "case_reference": row["case_reference"],
             "council": {"la_code": row["la_code"], "name": row["council"], "ods_code": row["ods_code"]},
-            "version_id": row["version_id"], "version": row["number"], "issued_on": row["issued_on"],
+            "version_id": row["thing_id"], "version": row["number"], "issued_on": row["issued_on"],
             "child": orjson.Fragment(key.open(row["identity"], f"child:{row['child_id']}")),
-            "sections": orjson.Fragment(sections), "manifest": row["manifest"], "sha256": row["sha256"],
+            "sections": orjson.Fragment(sections), "notice": orjson.Fragment(notice), "manifest": row["manifest"],
+            "sha256": row["sha256"],
             "document": document,
             "attachments": [
-                _file(entry, key.open(data, f"attachment:{row['version_id']}:{i}"))
+                _file(entry, key.open(data, f"attachment:{row['thing_id']}:{i}"))
                 for i, (entry, data) in enumerate(zip(manifest.attachments, attachments, strict=True))
             ],
         }  # fmt: skip
@@ -150,7 +155,9 @@ def _outcome(share: Any, seq: int) -> ReadOutcome:
         return ReadOutcome.UNKNOWN
     if share["seq"] != seq:
         return ReadOutcome.STALE
-    return ReadOutcome.OK if share["action"] == "hold" else ReadOutcome.WITHDRAWN
+    if share["action"] != "hold":
+        return ReadOutcome.WITHDRAWN
+    return ReadOutcome.HELD if share["restricted"] else ReadOutcome.OK
 
 
 def _file(entry: Any, data: bytes) -> dict[str, str]:

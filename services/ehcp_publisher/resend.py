@@ -15,11 +15,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from schemas.events import EventType
-from schemas.plan import SectionLetter
+from schemas.base import Channel
 from schemas.receipts import Status
 from services.ehcp_publisher import instructions, shares, store
-from services.ehcp_publisher.registry import Known
 from services.ehcp_publisher.store import Act, Wish
 from services.shared.postgres.pool import council_transaction
 
@@ -146,7 +144,7 @@ class Resend:
             out = instructions.to_subscriber(row["subscriber"], share_id, wish.type, wish.la_code, wish.data, wish.requested_at)
             await store.write_wishes(connection, [wish], [out])
             details = {"reason": "the subscriber reported a conflict"}
-            act = Act("shared", "resend", wish.la_code, wish.plan_id, wish.version_id, share_id, wish.seq, details)
+            act = Act("shared", "resend", wish.la_code, wish.plan_id, wish.thing_id, share_id, wish.seq, details)
             await store.insert_acts(connection, [act])
         log.warning("wanted_again", share_id=str(share_id), seq=wish.seq)
 
@@ -159,25 +157,10 @@ def _unanswered(row: Any) -> Unanswered:
 
 
 def _again(row: Any, now: datetime, resend_after: timedelta) -> Wish:
-    recipient = Known(
-        row["recipient_id"], row["kind"], row["code"]["scheme"], row["code"]["value"], row["name"], row["subscriber"],
-        row["channel"],
-    )  # fmt: skip
     seq = max(row["seq"], row["receipt_seq"] or 0) + 1
-    due_at = shares.due_at(recipient.channel, now)
-    common: dict[str, Any] = {
-        "share_id": row["share_id"], "seq": seq, "la_code": row["la_code"], "plan_id": row["plan_id"],
-        "recipient": recipient, "requested_at": now, "due_at": due_at,
-    }  # fmt: skip
-    if row["action"] == "hold":
-        sections = tuple(SectionLetter(letter) for letter in row["section_hashes"])
-        type_, data = EventType.SHARE_REQUESTED, instructions.hold(
-            **common, version_id=row["version_id"], version=row["number"], issued_on=row["issued_on"],
-            sha256=row["sha256"], sections=sections, changed=sections,
-        )  # fmt: skip
-    else:
-        type_, data = EventType.SHARE_WITHDRAWN, instructions.withdraw(**common)
+    due_at = shares.due_at(Channel(row["channel"]), now)
     return Wish(
         row["share_id"], row["la_code"], row["plan_id"], row["recipient_id"], row["subscriber"], seq, row["action"],
-        row["version_id"], row["rendering_id"], type_, data, now, due_at, now + resend_after, None,
+        row["version_id"], row["notice_id"], row["rendering_id"], row["identity_revision"], tuple(row["removing"]), row["type"],
+        instructions.again(row["data"], seq, now, due_at), now, due_at, now + resend_after, None,
     )  # fmt: skip

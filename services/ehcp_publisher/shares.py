@@ -1,22 +1,33 @@
-"""Who should hold a plan, and on what grounds. Pure: from a version, the directory and the council's sharing policy.
+"""Who should hold a plan, and on what grounds. Pure: from what is known of the plan, the directory and the sharing policy.
 
-Statutory recipients follow from the version: parents or the young person, the settings named in it, the commissioning bodies
-(Children and Families Act 2014 s.40(5); SEND Regulations 2014 regs 13(2), 22(3)). Others follow from the policy that the
-council approved. Where the directory does not know a code, the share still exists, without a subscriber: a duty does not
-lapse because of a wrong code, it becomes visible as undeliverable.
+Statutory recipients follow from the circumstances: parents or the young person, the settings named in the plan, the
+commissioning bodies (Children and Families Act 2014 s.40(5); SEND Regulations 2014 regs 13(2), 22(3)), for a detained child
+those of SI 2015/62. Others follow from the policy that the council approved, or from a decision of its own. Where the directory
+does not know a code, the share still exists, without a subscriber: a duty does not lapse because of a wrong code, it becomes
+visible as undeliverable. Somebody involved who gets no share is a share gap. Next: ``wishes.py``.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import assert_never
 from uuid import UUID
 
 from schemas.base import Channel, Grounds, RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode
-from schemas.plan import FamilyMember, FamilyRole, PlanVersion
+from schemas.plan import Circumstances, FamilyMember, FamilyRole, Involved, Placement, SectionLetter
+from services.ehcp_publisher import policy
 from services.ehcp_publisher.registry import Directory, Known, organisation_id, person_id
+from services.shared.law.ages import rights_pass_on
+from services.shared.law.rules import Who, recipients_for
 
-SETTINGS = frozenset({RecipientKind.SCHOOL, RecipientKind.COLLEGE, RecipientKind.EARLY_YEARS})
+SETTINGS = frozenset(
+    {RecipientKind.SCHOOL, RecipientKind.COLLEGE, RecipientKind.EARLY_YEARS, RecipientKind.ALTERNATIVE_PROVISION}
+)
+FAMILY = frozenset({RecipientKind.PARENT, RecipientKind.YOUNG_PERSON})
 FAMILY_SUBSCRIBER = "family"
+SYSTEM_CHANNELS = frozenset({Channel.FHIR, Channel.MESH, Channel.HL7V2, Channel.WEBHOOK, Channel.SFTP})
 SYSTEM_DUE = timedelta(days=1)
 PEOPLE_DUE_WORKING_DAYS = 5
 
@@ -32,12 +43,75 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One recipient that should hold the plan. ``member`` is set for people."""
+    """One recipient that should hold the plan. ``member`` is set for people; ``sections`` are those it gets, None for all."""
 
     recipient: Known
     grounds: tuple[Ground, ...]
     member: FamilyMember | None = None
     unknown: bool = False
+    sections: tuple[SectionLetter, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's decision about one recipient: to share although no rule says so, or not to."""
+
+    recipient_id: UUID
+    share: bool
+    code: OrganisationCode | None
+    lawful_basis: str
+    reason: str
+    until: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a plan on the day on which its shares are decided."""
+
+    plan_id: UUID
+    la_code: str
+    circumstances: Circumstances
+    born: date
+    issued_on: date
+    """Of the current version: its grounds begin then."""
+    first: bool = True
+    """The current version is the first final plan; otherwise it is an amended one."""
+    letters: tuple[SectionLetter, ...] = ()
+    """The sections of the current version; none where it is a document alone."""
+    decisions: tuple[Decision, ...] = ()
+    confirmed: Mapping[UUID, bool | None] = field(default_factory=dict)
+    """What a second person said of an unusual recipient; None while it waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Somebody involved who has no share. ``who`` is a role with an organisation's kind and code, never a person."""
+
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unusual:
+    """A recipient that waits for a second person's confirmation."""
+
+    recipient: Known
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    wanted: tuple[Wanted, ...] = ()
+    unconfirmed: tuple[Unusual, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    next_on: date | None = None
+    """The next day on which another decision may follow from the date alone."""
+    parties: tuple[str, ...] = ()
+    """Every organisation that the circumstances name, as ``scheme:value``."""
+
+
+NOBODY = Decided()
+"""For a plan that is not in force."""
 
 
 def _unknown(kind: RecipientKind, code: OrganisationCode) -> Known:
@@ -47,55 +121,222 @@ def _unknown(kind: RecipientKind, code: OrganisationCode) -> Known:
     )  # fmt: skip
 
 
-def decide(plan_id: UUID, la_code: str, version: PlanVersion, directory: Directory, first: bool) -> tuple[Wanted, ...]:
-    """Every recipient once, in a stable order, with all its grounds."""
-    on = version.issued_on
-    law = "CFA 2014 s.40(5), SEND Regs 2014 reg 13(2)" if first else "SEND Regs 2014 reg 22(3)"
+def decide(facts: Facts, directory: Directory, on: date) -> Decided:
+    """Every recipient once, in a stable order, with all its grounds as they are on that day."""
     found: dict[UUID, Wanted] = {}
+    for wanted in (*_statutory(facts, directory, on), *_by_policy(facts, directory, on), *_by_decision(facts, directory, on)):
+        before = found.get(wanted.recipient.recipient_id)
+        found[wanted.recipient.recipient_id] = _together(before, wanted) if before else wanted
+    for decision in facts.decisions:
+        if not decision.share:
+            found.pop(decision.recipient_id, None)
+    # A part of a document without separate sections cannot be given, and the whole must not.
+    indivisible = {key: wanted for key, wanted in found.items() if wanted.sections is not None and not facts.letters}
+    found = {key: wanted for key, wanted in found.items() if key not in indivisible}
+    unconfirmed = []
+    for recipient_id, wanted in list(found.items()):
+        if reason := _unusual(facts, wanted.recipient):
+            del found[recipient_id]
+            if facts.confirmed.get(recipient_id) is None:
+                unconfirmed.append(Unusual(wanted.recipient, reason))
+    known = set(found) | {each.recipient.recipient_id for each in unconfirmed}
+    return Decided(
+        tuple(found.values()), tuple(unconfirmed), tuple(_gaps(facts, directory, on, known, indivisible.keys())),
+        _next_on(facts, directory, on),
+        _parties(facts.circumstances),
+    )  # fmt: skip
 
-    def add(known: Known, ground: Ground, member: FamilyMember | None = None, unknown: bool = False) -> None:
-        before = found.get(known.recipient_id)
-        grounds = (*before.grounds, ground) if before else (ground,)
-        unique = {each.reference: each for each in grounds}
-        found[known.recipient_id] = Wanted(known, tuple(unique.values()), member, unknown)
 
-    for member in version.family:
-        kind = RecipientKind.PARENT if member.role is FamilyRole.PARENT else RecipientKind.YOUNG_PERSON
-        recipient_id = person_id(plan_id, member.reference)
-        known = Known(
-            recipient_id, kind, CodeScheme.RECIPIENT, str(recipient_id),
-            f"{kind.value.replace('_', ' ')} {member.reference}", FAMILY_SUBSCRIBER, Channel.MANUAL,
-        )  # fmt: skip
-        add(known, Ground(Grounds.STATUTORY, law, "parent or young person", on), member)
-
-    for placement in version.placements:
-        if placement.setting is None or (placement.until is not None and placement.until < on):
-            continue
-        setting = directory.find(placement.setting, SETTINGS, on)
-        known = setting or _unknown(RecipientKind.SCHOOL, placement.setting)
+def _statutory(facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]:
+    """By the law of the day of issue, filled with who is around the child on the day of deciding."""
+    rules = list(recipients_for("first_final" if facts.first else "amended_after_review", facts.issued_on))
+    if not facts.first:
         # Reg 22(3) does not mention early years providers: theirs is the standing ground of the first plan.
-        reference = "SEND Regs 2014 reg 13(2)" if known.kind is RecipientKind.EARLY_YEARS else law
-        ground = Ground(Grounds.STATUTORY, reference, "named in section I", placement.from_, placement.until)
-        add(known, ground, unknown=setting is None)
+        rules += [rule for rule in recipients_for("first_final", facts.issued_on) if rule.role is Who.NAMED_EARLY_YEARS]
+    if facts.circumstances.detained_at:
+        rules += recipients_for("detained", facts.issued_on)
+    for rule in rules:
+        for wanted in _who(rule.role, facts, directory, on):
+            (ground,) = wanted.grounds
+            yield replace(wanted, grounds=(replace(ground, reference=rule.reference),))
 
-    for code in version.commissioning_bodies:
-        body = directory.find(code, frozenset({RecipientKind.COMMISSIONING_BODY}), on)
-        known = body or _unknown(RecipientKind.COMMISSIONING_BODY, code)
-        ground = Ground(Grounds.STATUTORY, law, "responsible commissioning body", on)
-        add(known, ground, unknown=body is None)
 
-    if policy := directory.policies.get(la_code):
-        for rule in policy.rules:
-            reference = f"{rule.lawful_basis} · {policy.approval} · {rule.rule}"
-            for involved in version.involved:
-                if involved.organisation and (known_ := directory.find(involved.organisation, frozenset(rule.kinds), on)):
-                    add(known_, Ground(Grounds.POLICY, reference, rule.reason, on))
+def told(event: str, facts: Facts, directory: Directory, on: date) -> tuple[Wanted, ...]:
+    """Who must be told of what happened, by the law's rows for ``event``. The council's own officers need no share."""
+    found: dict[UUID, Wanted] = {}
+    for rule in recipients_for(event, on):
+        for wanted in _who(rule.role, facts, directory, on):
+            (ground,) = wanted.grounds
+            told_ = replace(wanted, grounds=(replace(ground, reference=rule.reference, from_=on, until=None),))
+            found.setdefault(wanted.recipient.recipient_id, told_)
     return tuple(found.values())
+
+
+def _who(role: Who, facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]:
+    """Everyone who fills a role of the law; the reference of the ground is the rule's, to be put in."""
+    around = facts.circumstances
+
+    def ground(reason: str, from_: date = facts.issued_on, until: date | None = None) -> tuple[Ground]:
+        return (Ground(Grounds.STATUTORY, "", reason, from_, until),)
+
+    def organisation(code: OrganisationCode, kind: RecipientKind, reason: str) -> Wanted:
+        known = directory.find(code, frozenset({kind}), on)
+        return Wanted(known or _unknown(kind, code), ground(reason), unknown=known is None)
+
+    def settings() -> Iterator[tuple[Placement, Wanted]]:
+        for placement in around.placements:
+            if placement.setting is not None and (placement.until is None or placement.until >= on):
+                known = directory.find(placement.setting, SETTINGS, on)
+                named = ground("named in section I", placement.from_, placement.until)
+                yield (
+                    placement,
+                    Wanted(known or _unknown(RecipientKind.SCHOOL, placement.setting), named, unknown=known is None),
+                )
+
+    match role:
+        case Who.PARENT_OR_YOUNG_PERSON:
+            for member in family_with_rights(around, facts.born, on):
+                yield Wanted(person(facts.plan_id, member), ground("parent or young person"), member)
+        case Who.NAMED_SETTING | Who.NAMED_EARLY_YEARS:
+            early = role is Who.NAMED_EARLY_YEARS
+            yield from (each for _, each in settings() if (each.recipient.kind is RecipientKind.EARLY_YEARS) is early)
+        case Who.ATTENDED_SETTING:
+            yield from (each for placement, each in settings() if placement.from_ <= on)
+        case Who.COMMISSIONING_BODY | Who.NEW_COMMISSIONING_BODY | Who.DETAINED_HEALTH_COMMISSIONER:
+            for code in around.commissioning_bodies:
+                yield organisation(code, RecipientKind.COMMISSIONING_BODY, "responsible commissioning body")
+        case Who.HEALTH_PROFESSIONAL:
+            # The commissioning body says who advises on health care, so it is told.
+            for code in around.commissioning_bodies:
+                yield organisation(code, RecipientKind.COMMISSIONING_BODY, "identifies the health professional")
+        case Who.SOCIAL_CARE_OFFICER:
+            code = OrganisationCode(scheme=CodeScheme.LA, value=facts.la_code)
+            yield organisation(code, RecipientKind.SOCIAL_CARE, "social care officer of the council")
+        case Who.CUSTODIAL_ESTABLISHMENT:
+            if around.detained_at:
+                yield organisation(around.detained_at, RecipientKind.CUSTODIAL_ESTABLISHMENT, "the child is detained there")
+        case Who.YOUTH_OFFENDING_TEAM:
+            code = OrganisationCode(scheme=CodeScheme.LA, value=around.resident_in or facts.la_code)
+            yield organisation(code, RecipientKind.YOUTH_OFFENDING_SERVICE, "the child is detained")
+        case Who.EDUCATION_OFFICER | Who.NEW_COUNCIL:
+            return
+        case _:
+            assert_never(role)
+
+
+def person(plan_id: UUID, member: FamilyMember) -> Known:
+    kind = RecipientKind.PARENT if member.role is FamilyRole.PARENT else RecipientKind.YOUNG_PERSON
+    recipient_id = person_id(plan_id, member.reference)
+    return Known(
+        recipient_id, kind, CodeScheme.RECIPIENT, str(recipient_id),
+        f"{kind.value.replace('_', ' ')} {member.reference}", FAMILY_SUBSCRIBER, Channel.MANUAL,
+    )  # fmt: skip
+
+
+def family_with_rights(around: Circumstances, born: date, on: date) -> list[FamilyMember]:
+    """Who of the family is owed the plan: the parents, and from the end of compulsory school age the young person instead.
+
+    A parent who acts for a young person without capacity stays; where no young person is recorded, the parents do.
+    """
+    young = [member for member in around.family if member.role is FamilyRole.YOUNG_PERSON]
+    parents = [member for member in around.family if member.role is FamilyRole.PARENT]
+    if not young or not parents:
+        return list(around.family)
+    if on < rights_pass_on(born):
+        return parents
+    return [*young, *(member for member in parents if member.acts_for_young_person)]
+
+
+def _by_policy(facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]:
+    sharing = directory.policies.get(facts.la_code)
+    letters = frozenset(facts.letters) or None
+    for each in policy.evaluate(sharing, facts.circumstances, facts.born, letters, directory, on) if sharing else ():
+        ground = Ground(Grounds.POLICY, each.reference, each.reason, facts.issued_on, each.until)
+        yield Wanted(each.recipient, (ground,), sections=each.sections)
+
+
+def _by_decision(facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]:
+    for decision in facts.decisions:
+        if decision.share and decision.code and (decision.until is None or on <= decision.until):
+            known = directory.find(decision.code, frozenset(RecipientKind) - FAMILY, on)
+            ground = Ground(Grounds.DECISION, decision.lawful_basis, decision.reason, facts.issued_on, decision.until)
+            yield Wanted(known or _unknown(RecipientKind.SCHOOL, decision.code), (ground,), unknown=known is None)
+
+
+def _together(before: Wanted, more: Wanted) -> Wanted:
+    """All grounds of one recipient; with a statutory one among them it gets the whole, else what any of them gives."""
+    grounds = {each.reference: each for each in (*before.grounds, *more.grounds)}
+    sections = None
+    if before.sections is not None and more.sections is not None:
+        either = {*before.sections, *more.sections}
+        sections = tuple(letter for letter in SectionLetter if letter in either)
+    return Wanted(before.recipient, tuple(grounds.values()), before.member or more.member, before.unknown, sections)
+
+
+def _unusual(facts: Facts, recipient: Known) -> str | None:
+    """Why nothing goes there before a second person has confirmed it: an organisation outside the council's area is often a
+    mistyped code. None when it is usual, or confirmed."""
+    if not recipient.areas or facts.la_code in recipient.areas or facts.confirmed.get(recipient.recipient_id):
+        return None
+    return f"it serves other areas than {facts.la_code}: {', '.join(recipient.areas)}"
+
+
+def _gaps(facts: Facts, directory: Directory, on: date, sharing: Set[UUID], indivisible: Set[UUID]) -> Iterator[Gap]:
+    around, seen = facts.circumstances, set()
+    nameless: Counter[str] = Counter()
+    for involved in around.involved:
+        gap = _gap(involved, directory, on, sharing, indivisible)
+        if involved.organisation is None:
+            # By number: a name or a rare profession would say who it is.
+            role = involved.role.replace("_", " ")
+            nameless[role] += 1
+            gap = Gap(f"{role} {nameless[role]}", "no organisation is recorded")
+        if gap and gap.who not in seen:
+            seen.add(gap.who)
+            yield gap
+    for la_code in {around.looked_after_by, around.resident_in if around.looked_after_by else None} - {None}:
+        code = OrganisationCode(scheme=CodeScheme.LA, value=la_code or "")
+        school = directory.find(code, frozenset({RecipientKind.VIRTUAL_SCHOOL}), on)
+        if school is None or school.recipient_id not in sharing:
+            reason = "it is not in the directory" if school is None else "no rule of the sharing policy covers it"
+            yield Gap(f"virtual school of {la_code}", reason)
+
+
+def _gap(involved: Involved, directory: Directory, on: date, sharing: Set[UUID], indivisible: Set[UUID]) -> Gap | None:
+    role = involved.role.replace("_", " ")
+    if involved.organisation is None:
+        return None
+    known = directory.find(involved.organisation, frozenset(RecipientKind) - FAMILY, on)
+    if known is not None and known.recipient_id in sharing:
+        return None
+    if known is None:
+        return Gap(f"{role}: {involved.organisation}", "it is not in the directory")
+    who = f"{role}: {known.kind} {involved.organisation}"
+    if known.recipient_id in indivisible:
+        return Gap(who, "it may get some sections only, and this version is one document")
+    return Gap(who, "no rule of the sharing policy covers it")
+
+
+def _next_on(facts: Facts, directory: Directory, on: date) -> date | None:
+    days = [placement.until + timedelta(days=1) for placement in facts.circumstances.placements if placement.until]
+    days += [decision.until + timedelta(days=1) for decision in facts.decisions if decision.until]
+    if len({member.role for member in facts.circumstances.family}) > 1:
+        days.append(rights_pass_on(facts.born))
+    if sharing := directory.policies.get(facts.la_code):
+        changes = policy.next_change(sharing, facts.born, on)
+        days += [changes] if changes else []
+    return min((day for day in days if day > on), default=None)
+
+
+def _parties(around: Circumstances) -> tuple[str, ...]:
+    codes = [placement.setting for placement in around.placements]
+    codes += [*around.commissioning_bodies, *(involved.organisation for involved in around.involved), around.detained_at]
+    return tuple(sorted({str(code) for code in codes if code}))
 
 
 def due_at(channel: Channel, requested_at: datetime) -> datetime:
     """When a share is missed: one day for systems, five working days for people (local policy, no law says otherwise)."""
-    if channel in (Channel.FHIR, Channel.WEBHOOK):
+    if channel in SYSTEM_CHANNELS:
         return requested_at + SYSTEM_DUE
     due, left = requested_at.astimezone(UTC), PEOPLE_DUE_WORKING_DAYS
     while left:

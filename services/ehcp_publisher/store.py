@@ -14,6 +14,9 @@ from uuid import UUID
 
 import asyncpg
 
+from schemas.base import Channel, RecipientKind
+from schemas.identifiers import CodeScheme
+from schemas.lifecycle import PlanState
 from services.ehcp_publisher.instructions import OutboxRow
 from services.ehcp_publisher.registry import Known
 from services.ehcp_publisher.shares import Ground
@@ -35,6 +38,13 @@ class KnownPlan:
     child_id: UUID
     wrapped_key: bytes
     identity: bytes
+    state: PlanState
+    revision: int
+    identity_revision: int
+    circumstances: bytes | None
+    """Sealed; None where they are those of the current version."""
+    restricted: str | None
+    appeal_until: date | None
     versions: tuple[Issued, ...]
 
 
@@ -62,6 +72,32 @@ class NewPlan:
     identity: bytes
     nhs_lookup: bytes | None
     upn_lookup: bytes | None
+    name_lookup: bytes | None
+    different_from: tuple[UUID, ...]
+
+    def is_same_child(self, nhs: bytes | None, upn: bytes | None, name: bytes | None, plan_id: UUID) -> bool:
+        """By NHS number or UPN; by full name with date of birth unless the NHS numbers say otherwise, or a person did."""
+        if (nhs and nhs == self.nhs_lookup) or (upn and upn == self.upn_lookup):
+            return True
+        told_apart = (nhs and self.nhs_lookup) or plan_id in self.different_from
+        return name == self.name_lookup and not told_apart
+
+
+@dataclass(frozen=True, slots=True)
+class NewRendering:
+    """A version in some or all of its sections, or a notice; sealed."""
+
+    rendering_id: UUID
+    version_id: UUID | None
+    notice_id: UUID | None
+    la_code: str
+    sections: str
+    sha256: str
+    manifest: bytes
+    document: bytes | None
+    size: int
+    identity_revision: int
+    typeset: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +111,8 @@ class NewVersion:
     section_hashes: dict[str, str]
     body: bytes
     issued_by: str
-    rendering_id: UUID
-    sha256: str
-    manifest: bytes
-    document: bytes | None
-    size: int
+    renderings: tuple[NewRendering, ...]
+    """The whole first."""
     attachments: tuple[bytes, ...]
 
 
@@ -106,6 +139,16 @@ class Share:
     seq: int
     action: str
     recipient: Known
+    la_code: str
+    subscriber: str | None
+    """Where the instruction went; the recipient may have another by now."""
+    version_id: UUID | None
+    notice_id: UUID | None
+    rendering_id: UUID
+    identity_revision: int
+    removing: tuple[UUID, ...]
+    satisfied: bool
+    """The newest instruction is known to be satisfied: what it wanted removed is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +162,11 @@ class Wish:
     subscriber: str | None
     seq: int
     action: str
-    version_id: UUID
+    version_id: UUID | None
+    notice_id: UUID | None
     rendering_id: UUID
+    identity_revision: int
+    removing: tuple[UUID, ...]
     type: str
     data: bytes
     requested_at: datetime
@@ -129,11 +175,19 @@ class Wish:
     grounds: tuple[Ground, ...] | None = ()
     """None leaves the grounds as they are."""
 
+    @property
+    def thing_id(self) -> UUID:
+        """The version, or the notice."""
+        thing = self.version_id or self.notice_id
+        assert thing is not None
+        return thing
+
 
 # --- plans and versions ---
 
 _PLANS = """
-    SELECT p.plan_id, p.la_code, p.case_reference, p.child_id, c.wrapped_key, c.identity
+    SELECT p.plan_id, p.la_code, p.case_reference, p.child_id, c.wrapped_key, c.identity, p.state, p.revision,
+           p.identity_revision, p.circumstances, p.restricted, p.appeal_until
     FROM publisher.plan p JOIN publisher.child c USING (child_id)
 """
 
@@ -160,31 +214,64 @@ async def lock_plans(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, Kn
 async def _with_versions(connection: Any, rows: Sequence[Any]) -> list[KnownPlan]:
     versions: dict[UUID, list[Issued]] = {}
     for row in await connection.fetch(
-        "SELECT plan_id, version_id, number, issued_on, text_hash, section_hashes FROM publisher.version"
-        " WHERE plan_id = ANY($1)",
+        "SELECT plan_id, version_id, number, issued_on, text_hash, section_hashes, recalled_at IS NOT NULL AS recalled"
+        " FROM publisher.version WHERE plan_id = ANY($1)",
         [row["plan_id"] for row in rows],
     ):
-        versions.setdefault(row["plan_id"], []).append(
-            Issued(row["version_id"], row["number"], row["issued_on"], row["text_hash"], row["section_hashes"])
-        )
-    return [KnownPlan(**dict(row), versions=tuple(versions.get(row["plan_id"], ()))) for row in rows]
+        values = dict(row)
+        versions.setdefault(values.pop("plan_id"), []).append(Issued(**values))
+    return [
+        KnownPlan(**dict(row) | {"state": PlanState(row["state"])}, versions=tuple(versions.get(row["plan_id"], ())))
+        for row in rows
+    ]
+
+
+async def find_same_children(connection: Any, plans: Sequence[NewPlan]) -> dict[UUID, Row]:
+    """For each new plan whose child has one already: the plan that it has. Locks the names until the transaction ends.
+
+    Identifiers are guarded by unique indexes; a name is not one, since two children may share it and the date of birth.
+    """
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS t (key)",
+        sorted({int.from_bytes(plan.name_lookup[:8], signed=True) for plan in plans if plan.name_lookup}),
+    )
+    rows = await connection.fetch(
+        """
+        SELECT p.plan_id, p.la_code, p.case_reference, c.nhs_lookup, c.upn_lookup, c.name_lookup
+        FROM publisher.child c JOIN publisher.plan p USING (child_id)
+        WHERE c.findable AND c.la_code = ANY($1)
+        AND (c.nhs_lookup = ANY($2) OR c.upn_lookup = ANY($3) OR c.name_lookup = ANY($4))
+        """,
+        list({plan.la_code for plan in plans}), [plan.nhs_lookup for plan in plans if plan.nhs_lookup],
+        [plan.upn_lookup for plan in plans if plan.upn_lookup], [plan.name_lookup for plan in plans if plan.name_lookup],
+    )  # fmt: skip
+    return {
+        plan.plan_id: dict(row)
+        for plan in plans
+        for row in rows
+        if row["la_code"] == plan.la_code
+        and row["case_reference"] != plan.case_reference
+        and plan.is_same_child(row["nhs_lookup"], row["upn_lookup"], row["name_lookup"], row["plan_id"])
+    }
 
 
 async def insert_plans(connection: Any, plans: Sequence[NewPlan]) -> set[UUID]:
-    """Insert children and plans; returns the plans that are new. A case reference taken meanwhile is left out."""
+    """Insert children and plans; returns the plans that are new. A case reference or a child taken meanwhile is left out."""
     made = {
         row["plan_id"]
         for row in await connection.fetch(
             """
             WITH new AS (
                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[], $7::bytea[],
-                                     $8::bytea[])
-                AS t (plan_id, la_code, case_reference, child_id, wrapped_key, identity, nhs_lookup, upn_lookup)
+                                     $8::bytea[], $9::bytea[])
+                AS t (plan_id, la_code, case_reference, child_id, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup)
             ), child AS (
-                INSERT INTO publisher.child (child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup)
-                SELECT child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup FROM new
+                INSERT INTO publisher.child (child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup)
+                SELECT child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup FROM new
                 WHERE NOT EXISTS (SELECT FROM publisher.plan p
                                   WHERE p.la_code = new.la_code AND p.case_reference = new.case_reference)
+                ORDER BY nhs_lookup, upn_lookup
+                ON CONFLICT DO NOTHING
                 RETURNING child_id
             )
             INSERT INTO publisher.plan (plan_id, la_code, case_reference, child_id)
@@ -193,7 +280,7 @@ async def insert_plans(connection: Any, plans: Sequence[NewPlan]) -> set[UUID]:
             ON CONFLICT (la_code, case_reference) DO NOTHING
             RETURNING plan_id
             """,
-            *_columns(plans, "plan_id la_code case_reference child_id wrapped_key identity nhs_lookup upn_lookup"),
+            *_columns(plans, "plan_id la_code case_reference child_id wrapped_key identity nhs_lookup upn_lookup name_lookup"),
         )
     }
     orphans = [plan.child_id for plan in plans if plan.plan_id not in made]
@@ -213,20 +300,63 @@ async def insert_versions(connection: Any, versions: Sequence[NewVersion]) -> No
         """,
         *_columns(versions, "version_id plan_id la_code number issued_on text_hash section_hashes body issued_by"),
     )
+    await insert_renderings(connection, [rendering for version in versions for rendering in version.renderings])
+    await insert_attachments(
+        connection, [(v.version_id, i, v.la_code, d) for v in versions for i, d in enumerate(v.attachments)]
+    )
+
+
+async def take_circumstances(connection: Any, plan_ids: Sequence[UUID]) -> None:
+    """A new version says who is around the child: what events said before is over."""
+    await connection.execute(
+        "UPDATE publisher.plan SET circumstances = NULL, revision = revision + 1 WHERE plan_id = ANY($1)"
+        " AND (SELECT count(*) FROM publisher.version v WHERE v.plan_id = plan.plan_id) > 1",
+        list(plan_ids),
+    )
+
+
+async def insert_renderings(connection: Any, renderings: Sequence[NewRendering]) -> None:
+    """One that another request made meanwhile stays."""
     await connection.execute(
         """
-        INSERT INTO publisher.rendering (rendering_id, version_id, la_code, sections, sha256, manifest, document, size)
-        SELECT rendering_id, version_id, la_code, $8, sha256, manifest, document, size
-        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[], $7::bigint[])
-        AS t (rendering_id, version_id, la_code, sha256, manifest, document, size)
+        INSERT INTO publisher.rendering
+            (rendering_id, version_id, notice_id, la_code, sections, sha256, manifest, document, size, identity_revision,
+             typeset)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::bytea[],
+                             $9::bigint[], $10::int[], $11::bool[])
+        ON CONFLICT DO NOTHING
         """,
-        *_columns(versions, "rendering_id version_id la_code sha256 manifest document size"),
-        ALL_SECTIONS,
+        *_columns(
+            renderings,
+            "rendering_id version_id notice_id la_code sections sha256 manifest document size identity_revision typeset",
+        ),
     )
-    attachments = [(v.version_id, i, v.la_code, data) for v in versions for i, data in enumerate(v.attachments)]
-    await connection.executemany(
-        "INSERT INTO publisher.attachment (version_id, position, la_code, data) VALUES ($1, $2, $3, $4)", attachments
-    )
+
+
+async def insert_attachments(connection: Any, attachments: Sequence[tuple[UUID, int, str, bytes]]) -> None:
+    """(version or notice, position, council, sealed bytes)."""
+    if attachments:
+        await connection.executemany(
+            "INSERT INTO publisher.attachment (owner_id, position, la_code, data) VALUES ($1, $2, $3, $4)", attachments
+        )
+
+
+async def find_renderings(connection: Any, version_ids: Sequence[UUID]) -> dict[UUID, dict[str, Row]]:
+    """By version and sections, the newest of each: id, hash, and whether it was typeset here."""
+    found: dict[UUID, dict[str, Row]] = {}
+    for row in await connection.fetch(
+        "SELECT DISTINCT ON (version_id, sections) version_id, sections, rendering_id, sha256, typeset"
+        " FROM publisher.rendering WHERE version_id = ANY($1) ORDER BY version_id, sections, identity_revision DESC",
+        list(version_ids),
+    ):
+        found.setdefault(row["version_id"], {})[row["sections"]] = dict(row)
+    return found
+
+
+async def read_body(connection: Any, version_id: UUID) -> bytes:
+    """A version's sealed text, as :func:`services.ehcp_publisher.versions.stored` made it."""
+    body: bytes = await connection.fetchval("SELECT body FROM publisher.version WHERE version_id = $1", version_id)
+    return body
 
 
 # --- recipients and shares ---
@@ -257,35 +387,34 @@ async def save_recipients(connection: Any, people: Sequence[Person], unknown: Se
         )  # fmt: skip
 
 
-async def lock_shares(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, list[Share]]:
+async def lock_shares(connection: Any, plan_ids: Sequence[UUID], *, notices: bool = False) -> dict[UUID, list[Share]]:
     """Every share of these plans, locked in order of ``share_id``. Call with the plans' locks held.
 
-    A recipient keeps the code of its last instruction: to its subscriber that is its address.
+    A recipient keeps the code of its last instruction: to its subscriber that is its address. ``notices``: those of the plans'
+    notices instead.
     """
     shares: dict[UUID, list[Share]] = {}
     rows = await connection.fetch(
-        """
-        SELECT s.share_id, s.plan_id, s.recipient_id, s.seq, s.action, r.kind, r.name, r.subscriber, r.channel,
-               convert_from(i.data, 'UTF8')::jsonb -> 'recipient' AS code
+        f"""
+        SELECT s.share_id, s.plan_id, s.recipient_id, s.seq, s.action, s.la_code, s.subscriber, s.version_id, s.notice_id,
+               s.rendering_id, s.identity_revision, s.removing, r.kind, r.name, r.subscriber AS serves, r.channel,
+               convert_from(i.data, 'UTF8')::jsonb -> 'recipient' AS code, coalesce(n.satisfied_seq, 0) >= s.seq AS satisfied
         FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)
         JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
-        WHERE s.plan_id = ANY($1) ORDER BY s.share_id FOR UPDATE OF s
+        LEFT JOIN audit.v_newest n ON n.share_id = s.share_id
+        WHERE s.plan_id = ANY($1) AND s.notice_id IS {"NOT" if notices else ""} NULL ORDER BY s.share_id FOR UPDATE OF s
         """,
         list(plan_ids),
     )
     for row in rows:
+        values = dict(row)
+        code = values.pop("code")
         recipient = Known(
-            row["recipient_id"],
-            row["kind"],
-            row["code"]["scheme"],
-            row["code"]["value"],
-            row["name"],
-            row["subscriber"],
-            row["channel"],
-        )
-        shares.setdefault(row["plan_id"], []).append(
-            Share(row["share_id"], row["plan_id"], row["recipient_id"], row["seq"], row["action"], recipient)
-        )
+            values["recipient_id"], RecipientKind(values.pop("kind")), CodeScheme(code["scheme"]), code["value"],
+            values.pop("name"), values.pop("serves"), Channel(values.pop("channel")),
+        )  # fmt: skip
+        values["removing"] = tuple(values["removing"])
+        shares.setdefault(row["plan_id"], []).append(Share(**values, recipient=recipient))
     return shares
 
 
@@ -294,13 +423,23 @@ async def write_wishes(connection: Any, wishes: Sequence[Wish], outbox: Sequence
     await connection.execute(
         """
         INSERT INTO publisher.share
-            (share_id, la_code, plan_id, recipient_id, subscriber, seq, action, version_id, rendering_id)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::bigint[], $7::text[],
-                             $8::uuid[], $9::uuid[])
+            (share_id, la_code, plan_id, recipient_id, subscriber, seq, action, version_id, notice_id, rendering_id,
+             identity_revision, removing)
+        SELECT share_id, la_code, plan_id, recipient_id, subscriber, seq, action, version_id, notice_id, rendering_id,
+               identity_revision, ARRAY(SELECT jsonb_array_elements_text(removing)::uuid)
+        FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::bigint[], $7::text[], $8::uuid[],
+                    $9::uuid[], $10::uuid[], $11::int[], $12::jsonb[])
+        AS t (share_id, la_code, plan_id, recipient_id, subscriber, seq, action, version_id, notice_id, rendering_id,
+              identity_revision, removing)
         ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, action = excluded.action, subscriber = excluded.subscriber,
-            version_id = excluded.version_id, rendering_id = excluded.rendering_id
+            version_id = excluded.version_id, rendering_id = excluded.rendering_id, removing = excluded.removing,
+            identity_revision = excluded.identity_revision, la_code = excluded.la_code
         """,
-        *_columns(wishes, "share_id la_code plan_id recipient_id subscriber seq action version_id rendering_id"),
+        *_columns(
+            wishes,
+            "share_id la_code plan_id recipient_id subscriber seq action version_id notice_id rendering_id identity_revision",
+        ),
+        [[str(version_id) for version_id in wish.removing] for wish in wishes],
     )
     await connection.execute(
         """
@@ -308,7 +447,7 @@ async def write_wishes(connection: Any, wishes: Sequence[Wish], outbox: Sequence
         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::uuid[], $7::timestamptz[],
                              $8::timestamptz[])
         """,
-        *_columns(wishes, "share_id seq la_code type data version_id requested_at due_at"),
+        *_columns(wishes, "share_id seq la_code type data thing_id requested_at due_at"),
     )
     # A withdrawal that has no subscriber is done with: nobody holds anything, and nobody would ever answer.
     answered = [wish for wish in wishes if wish.subscriber or wish.action == "hold"]
@@ -470,11 +609,8 @@ async def lock_share_for_new_wish(connection: Any, share_id: UUID) -> Any:
     """One share with everything its instruction says, locked."""
     return await connection.fetchrow(
         """
-        SELECT s.*, v.number, v.issued_on, v.section_hashes, g.sha256, r.kind, r.name, r.channel, n.seq AS receipt_seq,
-               n.status, convert_from(i.data, 'UTF8')::jsonb -> 'recipient' AS code
+        SELECT s.*, i.type, i.data, r.channel, n.seq AS receipt_seq, n.status
         FROM publisher.share s
-        JOIN publisher.version v USING (version_id)
-        JOIN publisher.rendering g USING (rendering_id)
         JOIN publisher.recipient r USING (recipient_id)
         JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
         LEFT JOIN audit.v_newest n ON n.share_id = s.share_id
@@ -491,8 +627,9 @@ async def lock_reads(connection: Any, subscriber: str, share_ids: Sequence[UUID]
     """The subscriber's own shares among these, locked against a withdrawal until the read's act is committed."""
     rows = await connection.fetch(
         """
-        SELECT s.share_id, s.seq, s.action, s.la_code, s.plan_id, s.version_id, s.rendering_id, g.size
-        FROM publisher.share s JOIN publisher.rendering g USING (rendering_id)
+        SELECT s.share_id, s.seq, s.action, s.la_code, s.plan_id, coalesce(s.version_id, s.notice_id) AS thing_id,
+               s.rendering_id, g.size, p.restricted IS NOT NULL AS restricted
+        FROM publisher.share s JOIN publisher.rendering g USING (rendering_id) JOIN publisher.plan p USING (plan_id)
         WHERE s.share_id = ANY($1) AND s.subscriber = $2 ORDER BY s.share_id FOR SHARE OF s
         """,
         list(share_ids), subscriber,
@@ -503,11 +640,14 @@ async def lock_reads(connection: Any, subscriber: str, share_ids: Sequence[UUID]
 async def read_renderings(connection: Any, rendering_ids: Sequence[UUID]) -> dict[UUID, Any]:
     rows = await connection.fetch(
         """
-        SELECT g.rendering_id, g.sections, g.sha256, g.manifest, g.document, v.version_id, v.plan_id, v.number, v.issued_on,
-               v.body, p.case_reference, p.la_code, c.child_id, c.wrapped_key, c.identity, k.name AS council, k.ods_code
+        SELECT g.rendering_id, g.sections, g.sha256, g.manifest, g.document, coalesce(v.version_id, n.notice_id) AS thing_id,
+               n.notice_id, p.plan_id, coalesce(v.number, 1) AS number, coalesce(v.issued_on, n.happened_on) AS issued_on,
+               coalesce(v.body, n.body) AS body, p.case_reference, p.la_code, c.child_id, c.wrapped_key, c.identity,
+               k.name AS council, k.ods_code
         FROM publisher.rendering g
-        JOIN publisher.version v USING (version_id)
-        JOIN publisher.plan p USING (plan_id)
+        LEFT JOIN publisher.version v ON v.version_id = g.version_id
+        LEFT JOIN publisher.notice n ON n.notice_id = g.notice_id
+        JOIN publisher.plan p ON p.plan_id = coalesce(v.plan_id, n.plan_id)
         JOIN publisher.child c USING (child_id)
         JOIN publisher.council k ON k.la_code = p.la_code
         WHERE g.rendering_id = ANY($1)
@@ -532,13 +672,13 @@ async def read_instructions(connection: Any, wanted: Sequence[tuple[UUID, int]])
     return {row["share_id"]: row for row in rows}
 
 
-async def read_attachments(connection: Any, version_ids: Sequence[UUID]) -> dict[UUID, list[bytes]]:
+async def read_attachments(connection: Any, owner_ids: Sequence[UUID]) -> dict[UUID, list[bytes]]:
     attachments: dict[UUID, list[bytes]] = {}
     for row in await connection.fetch(
-        "SELECT version_id, data FROM publisher.attachment WHERE version_id = ANY($1) ORDER BY version_id, position",
-        list(version_ids),
+        "SELECT owner_id, data FROM publisher.attachment WHERE owner_id = ANY($1) ORDER BY owner_id, position",
+        list(owner_ids),
     ):
-        attachments.setdefault(row["version_id"], []).append(row["data"])
+        attachments.setdefault(row["owner_id"], []).append(row["data"])
     return attachments
 
 

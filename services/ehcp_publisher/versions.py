@@ -25,6 +25,7 @@ class Issued:
     issued_on: date
     text_hash: str
     section_hashes: Mapping[str, str]
+    recalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,14 @@ class SameText:
     current: Issued
 
 
-Decision = First | Next | History | Repeat | SameText
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The very version that was recalled: it must not come back by a repeated message."""
+
+    issued: Issued
+
+
+Decision = First | Next | History | Repeat | SameText | Recalled
 
 
 def text_of(version: PlanVersion, document: str | None, attachments: Sequence[str]) -> Text:
@@ -98,7 +106,8 @@ def stored_sections(body: bytes) -> bytes:
 
 
 def current(known: Sequence[Issued]) -> Issued | None:
-    return max(known, key=lambda each: (each.issued_on, each.number), default=None)
+    valid = (each for each in known if not each.recalled)
+    return max(valid, key=lambda each: (each.issued_on, each.number), default=None)
 
 
 def changed_sections(before: Mapping[str, str], after: Mapping[SectionLetter, str]) -> tuple[SectionLetter, ...]:
@@ -107,13 +116,13 @@ def changed_sections(before: Mapping[str, str], after: Mapping[SectionLetter, st
 
 
 def decide(known: Sequence[Issued], issued_on: date, text: Text) -> Decision:
-    now = current(known)
-    if now is None:
-        return First()
     for each in known:
         if each.text_hash == text.text_hash and each.issued_on == issued_on:
-            return Repeat(each)
-    number = max(each.number for each in known) + 1
+            return Recalled(each) if each.recalled else Repeat(each)
+    number = max((each.number for each in known), default=0) + 1
+    now = current(known)
+    if now is None:
+        return First(number)
     if issued_on < now.issued_on:
         return History(number, now)
     if now.text_hash == text.text_hash:

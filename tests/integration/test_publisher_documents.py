@@ -65,7 +65,7 @@ async def test_what_is_read_is_what_the_instruction_names(publisher: Publisher) 
     assert answer.rendering is not None
     content = content_of(answer.rendering, share_id, 1, expected, None)
     assert (str(content.plan_id), content.version, str(content.issued_on)) == (plan_id, 1, "2026-02-10")
-    assert (content.child.family_name, content.child.nhs_number) == ("Hartley", "9434765919")
+    assert (content.child.family_name, content.child.given_names) == ("Hartley", "Rowan James")
     assert (content.council.name, content.council.ods_code) == ("Dudley Metropolitan Borough Council", "408")
     assert (content.recipient.scheme, content.recipient.value, content.recipient.name) == ("ods", "RNA", TRUST_NAME)
     assert line["rendering"]["sections"]["A"]["text"] == "Rowan likes trains."

@@ -51,10 +51,10 @@ async def at_hand(postgres_server: RunningPostgres) -> AsyncIterator[PublisherAt
 def failing(bad: str, error: Exception) -> Callable[..., Any]:
     render = Renderer.render
 
-    async def render_or_fail(self: Renderer, child: Any, council: str, case_reference: str, version: Any) -> bytes:
+    async def render_or_fail(self: Renderer, child: Any, council: str, case_reference: str, *more: Any) -> bytes:
         if case_reference == bad:
             raise error
-        return await render(self, child, council, case_reference, version)
+        return await render(self, child, council, case_reference, *more)
 
     return render_or_fail
 

@@ -20,7 +20,7 @@ from uuid import UUID
 from schemas.base import Channel, RecipientKind
 from schemas.documents import Council as CouncilDetail
 from schemas.documents import ReadAnswer, ReadOutcome, RecipientDetail, Rendering
-from schemas.events import EventType, RecipientCode
+from schemas.events import RecipientCode
 from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.manifest import Manifest, section_hash, sha256
 from schemas.plan import Child, Section, SectionLetter
@@ -28,9 +28,10 @@ from schemas.receipts import HostedBy, Receipt, Status
 from services.audit.newest import Newest, Told, fold
 from services.audit.receipts import DeadLetter, Judged, Signed, judge
 from services.audit.receipts import Share as JudgedShare
-from services.ehcp_publisher import instructions, resend, versions
+from services.ehcp_publisher import instructions, resend, versions, wishes
 from services.ehcp_publisher.registry import Known as Recipient
 from services.ehcp_publisher.resend import Step, Unanswered
+from services.ehcp_publisher.store import Share as StandingShare
 from services.ehcp_publisher.versions import First, History, Issued, Next, Text
 from services.shared.delivery import states
 from services.shared.delivery.dispatcher import Conflict, Restricted, _judge, record
@@ -267,18 +268,20 @@ class Exchange:
         """``store.write_wishes``."""
         assert seq > share.seq, "a changed wish needs a higher seq"
         share.seq, share.action, share.version = seq, action, version
-        common: dict[str, Any] = {
-            "share_id": share.share_id, "seq": seq, "la_code": LA_CODE, "plan_id": PLAN, "recipient": share.recipient,
-            "requested_at": self.now, "due_at": self.now + timedelta(days=1),
-        }  # fmt: skip
+        asking = wishes.Asking(PLAN, LA_CODE, 1, self.now, RESEND_AFTER)
+        rendering = self.renderings[version.version_id]
         if action is Action.HOLD:
-            data = instructions.hold(
-                **common, version_id=version.version_id, version=version.number, issued_on=version.issued_on,
-                sha256=self.renderings[version.version_id].sha256, sections=(SectionLetter.A,), changed=(),
-            )  # fmt: skip
-            message = Message(EventType.SHARE_REQUESTED, data)
+            thing = wishes.Thing(
+                version.version_id, version.version_id, rendering.sha256, version.number, version.issued_on, (SectionLetter.A,)
+            )
+            wish = wishes.hold(asking, share.share_id, seq, share.recipient, thing, (), None, ())
         else:
-            message = Message(EventType.SHARE_WITHDRAWN, instructions.withdraw(**common))
+            standing = StandingShare(
+                share.share_id, PLAN, share.recipient.recipient_id, seq - 1, "hold", share.recipient, LA_CODE,
+                share.recipient.subscriber, version.version_id, None, version.version_id, 1, (), satisfied=False,
+            )  # fmt: skip
+            wish = wishes.withdraw(asking, standing)
+        message = Message(wish.type, wish.data)
         self.council.instructions[share.share_id, seq] = message
         self.council.unsatisfied[share.share_id] = Unsatisfied(seq, self.now + RESEND_AFTER)
         self.council.outbox.append(message)

@@ -7,11 +7,12 @@ wrote through the owner, whom row-level security does not bind. Without Kafka th
 import base64
 import io
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +26,8 @@ from joserfc import jwt
 from joserfc.jwk import OKPKey
 from pypdf import PdfWriter
 
+from schemas.base import ContractError
+from schemas.identifiers import check_nhs_number, check_upn
 from services.cli.machine.databases import DATABASES
 from services.ehcp_publisher import app
 from services.ehcp_publisher.resend import Resend
@@ -238,14 +241,38 @@ CHILD = {
 }  # fmt: skip
 
 
+UPN_LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZ"
+
+
 def reference() -> str:
     return f"EHC-{uuid4().hex[:12]}"
 
 
 def submission(case_reference: str | None = None, la_code: str = "332", **changes: Any) -> dict[str, Any]:
+    case_reference = case_reference or reference()
     return {
-        "la_code": la_code, "case_reference": case_reference or reference(), "child": deepcopy(CHILD), "version": version(),
+        "la_code": la_code, "case_reference": case_reference, "child": child_of(case_reference), "version": version(),
     } | changes  # fmt: skip
+
+
+def child_of(case_reference: str) -> dict[str, Any]:
+    """Another child for every case: of one name and date of birth, told apart by valid NHS number and UPN."""
+    chance = random.Random(case_reference)
+    numbers = (f"999{chance.randrange(10**7):07}" for _ in count())
+    upns = (f"{chance.choice(UPN_LETTERS)}2070000{chance.randrange(10**5):05}" for _ in count())
+    return CHILD | {
+        "nhs_number": next(number for number in numbers if fits(check_nhs_number, number)),
+        "upn": next(upn for upn in upns if fits(check_upn, upn)),
+        "address": list(CHILD["address"]),
+    }
+
+
+def fits(check: Callable[[str], str], value: str) -> bool:
+    try:
+        check(value)
+    except ContractError:
+        return False
+    return True
 
 
 def part(name: str, data: bytes, filename: str | None = None, kind: str = "application/octet-stream") -> Part:

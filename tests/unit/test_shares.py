@@ -1,16 +1,18 @@
 """Who should hold a plan, on what grounds, and by when: by law, and by the sharing policy that the council approved."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 
 from schemas.base import Channel, Grounds, RecipientKind
-from schemas.plan import PlanVersion
+from schemas.identifiers import OrganisationCode
+from schemas.plan import Circumstances, SectionLetter
 from services.ehcp_publisher import shares
 from services.ehcp_publisher.registry import Directory, Registry
-from services.ehcp_publisher.shares import Wanted
+from services.ehcp_publisher.shares import Decision, Facts, Wanted
 
 PLAN = UUID("0192f000-0000-7000-8000-000000000001")
 FIRST = "CFA 2014 s.40(5), SEND Regs 2014 reg 13(2)"
@@ -27,7 +29,7 @@ def recipient(kind: str, name: str, *codes: str, subscriber: str = "school", cha
     }  # fmt: skip
 
 
-REGISTRY = {
+REGISTRY: dict[str, Any] = {
     "councils": [{"la_code": "332", "name": "Dudley", "ods_code": "408"}],
     "recipients": [
         recipient("school", "Primary", "urn:100001", "laestab:3320001"),
@@ -55,11 +57,19 @@ REGISTRY = {
     ],
 }
 DIRECTORY = Directory(Registry.model_validate(REGISTRY))
+PARENTS: list[dict[str, Any]] = [
+    {"reference": "M1", "role": "parent", "name": "Ann Example"},
+    {"reference": "F1", "role": "parent", "name": "Ben Example"},
+]
 
 
-def decide(first: bool = True, la_code: str = "332", issued_on: str = "2026-02-10", **parts: Any) -> tuple[Wanted, ...]:
-    version = PlanVersion.model_validate({"issued_on": issued_on, **parts})
-    return shares.decide(PLAN, la_code, version, DIRECTORY, first)
+def facts(first: bool = True, la_code: str = "332", born: str = "2012-03-04", **parts: Any) -> Facts:
+    circumstances = Circumstances.model_validate(parts)
+    return Facts(PLAN, la_code, circumstances, date.fromisoformat(born), date(2026, 2, 10), first, (SectionLetter.A,))
+
+
+def decide(on: str = "2026-02-10", **parts: Any) -> tuple[Wanted, ...]:
+    return shares.decide(facts(**parts), DIRECTORY, date.fromisoformat(on)).wanted
 
 
 def code(text: str) -> dict[str, str]:
@@ -79,22 +89,96 @@ def told(wanted: tuple[Wanted, ...]) -> dict[str, list[tuple[str, str]]]:
 
 def test_statutory_recipients_of_a_first_plan() -> None:
     wanted = decide(
-        family=[
-            {"reference": "M1", "role": "parent", "name": "Ann Example"},
-            {"reference": "F1", "role": "parent", "name": "Ben Example"},
-            {"reference": "Y1", "role": "young_person", "name": "Cy Example"},
-        ],
+        family=PARENTS,
         placements=[placed("urn:100001")],
         commissioning_bodies=[code("ods:QUA")],
     )
     assert told(wanted) == {
         "parent M1": [("statutory", FIRST)],
         "parent F1": [("statutory", FIRST)],
-        "young person Y1": [("statutory", FIRST)],
         "Primary": [("statutory", FIRST)],
         "ICB": [("statutory", FIRST)],
     }
     assert not any(each.unknown for each in wanted)
+
+
+def test_rights_pass_to_the_young_person_at_the_end_of_compulsory_school_age() -> None:
+    """Born on 4 March 2010: sixteen in March 2026, and the last Friday in June 2026 is the 26th."""
+    family = [*PARENTS, {"reference": "Y1", "role": "young_person", "name": "Cy Example"}]
+    assert told(decide(born="2010-03-04", on="2026-06-25", family=family)).keys() == {"parent M1", "parent F1"}
+    assert told(decide(born="2010-03-04", on="2026-06-26", family=family)).keys() == {"young person Y1"}
+    before = shares.decide(facts(born="2010-03-04", family=family), DIRECTORY, date(2026, 6, 25))
+    assert before.next_on == date(2026, 6, 26)
+
+
+def test_a_parent_who_acts_for_a_young_person_without_capacity_keeps_the_plan() -> None:
+    family = [
+        PARENTS[0] | {"acts_for_young_person": True}, PARENTS[1],
+        {"reference": "Y1", "role": "young_person", "name": "Cy Example"},
+    ]  # fmt: skip
+    assert told(decide(born="2008-03-04", family=family)).keys() == {"young person Y1", "parent M1"}
+
+
+def test_a_detained_childs_plan_goes_to_the_establishment_and_the_youth_offending_service() -> None:
+    wanted = decide(detained_at=code("urn:100009"), commissioning_bodies=[code("ods:QUA")])
+    detained = "SI 2015/62 reg 13(2)"
+    assert told(wanted) == {
+        "ICB": [("statutory", FIRST), ("statutory", detained)],
+        "urn:100009 (not in the directory)": [("statutory", detained)],
+        "la:332 (not in the directory)": [("statutory", detained)],
+    }
+
+
+def test_whoever_is_involved_and_gets_no_share_is_a_gap() -> None:
+    involved = [
+        {"role": "advice", "organisation": code("ods:RNA"), "profession": "Physiotherapist"},
+        {"role": "advice", "organisation": code("la:332")},
+        {"role": "provision", "organisation": code("ods:RXX")},
+        {"role": "named_professional", "profession": "Community nurse", "name": "Jo Example"},
+    ]
+    gaps = shares.decide(facts(involved=involved), DIRECTORY, date(2026, 2, 10)).gaps
+    assert [(gap.who, gap.reason) for gap in gaps] == [
+        ("advice: social_care la:332", "no rule of the sharing policy covers it"),
+        ("provision: ods:RXX", "it is not in the directory"),
+        ("named professional 1", "no organisation is recorded"),
+    ]
+
+
+def test_both_virtual_schools_of_a_looked_after_child_are_gaps_where_no_rule_covers_them() -> None:
+    gaps = shares.decide(facts(looked_after_by="332", resident_in="333"), DIRECTORY, date(2026, 2, 10)).gaps
+    assert {gap.who for gap in gaps} == {"virtual school of 332", "virtual school of 333"}
+
+
+def test_an_organisation_of_another_area_waits_for_a_second_person() -> None:
+    other = recipient("school", "Elsewhere", "urn:100005") | {"areas": ["931"]}
+    directory = Directory(Registry.model_validate(REGISTRY | {"recipients": [*REGISTRY["recipients"], other]}))
+    around, on = facts(placements=[placed("urn:100005"), placed("urn:100001")]), date(2026, 2, 10)
+    decided = shares.decide(around, directory, on)
+    assert told(decided.wanted).keys() == {"Primary"}
+    (unusual,) = decided.unconfirmed
+    assert (unusual.recipient.name, unusual.reason) == ("Elsewhere", "it serves other areas than 332: 931")
+    recipient_id = unusual.recipient.recipient_id
+    confirmed = shares.decide(replace(around, confirmed={recipient_id: True}), directory, on)
+    assert told(confirmed.wanted).keys() == {"Primary", "Elsewhere"}
+    refused = shares.decide(replace(around, confirmed={recipient_id: False}), directory, on)
+    assert told(refused.wanted).keys() == {"Primary"}
+    assert refused.unconfirmed == ()
+
+
+def test_a_decision_shares_with_somebody_until_its_last_day_or_keeps_the_plan_from_somebody() -> None:
+    gp = Decision(uuid4(), share=True, code=OrganisationCode.model_validate(code("ods:RNA")),
+                  lawful_basis="consent", reason="asked by the family",
+                  until=date(2026, 3, 1))  # fmt: skip
+    around = replace(facts(), decisions=(gp,))
+    assert told(shares.decide(around, DIRECTORY, date(2026, 3, 1)).wanted) == {"Trust": [("decision", "consent")]}
+    assert shares.decide(around, DIRECTORY, date(2026, 3, 2)).wanted == ()
+    assert shares.decide(around, DIRECTORY, date(2026, 2, 10)).next_on == date(2026, 3, 2)
+    (school,) = decide(placements=[placed("urn:100001")])
+    kept = Decision(
+        school.recipient.recipient_id, share=False, code=None, lawful_basis="recall", reason="wrong recipient", until=None
+    )
+    around = replace(facts(placements=[placed("urn:100001")]), decisions=(kept,))
+    assert shares.decide(around, DIRECTORY, date(2026, 2, 10)).wanted == ()
 
 
 def test_a_person_is_a_recipient_of_its_own_within_one_plan_and_carries_no_name() -> None:
@@ -151,7 +235,7 @@ def test_several_commissioning_bodies_and_only_codes_that_hold_on_the_day() -> N
     assert [(each.recipient.name, each.unknown) for each in both] == [
         ("ICB", False), ("ods:QUX (not in the directory)", True),
     ]  # fmt: skip
-    then = decide(issued_on="2022-06-30", commissioning_bodies=[code("ods:QUX")])
+    then = decide(on="2022-06-30", commissioning_bodies=[code("ods:QUX")])
     assert [(each.recipient.name, each.unknown) for each in then] == [("Old ICB", False)]
 
 
@@ -200,14 +284,8 @@ def test_one_recipient_with_several_grounds_is_one_share() -> None:
         }
     ]
     directory = Directory(Registry.model_validate(REGISTRY | {"policies": policies}))
-    version = PlanVersion.model_validate(
-        {
-            "issued_on": "2026-02-10",
-            "placements": [placed("urn:100001")],
-            "involved": [{"role": "advice", "organisation": code("urn:100001")}],
-        }
-    )
-    wanted = shares.decide(PLAN, "332", version, directory, first=True)
+    around = facts(placements=[placed("urn:100001")], involved=[{"role": "advice", "organisation": code("urn:100001")}])
+    wanted = shares.decide(around, directory, date(2026, 2, 10)).wanted
     assert told(wanted) == {"Primary": [("statutory", FIRST), ("policy", "education · DPIA-7 · schools")]}
 
 

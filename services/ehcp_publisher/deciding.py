@@ -1,0 +1,251 @@
+"""Decide again who should hold a plan, and write the wishes that differ: for a new version, an event, and the queue.
+
+Invariant: called with the plan's lock held, in the transaction of what caused it. A rendering of some sections that a recipient
+needs and that does not exist yet is made outside (:meth:`Deciding.render`), before the transaction is tried again: nothing slow
+happens under a lock.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from schemas.lifecycle import PlanState
+from schemas.manifest import FileEntry, Manifest, sha256
+from schemas.plan import Child, Circumstances, FamilyMember, PlanVersion, SectionLetter
+from services.ehcp_publisher import currency, instructions, shares, store, store_events, versions, wishes
+from services.ehcp_publisher.keys import ChildKeys
+from services.ehcp_publisher.registry import Directory, Known
+from services.ehcp_publisher.rendering import Renderer
+from services.ehcp_publisher.shares import NOBODY, Decided, Decision, Facts, Wanted
+from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering, NewVersion, Person, Wish
+from services.ehcp_publisher.wishes import Asking, Current, Made, Thing
+from services.shared.clock import Clock, utc_now
+from services.shared.ids import new_id
+from services.shared.sealing.sealing import Key
+
+LONDON = ZoneInfo("Europe/London")
+PDF = "application/pdf"
+IN_FORCE = frozenset({PlanState.LIVE, PlanState.CEASING})
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """What people decided and confirmed, by plan."""
+
+    decisions: Mapping[UUID, tuple[Decision, ...]]
+    confirmed: Mapping[UUID, Mapping[UUID, bool | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A plan as it is from now on, to be decided again."""
+
+    plan: KnownPlan
+    child: Child
+    circumstances: Circumstances
+    key: Key
+    remove: Mapping[UUID, tuple[UUID, ...]] = field(default_factory=dict)
+    """By share, the versions that are recalled from it."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction will write."""
+
+    versions: list[NewVersion] = field(default_factory=list)
+    renewed: list[UUID] = field(default_factory=list)
+    """Plans that have a new current version."""
+    people: list[Person] = field(default_factory=list)
+    unknown: list[Known] = field(default_factory=list)
+    wishes: list[Wish] = field(default_factory=list)
+    outbox: list[instructions.OutboxRow] = field(default_factory=list)
+    acts: list[Act] = field(default_factory=list)
+    decided: dict[UUID, tuple[str, Decided]] = field(default_factory=dict)
+    flags: dict[UUID, tuple[str, Sequence[currency.Flag]]] = field(default_factory=dict)
+
+    async def write(self, connection: Any, actor: str) -> None:
+        await store.insert_versions(connection, self.versions)
+        await store.take_circumstances(connection, self.renewed)
+        await store.save_recipients(connection, self.people, self.unknown)
+        await store.write_wishes(connection, self.wishes, self.outbox)
+        await store_events.write_decided(connection, actor, self.decided)
+        await store_events.write_flags(connection, self.flags)
+        await store.insert_acts(connection, self.acts)
+
+    def add(self, actor: str, key: Key, wanted: Sequence[Wanted], made: Made) -> None:
+        for each in wanted:
+            if each.member:
+                self.people.append(_person(made.asking, key, each.recipient, each.member))
+            if each.unknown:
+                self.unknown.append(each.recipient)
+        for wish in made.wishes:
+            self.wishes.append(wish)
+            details = {"recipient": wish.recipient_id}
+            self.acts.append(
+                Act(_ACTS[wish.action], actor, wish.la_code, wish.plan_id, wish.thing_id, wish.share_id, wish.seq, details)
+            )
+            if wish.subscriber:
+                self.outbox.append(
+                    instructions.to_subscriber(
+                        wish.subscriber, wish.share_id, wish.type, wish.la_code, wish.data, wish.requested_at
+                    )
+                )
+
+
+_ACTS = {"hold": "shared", "withdraw": "withdrawn", "recall": "recalled"}
+
+
+def _person(asking: Asking, key: Key, recipient: Known, member: FamilyMember) -> Person:
+    sealed = key.seal(member.model_dump_json().encode(), f"person:{recipient.recipient_id}")
+    return Person(
+        recipient.recipient_id, recipient.kind, recipient.name, recipient.subscriber or "", recipient.channel, asking.la_code,
+        asking.plan_id, member.reference, sealed,
+    )  # fmt: skip
+
+
+class Deciding:
+    def __init__(
+        self, directory: Directory, keys: ChildKeys, renderer: Renderer, resend_after: timedelta, clock: Clock = utc_now
+    ) -> None:
+        self.directory = directory
+        self.keys = keys
+        self.renderer = renderer
+        self.resend_after = resend_after
+        self.clock = clock
+
+    def today(self) -> date:
+        """Legal dates are England's."""
+        return self.clock().astimezone(LONDON).date()
+
+    async def read_people(self, connection: Any, plan_ids: Sequence[UUID]) -> People:
+        decisions = await store_events.read_decisions(connection, plan_ids)
+        return People(decisions, await store_events.read_confirmed(connection, plan_ids))
+
+    def key_of(self, plan: KnownPlan) -> Key:
+        return self.keys.child_key(plan.la_code, plan.child_id, plan.wrapped_key)
+
+    def child_of(self, plan: KnownPlan) -> Child:
+        return Child.model_validate_json(self.key_of(plan).open(plan.identity, f"child:{plan.child_id}"))
+
+    def circumstances_of(self, plan: KnownPlan, version: PlanVersion | None) -> Circumstances:
+        """As events left them; else as the current version has them."""
+        if plan.circumstances is not None:
+            opened = self.key_of(plan).open(plan.circumstances, f"circumstances:{plan.plan_id}")
+            return Circumstances.model_validate_json(opened)
+        return version.circumstances() if version else Circumstances()
+
+    def version_of(self, plan: KnownPlan, version_id: UUID, body: bytes) -> PlanVersion:
+        """A stored version, opened."""
+        rest, _, sections = self.key_of(plan).open(body, f"version:{version_id}").partition(b"\n")
+        return PlanVersion.model_validate(orjson.loads(rest) | {"sections": orjson.loads(sections) or None})
+
+    def decide(
+        self, plan_id: UUID, la_code: str, circumstances: Circumstances, child: Child, people: People, *, issued_on: date,
+        first: bool, letters: Iterable[SectionLetter],
+    ) -> Decided:  # fmt: skip
+        facts = Facts(
+            plan_id, la_code, circumstances, child.date_of_birth, issued_on, first, tuple(letters),
+            people.decisions.get(plan_id, ()), people.confirmed.get(plan_id, {}),
+        )  # fmt: skip
+        return shares.decide(facts, self.directory, self.today())
+
+    def asking(self, plan_id: UUID, la_code: str, identity_revision: int, at: datetime) -> Asking:
+        return Asking(plan_id, la_code, identity_revision, at, self.resend_after)
+
+    async def again(self, connection: Any, actor: str, situations: Sequence[Situation], at: datetime, batch: Batch) -> None:
+        """Into ``batch``: what differs for these plans, whose locks are held. Raises ``RenderingNeededError``."""
+        plan_ids = [each.plan.plan_id for each in situations]
+        standing = await store.lock_shares(connection, plan_ids)
+        people = await self.read_people(connection, plan_ids)
+        current = {each.plan.plan_id: versions.current(each.plan.versions) for each in situations}
+        renderings = await store.find_renderings(connection, [each.version_id for each in current.values() if each])
+        for each in situations:
+            plan, now = each.plan, current[each.plan.plan_id]
+            decided, things = NOBODY, {}
+            if now is not None:
+                things = {key: _thing(now, key, row) for key, row in renderings.get(now.version_id, {}).items()}
+                if plan.state in IN_FORCE:
+                    decided = self.decide(
+                        plan.plan_id, plan.la_code, each.circumstances, each.child, people, issued_on=now.issued_on,
+                        first=_is_first(plan, now), letters=map(SectionLetter, now.section_hashes),
+                    )  # fmt: skip
+            asking = self.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
+            before = standing.get(plan.plan_id, [])
+            if plan.restricted is not None:
+                # Nothing leaves and nothing is taken back, but for copies that must go.
+                before = [share for share in before if share.share_id in each.remove]
+                made = wishes.make(asking, (), before, None, each.remove)
+                batch.add(actor, each.key, (), made)
+                continue
+            try:
+                made = wishes.make(asking, decided.wanted, before, Current(things) if now else None, each.remove)
+            except wishes.RenderingNeededError as error:
+                raise RenderingNeededError(plan.plan_id, error.sections) from None
+            batch.add(actor, each.key, decided.wanted, made)
+            batch.decided[plan.plan_id] = (plan.la_code, decided)
+
+    async def render(
+        self, la_code: str, case_reference: str, plan_id: UUID, version_id: UUID, version: PlanVersion, child: Child, key: Key,
+        sections: str, section_hashes: Mapping[SectionLetter, str], *, identity_revision: int,
+        attachments: tuple[FileEntry, ...], text_bytes: int, document: bytes | None = None, typeset: bool = True,
+    ) -> NewRendering:  # fmt: skip
+        """A rendering of a version, sealed. ``document``: the council's own PDF, else one is typeset unless ``typeset`` is off.
+
+        Raises ``RenderingError``.
+        """
+        rendering_id = new_id()
+        letters = None if sections == ALL_SECTIONS else frozenset(map(SectionLetter, sections.split()))
+        made_here = document is None and typeset
+        if made_here:
+            council = self.directory.councils[la_code].name
+            document = await self.renderer.render(child, council, case_reference, version, letters)
+        name = f"{case_reference}.pdf".replace("/", "-")
+        with_advice = letters is None or SectionLetter.K in letters
+        manifest = Manifest(
+            plan_id=plan_id, version_id=version_id, issued_on=version.issued_on,
+            sections={letter: hash_ for letter, hash_ in section_hashes.items() if letters is None or letter in letters},
+            document=FileEntry(name=name, media_type=PDF, size=len(document), sha256=sha256(document)) if document else None,
+            attachments=attachments if with_advice else (),
+        )  # fmt: skip
+        canonical = manifest.canonical()
+        return NewRendering(
+            rendering_id, version_id, None, la_code, sections, sha256(canonical), canonical,
+            key.seal(document, f"document:{rendering_id}") if document else None,
+            text_bytes + len(document or b"") + sum(each.size for each in manifest.attachments), identity_revision, made_here,
+        )  # fmt: skip
+
+
+class RenderingNeededError(Exception):
+    """A recipient is to get sections of this plan's current version that were not rendered yet."""
+
+    def __init__(self, plan_id: UUID, sections: frozenset[str]) -> None:
+        super().__init__("a rendering is needed")
+        self.plan_id = plan_id
+        self.sections = sections
+
+
+def _thing(now: versions.Issued, sections: str, row: Mapping[str, Any]) -> Thing:
+    letters = tuple(SectionLetter(letter) for letter in SectionLetter if letter.value in now.section_hashes)
+    if sections != ALL_SECTIONS:
+        letters = tuple(letter for letter in letters if letter.value in sections.split())
+    return Thing(now.version_id, row["rendering_id"], row["sha256"], now.number, now.issued_on, letters)
+
+
+def _is_first(plan: KnownPlan, now: versions.Issued) -> bool:
+    """Whether the current version is the first final plan, among those that were not recalled."""
+    return now.number == min(each.number for each in plan.versions if not each.recalled)
+
+
+def undeliverable(wanted: Iterable[Wanted]) -> list[str]:
+    """Warnings for the council about codes that nobody registered."""
+    return [
+        f"{each.recipient.scheme}:{each.recipient.value} is not in the directory: the share is kept and shown as "
+        "undeliverable. Register the organisation, or correct the code in the next version."
+        for each in wanted
+        if each.unknown
+    ]

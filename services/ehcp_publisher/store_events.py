@@ -1,0 +1,332 @@
+"""SQL of what happens to plans between versions: events, reviews, notices, decisions, transfers, and the queue of plans whose
+shares are to be decided again.
+
+As everything in ``store``: over a connection of a council transaction, with the plan's lock held by the caller.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from schemas.identifiers import CodeScheme, OrganisationCode
+from services.ehcp_publisher.currency import Flag
+from services.ehcp_publisher.shares import Decided, Decision
+from services.shared.postgres.pool import Row
+
+
+@dataclass(frozen=True, slots=True)
+class NewNotice:
+    notice_id: UUID
+    plan_id: UUID
+    la_code: str
+    kind: str
+    happened_on: date
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    plan_id: UUID
+    revision: int
+    la_code: str
+    type: str
+    by: str
+    happened_on: date
+    hash: bytes
+    data: bytes
+
+
+# --- what shares follow from ---
+
+
+async def read_decisions(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, tuple[Decision, ...]]:
+    decisions: dict[UUID, list[Decision]] = {}
+    for row in await connection.fetch(
+        "SELECT plan_id, recipient_id, share, scheme, value, lawful_basis, reason, until_date FROM publisher.decision"
+        " WHERE plan_id = ANY($1) ORDER BY plan_id, recipient_id",
+        list(plan_ids),
+    ):
+        code = OrganisationCode(scheme=CodeScheme(row["scheme"]), value=row["value"]) if row["scheme"] else None
+        decisions.setdefault(row["plan_id"], []).append(
+            Decision(row["recipient_id"], row["share"], code, row["lawful_basis"], row["reason"], row["until_date"])
+        )
+    return {plan_id: tuple(each) for plan_id, each in decisions.items()}
+
+
+async def read_confirmed(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, dict[UUID, bool | None]]:
+    """By plan and recipient, what a second person said; None while it waits."""
+    confirmed: dict[UUID, dict[UUID, bool | None]] = {}
+    for row in await connection.fetch(
+        "SELECT plan_id, recipient_id, share FROM publisher.confirmation WHERE plan_id = ANY($1)", list(plan_ids)
+    ):
+        confirmed.setdefault(row["plan_id"], {})[row["recipient_id"]] = row["share"]
+    return confirmed
+
+
+async def write_decided(connection: Any, actor: str, decided: Mapping[UUID, tuple[str, Decided]]) -> None:
+    """By plan, its council and what was decided: when to decide next, who is named, has no share, or is to be confirmed."""
+    if not decided:
+        return
+    plan_ids = list(decided)
+    await connection.execute(
+        """
+        UPDATE publisher.plan p SET decide_on = t.decide_on, parties = string_to_array(t.parties, ' ')
+        FROM unnest($1::uuid[], $2::date[], $3::text[]) AS t (plan_id, decide_on, parties)
+        WHERE p.plan_id = t.plan_id
+        AND (p.decide_on, p.parties) IS DISTINCT FROM (t.decide_on, string_to_array(t.parties, ' '))
+        """,
+        plan_ids, [each.next_on for _, each in decided.values()], [" ".join(each.parties) for _, each in decided.values()],
+    )  # fmt: skip
+    gaps = [(plan_id, gap.who, la_code, gap.reason) for plan_id, (la_code, each) in decided.items() for gap in each.gaps]
+    await _replace(connection, "share_gap", "who", "reason", plan_ids, gaps)
+    asked = [
+        (plan_id, each.recipient.recipient_id, la_code, each.recipient.kind, each.recipient.name, each.reason)
+        for plan_id, (la_code, of_plan) in decided.items()
+        for each in of_plan.unconfirmed
+    ]
+    await connection.execute(
+        "DELETE FROM publisher.confirmation c WHERE c.plan_id = ANY($1) AND c.decided_at IS NULL AND NOT EXISTS"
+        " (SELECT FROM unnest($2::uuid[], $3::uuid[]) AS t (plan_id, recipient_id)"
+        " WHERE t.plan_id = c.plan_id AND t.recipient_id = c.recipient_id)",
+        plan_ids, [row[0] for row in asked], [row[1] for row in asked],
+    )  # fmt: skip
+    if asked:
+        await connection.execute(
+            "INSERT INTO publisher.confirmation (plan_id, recipient_id, la_code, kind, name, reason, asked_by)"
+            " SELECT *, $7 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])"
+            " ON CONFLICT DO NOTHING",
+            *[list(column) for column in zip(*asked, strict=True)], actor,
+        )  # fmt: skip
+
+
+async def write_flags(connection: Any, flags: Mapping[UUID, tuple[str, Sequence[Flag]]]) -> None:
+    """By plan, its council and all its flags as they are now; one that stays keeps its day."""
+    rows = [(plan_id, flag.code, la_code, flag.detail) for plan_id, (la_code, each) in flags.items() for flag in each]
+    await _replace(connection, "flag", "code", "detail", list(flags), rows)
+
+
+async def _replace(
+    connection: Any, table: str, name: str, text: str, plan_ids: Sequence[UUID], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """All rows of these plans: (plan, name, council, text)."""
+    if not plan_ids:
+        return
+    await connection.execute(
+        f"DELETE FROM publisher.{table} g WHERE g.plan_id = ANY($1) AND NOT EXISTS"
+        " (SELECT FROM unnest($2::uuid[], $3::text[]) AS t (plan_id, name)"
+        f" WHERE t.plan_id = g.plan_id AND t.name = g.{name})",
+        list(plan_ids), [row[0] for row in rows], [row[1] for row in rows],
+    )  # fmt: skip
+    if rows:
+        await connection.execute(
+            f"INSERT INTO publisher.{table} (plan_id, {name}, la_code, {text})"
+            " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])"
+            f" ON CONFLICT (plan_id, {name}) DO UPDATE SET {text} = excluded.{text}",
+            *[list(column) for column in zip(*rows, strict=True)],
+        )
+
+
+# --- events ---
+
+
+async def last_event(connection: Any, plan_id: UUID) -> Row | None:
+    row = await connection.fetchrow(
+        "SELECT revision, type, hash FROM publisher.plan_event WHERE plan_id = $1 ORDER BY revision DESC LIMIT 1", plan_id
+    )
+    return dict(row) if row else None
+
+
+async def insert_event(connection: Any, event: NewEvent) -> None:
+    await connection.execute(
+        "INSERT INTO publisher.plan_event (plan_id, revision, la_code, type, by, happened_on, hash, data)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        event.plan_id, event.revision, event.la_code, event.type, event.by, event.happened_on, event.hash, event.data,
+    )  # fmt: skip
+
+
+async def update_plan(connection: Any, plan_id: UUID, changes: Mapping[str, Any]) -> None:
+    """``changes`` by column; the revision rises with each."""
+    columns = "".join(f", {name} = ${place}" for place, name in enumerate(changes, 2))
+    await connection.execute(
+        f"UPDATE publisher.plan SET revision = revision + 1{columns} WHERE plan_id = $1", plan_id, *changes.values()
+    )
+
+
+async def update_child(connection: Any, child_id: UUID, changes: Mapping[str, Any]) -> None:
+    """Raises ``asyncpg.UniqueViolationError`` where another child of the council has the identifier."""
+    columns = ", ".join(f"{name} = ${place}" for place, name in enumerate(changes, 2))
+    await connection.execute(f"UPDATE publisher.child SET {columns} WHERE child_id = $1", child_id, *changes.values())
+
+
+async def insert_notice(connection: Any, notice: NewNotice) -> None:
+    await connection.execute(
+        "INSERT INTO publisher.notice (notice_id, plan_id, la_code, kind, happened_on, body) VALUES ($1, $2, $3, $4, $5, $6)",
+        notice.notice_id, notice.plan_id, notice.la_code, notice.kind, notice.happened_on, notice.body,
+    )  # fmt: skip
+
+
+async def find_review(connection: Any, plan_id: UUID, review: str) -> Row | None:
+    row = await connection.fetchrow("SELECT * FROM publisher.review WHERE plan_id = $1 AND review = $2", plan_id, review)
+    return dict(row) if row else None
+
+
+async def save_review(connection: Any, plan_id: UUID, la_code: str, review: str, changes: Mapping[str, Any]) -> None:
+    names, places = ", ".join(changes), ", ".join(f"${place}" for place in range(4, 4 + len(changes)))
+    sets = ", ".join(f"{name} = excluded.{name}" for name in changes)
+    await connection.execute(
+        f"INSERT INTO publisher.review (plan_id, la_code, review, {names}) VALUES ($1, $2, $3, {places})"
+        f" ON CONFLICT (plan_id, review) DO UPDATE SET {sets}",
+        plan_id, la_code, review, *changes.values(),
+    )  # fmt: skip
+
+
+async def recall_version(connection: Any, version_id: UUID) -> None:
+    await connection.execute(
+        "UPDATE publisher.version SET recalled_at = coalesce(recalled_at, now()) WHERE version_id = $1", version_id
+    )
+
+
+async def shares_with(connection: Any, plan_id: UUID, version_id: UUID) -> set[UUID]:
+    """Every share of the plan that was ever told to hold this version: whoever may have read it."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT i.share_id FROM publisher.instruction i JOIN publisher.share s USING (share_id)"
+        " WHERE s.plan_id = $1 AND i.version_id = $2",
+        plan_id, version_id,
+    )  # fmt: skip
+    return {row["share_id"] for row in rows}
+
+
+async def versions_of_share(connection: Any, share_id: UUID) -> list[UUID]:
+    """Every version that this share was ever told to hold."""
+    rows = await connection.fetch("SELECT DISTINCT version_id FROM publisher.instruction WHERE share_id = $1", share_id)
+    return sorted(row["version_id"] for row in rows)
+
+
+async def save_decision(connection: Any, plan_id: UUID, la_code: str, decision: Decision, by: str) -> None:
+    """A newer decision about the same recipient replaces the older; the event keeps both."""
+    code = decision.code
+    await connection.execute(
+        "INSERT INTO publisher.decision"
+        " (plan_id, recipient_id, la_code, share, scheme, value, lawful_basis, reason, by, until_date)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+        " ON CONFLICT (plan_id, recipient_id) DO UPDATE SET share = excluded.share, scheme = excluded.scheme,"
+        " value = excluded.value, lawful_basis = excluded.lawful_basis, reason = excluded.reason, by = excluded.by,"
+        " until_date = excluded.until_date, decided_at = now()",
+        plan_id, decision.recipient_id, la_code, decision.share, code and code.scheme, code and code.value,
+        decision.lawful_basis, decision.reason, by, decision.until,
+    )  # fmt: skip
+
+
+async def find_confirmation(connection: Any, plan_id: UUID, recipient_id: UUID) -> Row | None:
+    row = await connection.fetchrow(
+        "SELECT * FROM publisher.confirmation WHERE plan_id = $1 AND recipient_id = $2", plan_id, recipient_id
+    )
+    return dict(row) if row else None
+
+
+async def confirm(connection: Any, plan_id: UUID, recipient_id: UUID, by: str, *, share: bool) -> None:
+    await connection.execute(
+        "UPDATE publisher.confirmation SET share = $3, decided_by = $4, decided_at = now()"
+        " WHERE plan_id = $1 AND recipient_id = $2",
+        plan_id, recipient_id, share, by,
+    )  # fmt: skip
+
+
+# --- transfer between two councils of this exchange ---
+
+_OF_A_PLAN = ("plan_event", "review", "notice", "decision", "confirmation", "share_gap", "flag", "decision_queue", "recipient")
+_OF_A_SHARE = ("share_ground", "instruction", "unsatisfied")
+
+
+async def change_council(
+    connection: Any, plan_id: UUID, child_id: UUID, wrapped_key: bytes, from_: str, to: str, moved_on: date
+) -> None:
+    """Everything of the plan belongs to the new council from now on; ids and versions stay. Needs both councils' rows in sight.
+
+    Shares are not touched: each gets a new wish in the new council's name.
+    """
+    await connection.execute(
+        "INSERT INTO publisher.custody (plan_id, la_code, case_reference, from_date, until_date)"
+        " SELECT plan_id, la_code, case_reference,"
+        " coalesce((SELECT max(c.until_date) FROM publisher.custody c WHERE c.plan_id = p.plan_id), p.created_at::date),"
+        " $2 FROM publisher.plan p WHERE plan_id = $1 ON CONFLICT (plan_id, until_date) DO NOTHING",
+        plan_id, moved_on,
+    )  # fmt: skip
+    await connection.execute(
+        "UPDATE publisher.child SET la_code = $2, wrapped_key = $3 WHERE child_id = $1", child_id, to, wrapped_key
+    )
+    versions = "SELECT version_id FROM publisher.version WHERE plan_id = $1"
+    things = f"({versions} UNION ALL SELECT notice_id FROM publisher.notice WHERE plan_id = $1)"
+    await connection.execute(f"UPDATE publisher.attachment SET la_code = $2 WHERE owner_id IN {things}", plan_id, to)
+    await connection.execute(
+        f"UPDATE publisher.rendering SET la_code = $2 WHERE coalesce(version_id, notice_id) IN {things}", plan_id, to
+    )
+    await connection.execute("UPDATE publisher.version SET la_code = $2 WHERE plan_id = $1", plan_id, to)
+    for table in _OF_A_PLAN:
+        await connection.execute(f"UPDATE publisher.{table} SET la_code = $2 WHERE plan_id = $1", plan_id, to)
+    for table in _OF_A_SHARE:
+        await connection.execute(
+            f"UPDATE publisher.{table} SET la_code = $2 WHERE la_code = $3"
+            " AND share_id IN (SELECT share_id FROM publisher.share WHERE plan_id = $1)",
+            plan_id, to, from_,
+        )  # fmt: skip
+
+
+# --- the queue ---
+
+
+async def queue_plans(connection: Any, reason: str, la_code: str | None = None, codes: Sequence[str] | None = None) -> int:
+    """Decide the shares of these plans again soon: those of one council (or all), and of these those that name one of the
+    ``codes`` (``scheme:value``) or share with a recipient that has one. Returns how many."""
+    tag = await connection.execute(
+        """
+        INSERT INTO publisher.decision_queue (plan_id, la_code, reason)
+        SELECT p.plan_id, p.la_code, $1 FROM publisher.plan p
+        WHERE p.state IN ('live', 'ceasing') AND ($2::text IS NULL OR p.la_code = $2)
+        AND ($3::text[] IS NULL OR p.parties && $3 OR EXISTS (
+            SELECT FROM publisher.share s JOIN publisher.recipient_code c USING (recipient_id)
+            WHERE s.plan_id = p.plan_id AND c.scheme || ':' || c.value = ANY($3)
+        ))
+        ON CONFLICT (plan_id) DO NOTHING
+        """,
+        reason, la_code, list(codes) if codes is not None else None,
+    )  # fmt: skip
+    return int(tag.split()[-1])
+
+
+async def queue_dated(connection: Any, today: date) -> int:
+    """Plans for which today's date may change something."""
+    tag = await connection.execute(
+        "INSERT INTO publisher.decision_queue (plan_id, la_code, reason)"
+        " SELECT plan_id, la_code, 'date' FROM publisher.plan WHERE decide_on <= $1 ON CONFLICT (plan_id) DO NOTHING",
+        today,
+    )
+    return int(tag.split()[-1])
+
+
+async def next_queued(connection: Any, limit: int) -> list[UUID]:
+    rows = await connection.fetch(
+        "SELECT plan_id FROM publisher.decision_queue ORDER BY queued_at LIMIT $1 FOR UPDATE SKIP LOCKED", limit
+    )
+    return [row["plan_id"] for row in rows]
+
+
+async def leave_queue(connection: Any, plan_ids: Sequence[UUID]) -> None:
+    await connection.execute("DELETE FROM publisher.decision_queue WHERE plan_id = ANY($1)", list(plan_ids))
+
+
+async def put_last(connection: Any, plan_ids: Sequence[UUID]) -> None:
+    """Try the others first."""
+    await connection.execute("UPDATE publisher.decision_queue SET queued_at = now() WHERE plan_id = ANY($1)", list(plan_ids))
+
+
+async def page_of_plans(connection: Any, after: UUID | None, limit: int) -> list[UUID]:
+    """Plans in force, in order of ``plan_id``."""
+    rows = await connection.fetch(
+        "SELECT plan_id FROM publisher.plan WHERE state IN ('live', 'ceasing') AND ($1::uuid IS NULL OR plan_id > $1)"
+        " ORDER BY plan_id LIMIT $2",
+        after, limit,
+    )  # fmt: skip
+    return [row["plan_id"] for row in rows]
