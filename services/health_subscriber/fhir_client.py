@@ -128,7 +128,7 @@ class FhirClient:
         await self._http.aclose()
 
     async def capabilities(self) -> Capabilities:
-        """What the server says of itself, read once, before anything else. Raises FhirError where it cannot do what is needed."""
+        """What the server says of itself, read once, before anything else. Raises FhirError where that will not do."""
         if self._capabilities is None:
             statement = _resource(await self._send("GET", "metadata"), "CapabilityStatement")
             _check_statement(statement)
