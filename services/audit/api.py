@@ -1,19 +1,23 @@
-"""HTTP in: who holds which version. For a council's own people and case system, of their own councils only.
+"""HTTP in: who holds which version, for a council's own people and case system, of their own councils only; and receipts of
+subscribers that no Kafka reaches.
 
-Invariant: every read is an act in ``audit.pending``, committed before a byte of the answer is sent. Another council's
-plan looks like no plan at all.
+Invariant: every read of who holds what is an act in ``audit.pending``, committed before a byte of the answer is sent.
+Another council's plan looks like no plan at all. A receipt is judged as if it had come over its subscriber's topic.
 """
 
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
 from services.audit import store
+from services.audit.handlers import take_in
 from services.audit.holders import Holder, holder
+from services.audit.receipts import receipts_topic
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.postgres.pool import council_transaction
+from services.shared.web import event_batch
 from services.shared.web.problems import Problem
 
 FIRST = UUID(int=0)
@@ -29,6 +33,19 @@ class HoldersPage(BaseModel):
     holders: list[Holder]
     next: UUID | None
     """Send it as ``after`` for the next page; None on the last."""
+
+
+class RefusedReceipt(BaseModel):
+    position: int
+    """In the batch, from 0."""
+    reason: str
+
+
+class ReceiptsTaken(BaseModel):
+    taken: int
+    """Stored now, or before; a receipt that comes twice is stored once."""
+    refused: list[RefusedReceipt]
+    """Kept as dead letters; sending them again changes nothing."""
 
 
 def router(pool: store.Pool, verifier: Verifier) -> APIRouter:
@@ -62,5 +79,18 @@ def router(pool: store.Pool, verifier: Verifier) -> APIRouter:
                 connection, caller.client_id, caller.la_codes, None, {"after": str(after), "shares": len(holders)}
             )
         return HoldersPage(holders=holders, next=holders[-1].share_id if len(holders) == limit else None)
+
+    @api.post("/receipts", summary="Signed receipts and heartbeats of the calling subscriber, as a batch of CloudEvents")
+    async def receipts(request: Request, caller: Annotated[Caller, Depends(verifier)]) -> ReceiptsTaken:
+        caller.must_be(CallerKind.SUBSCRIBER)
+        try:
+            records = event_batch.read(await request.body(), receipts_topic(caller.subscriber or ""))
+        except event_batch.NoBatchError as error:
+            raise Problem(422, "no-batch", "This is no batch of events", str(error)) from None
+        refused = {each.record.offset: each.reason for each in (await take_in(pool, records)).refused}
+        return ReceiptsTaken(
+            taken=len(records) - len(refused),
+            refused=[RefusedReceipt(position=position, reason=refused[position]) for position in sorted(refused)],
+        )
 
     return api

@@ -7,6 +7,7 @@ import structlog
 
 from services.audit import api, store
 from services.audit.handlers import receipts_handler
+from services.audit.openapi import ROUTES
 from services.shared import logging
 from services.shared.identity.keys import read_key
 from services.shared.identity.tokens import Verifier
@@ -14,6 +15,7 @@ from services.shared.kafka.consume import consume, make_broker
 from services.shared.postgres.pool import open_pool
 from services.shared.runtime import Service, make_app, run
 from services.shared.settings import KafkaSettings, ServiceSettings
+from services.shared.web.openapi import describe
 
 log = structlog.get_logger()
 
@@ -45,7 +47,7 @@ async def build() -> Service:
     broker = make_broker(KafkaSettings(), NAME)
     progress = consume(broker, topics, GROUP, receipts_handler(pool))
     app = make_app("EHC Plan Exchange: audit")
-    app.include_router(api.router(pool, Verifier(settings.issuer, key)))
+    app.include_router(describe(api.router(pool, Verifier(settings.issuer, key)), ROUTES))
 
     async def watch_directory() -> None:
         while True:

@@ -1,12 +1,13 @@
-"""Kafka in: receipts and heartbeats of every subscriber, in batches; one transaction for each batch.
+"""Kafka in, and what comes over HTTP in its place: receipts and heartbeats, in batches; one transaction for each batch.
 
 Invariant: after the transaction each record is a stored receipt (with its act), a receipt that was there already, a
-heartbeat or a dead letter; only then is the offset committed. From here the data goes to ``audit.newest`` and
-``audit.pending``.
+heartbeat or a dead letter; only then is the offset committed, or the request answered. From here the data goes to
+``audit.newest`` and ``audit.pending``.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import structlog
 from prometheus_client import Counter as Metric
@@ -24,27 +25,40 @@ REPEATED = Metric("ehcp_audit_receipts_repeated", "Receipts that were there alre
 DEAD_LETTERS = Metric("ehcp_audit_dead_letters", "Records that were no acceptable receipt", ["topic"])
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a batch; what is in neither list was there already, or was a heartbeat."""
+
+    new: list[Judged]
+    refused: list[DeadLetter]
+
+
 def receipts_handler(pool: store.Pool) -> Handler:
     async def handle(records: Sequence[Record]) -> None:
-        directory = await store.read_directory(pool)
-        readings = [read(record, directory.subscribers) for record in records]
-        signed = [reading for reading in readings if isinstance(reading, Signed)]
-        letters = [reading for reading in readings if isinstance(reading, DeadLetter)]
-        seen = {reading.subscriber for reading in readings if isinstance(reading, Heartbeat)}
-        async with council_transaction(pool, directory.la_codes) as connection:
-            shares = await store.read_shares(connection, {each.receipt.share_id for each in signed})
-            judgements = [judge(each, shares.get(each.receipt.share_id)) for each in signed]
-            judged = [judgement for judgement in judgements if isinstance(judgement, Judged)]
-            letters += [judgement for judgement in judgements if isinstance(judgement, DeadLetter)]
-            new, forked = await _append(connection, judged)
-            letters += forked
-            if letters:
-                await store.write_dead_letters(connection, letters)
-            if seen:
-                await store.write_heartbeats(connection, seen)
-        _tell(new, len(judged) - len(new) - len(forked), letters)
+        await take_in(pool, records)
 
     return handle
+
+
+async def take_in(pool: store.Pool, records: Sequence[Record]) -> Taken:
+    directory = await store.read_directory(pool)
+    readings = [read(record, directory.subscribers) for record in records]
+    signed = [reading for reading in readings if isinstance(reading, Signed)]
+    letters = [reading for reading in readings if isinstance(reading, DeadLetter)]
+    seen = {reading.subscriber for reading in readings if isinstance(reading, Heartbeat)}
+    async with council_transaction(pool, directory.la_codes) as connection:
+        shares = await store.read_shares(connection, {each.receipt.share_id for each in signed})
+        judgements = [judge(each, shares.get(each.receipt.share_id)) for each in signed]
+        judged = [judgement for judgement in judgements if isinstance(judgement, Judged)]
+        letters += [judgement for judgement in judgements if isinstance(judgement, DeadLetter)]
+        new, forked = await _append(connection, judged)
+        letters += forked
+        if letters:
+            await store.write_dead_letters(connection, letters)
+        if seen:
+            await store.write_heartbeats(connection, seen)
+    _tell(new, len(judged) - len(new) - len(forked), letters)
+    return Taken(new, letters)
 
 
 async def _append(connection: store.Connection, judged: Sequence[Judged]) -> tuple[list[Judged], list[DeadLetter]]:

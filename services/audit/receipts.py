@@ -26,6 +26,10 @@ FARTHEST_AHEAD = 1_000_000
 above it, so that one receipt for the highest number there is would leave it none to count on with."""
 
 
+def receipts_topic(subscriber: str) -> str:
+    return f"ehcp.receipts.{subscriber}.v1"
+
+
 @dataclass(frozen=True, slots=True)
 class Subscriber:
     """A subscriber as the council's directory knows it. ``key`` is None where the directory holds no usable one."""
@@ -36,7 +40,7 @@ class Subscriber:
 
     @property
     def topic(self) -> str:
-        return f"ehcp.receipts.{self.name}.v1"
+        return receipts_topic(self.name)
 
 
 @dataclass(frozen=True, slots=True)

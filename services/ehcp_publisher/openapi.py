@@ -6,6 +6,7 @@ One row for each route of ``api`` that the framework cannot describe, by the nam
 from schemas.answers import LineRefused, LineTaken, VersionAnswer
 from schemas.documents import ReadAnswer, ReadRequest, SharesPage
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
+from services.shared.web import event_batch
 from services.shared.web.openapi import (
     Described,
     gives_json,
@@ -49,5 +50,6 @@ ROUTES = {
         {200: ("One line for each read, in order; a rendering travels once.", gives_lines(ReadAnswer))},
         {400: "The body is not JSON.", 413: "Too many reads at once."},
     ),
+    "feed": Described(gives={200: ("At most so many, none if none came in time.", event_batch.DESCRIBED)}),
     "shares": Described(gives={200: ("A page of the subscriber's own shares.", gives_json(SharesPage))}),
 }

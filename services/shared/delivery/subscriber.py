@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import httpx2
@@ -13,6 +14,7 @@ from schemas.receipts import HostedBy
 from services.shared import logging
 from services.shared.delivery.council import Council
 from services.shared.delivery.dispatcher import Dispatcher
+from services.shared.delivery.feed import Feed
 from services.shared.delivery.handlers import Parking
 from services.shared.delivery.receipts import Receipts
 from services.shared.delivery.reconcile import Reconcile
@@ -20,6 +22,7 @@ from services.shared.identity.client import TokenClient
 from services.shared.identity.keys import read_key
 from services.shared.identity.receipts import signer
 from services.shared.kafka.consume import consume, make_broker
+from services.shared.outbox.https_relay import HttpsRelay
 from services.shared.outbox.relay import Relay
 from services.shared.postgres.pool import open_pool
 from services.shared.record_systems.inbox import Inbox, InboxKeys
@@ -39,6 +42,10 @@ class SubscriberSettings(ServiceSettings):
     master_key_file: Path
     hosted_by: HostedBy = HostedBy.AGENCY
     reconcile_seconds: float = 300
+    feed: Literal["kafka", "https"] = "kafka"
+    """How instructions come and receipts go. ``https``: no Kafka is spoken to."""
+    audit_url: str | None = None
+    """Where receipts are posted with ``feed=https``; by default where the council's other addresses are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,6 @@ async def build_subscriber(
 ) -> Service:
     """``builders`` makes adapters by kind; every subscriber has ``inbox``. Raises one-sentence errors on bad settings."""
     logging.configure(name, settings.log_format, settings.log_level)
-    kafka = KafkaSettings()
     master = read_master_key(settings.master_key_file)
     sign = signer(read_key(settings.receipt_key_file, "EHCP_RECEIPT_KEY_FILE"))
     client_key = read_key(settings.client_key_file, "EHCP_CLIENT_KEY_FILE")
@@ -69,20 +75,29 @@ async def build_subscriber(
     parts = Parts(pool, Inbox(pool, inbox_keys), inbox_keys, receipts)
     systems = read_systems(settings.record_systems_file, {"inbox": lambda _: parts.inbox, **builders(parts)})
     http = httpx2.AsyncClient(timeout=httpx2.Timeout(30, connect=5), trust_env=False)
-    council = Council(http, settings.council_url, TokenClient(http, settings.council_url, settings.client_id, client_key))
+    tokens = TokenClient(http, settings.council_url, settings.client_id, client_key)
+    council = Council(http, settings.council_url, tokens)
     instance = os.environ.get("EHCP_GROUP_INSTANCE_ID", f"{name}-0")
     dispatcher = Dispatcher(pool, council, systems, receipts, instance)
     parking = Parking(pool, systems, receipts, dispatcher.wake)
     reconcile = Reconcile(pool, council, parking, settings.reconcile_seconds)
-    relay = Relay(settings.database_url, "delivery.outbox", kafka, name)
-    broker = make_broker(kafka, name)
-    topic, group = f"ehcp.shares.{settings.subscriber}.v1", f"ehcp.{settings.subscriber}"
-    progress = consume(broker, [topic], group, parking.handle)
     app = make_app(f"EHC Plan Exchange: {name.replace('_', ' ')}")
     for router in routers(parts):
         app.include_router(router)
-    return Service(
-        name, settings, app, pool, broker, [progress],
-        {"dispatcher": dispatcher.run, "reconcile": reconcile.run, "relay": relay.run},
-        [systems.close, http.aclose],
+    service = Service(
+        name, settings, app, pool, work={"dispatcher": dispatcher.run, "reconcile": reconcile.run},
+        close=[systems.close, http.aclose],
     )  # fmt: skip
+    if settings.feed == "https":
+        feed = Feed(pool, http, settings.council_url, tokens.headers, settings.subscriber, parking, receipts)
+        relay = HttpsRelay(
+            settings.database_url, "delivery.outbox", http, settings.audit_url or settings.council_url, tokens.headers
+        )
+        service.work |= {"feed": feed.run, "relay": relay.run}
+    else:
+        kafka = KafkaSettings()
+        service.broker = make_broker(kafka, name)
+        topic, group = f"ehcp.shares.{settings.subscriber}.v1", f"ehcp.{settings.subscriber}"
+        service.progress = [consume(service.broker, [topic], group, parking.handle)]
+        service.work["relay"] = Relay(settings.database_url, "delivery.outbox", kafka, name).run
+    return service

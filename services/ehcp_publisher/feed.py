@@ -1,0 +1,60 @@
+"""The HTTPS feed: a subscriber that no Kafka reaches asks for the instructions that it has not answered yet.
+
+Invariant: there is no cursor. An instruction is in every answer until a receipt for its ``seq`` has come to audit, so that
+none can be skipped; a lost answer, a restart or a lost database of the subscriber costs another question. Every instruction
+goes to the subscriber's topic all the same: who listens where is the subscriber's own setting.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from services.ehcp_publisher import instructions, store_feed
+from services.shared.identity.tokens import Caller, CallerKind, Verifier
+from services.shared.kafka import cloudevents
+from services.shared.postgres.pool import council_transaction
+from services.shared.web import event_batch
+
+LONGEST_WAIT = 60
+"""Seconds; what stands between the two may cut a connection on which nothing comes for longer."""
+LOOK_EVERY = 0.5
+"""Seconds between two looks while a request waits."""
+SHARE_OF_TIME = 20
+"""A look that takes long is repeated less often: at most a twentieth of the time goes into looking."""
+
+
+def make_feed_router(pool: Any, councils: Sequence[str], verifier: Verifier) -> APIRouter:
+    router = APIRouter(prefix="/v1")
+
+    @router.get("/feed", summary="The calling subscriber's instructions that no receipt has answered yet; waits for one")
+    async def feed(
+        request: Request,
+        caller: Annotated[Caller, Depends(verifier)],
+        wait: Annotated[int, Query(ge=0, le=LONGEST_WAIT)] = 0,
+        limit: Annotated[int, Query(ge=1, le=event_batch.MAX_EVENTS)] = event_batch.MAX_EVENTS,
+    ) -> Response:
+        caller.must_be(CallerKind.SUBSCRIBER)
+        until = time.monotonic() + wait
+        while True:
+            began = time.monotonic()
+            # No connection is held while a request waits.
+            async with council_transaction(pool, councils) as connection:
+                rows = await store_feed.unanswered(connection, caller.subscriber or "", limit)
+            now = time.monotonic()
+            if rows or now >= until or await request.is_disconnected():
+                break
+            await asyncio.sleep(min(until - now, max(LOOK_EVERY, SHARE_OF_TIME * (now - began))))
+        body = event_batch.write(_event(row) for row in rows)
+        return Response(body, headers={"Cache-Control": "no-store"}, media_type=event_batch.CONTENT_TYPE)
+
+    return router
+
+
+def _event(row: Any) -> dict[str, Any]:
+    headers = cloudevents.headers(row["type"], instructions.source(row["la_code"]), row["requested_at"])
+    # The same instruction has the same id, however often it is told.
+    headers["ce_id"] = f"{row['share_id']}-{row['seq']}"
+    return event_batch.event(str(row["share_id"]), headers, row["data"])
