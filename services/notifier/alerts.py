@@ -1,24 +1,25 @@
 """The port through which people hear of alerts, what is said, and its simplest adapter: the log.
 
-Nothing personal leaves here: a plan's opaque id, the kind of recipient, the subscriber, how late, and a link that asks for
-sign-in. A channel is handed the same digest again after a failure, so it makes repeats recognisable by ``message_id``.
+Nothing personal leaves here: a plan's opaque id, the kind of recipient, the subscriber or the statutory clock, how late, and
+a link that asks for sign-in. A channel is handed the same digest again after a failure, so it makes repeats recognisable by
+``message_id``.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Protocol, assert_never
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import structlog
 
 from schemas.alerts import AlertKind, ClearedBecause
 from services.notifier.store import Alert, Notice
+from services.shared.law import UnknownRuleError, clock
+from services.shared.law.counting import LONDON, london_date
 
 log = structlog.get_logger()
 
-LONDON = ZoneInfo("Europe/London")
 LINES = 100
 """In one message; the rest is counted."""
 
@@ -58,16 +59,17 @@ class LogChannel:
 
     async def send(self, digest: Digest) -> None:
         for alert in digest.raised:
-            log.warning(
-                "alert_raised", kind=alert.kind.value, la_code=alert.la_code, plan_id=str(alert.plan_id),
-                share_id=str(alert.share_id), recipient_kind=alert.recipient_kind.value, subscriber=alert.subscriber,
-                due_at=alert.due_at.isoformat(),
-            )  # fmt: skip
+            log.warning("alert_raised", **_ids(alert), due_at=alert.due_at.isoformat())
         for alert, because in digest.cleared:
-            log.info(
-                "alert_cleared", kind=alert.kind.value, la_code=alert.la_code, plan_id=str(alert.plan_id),
-                share_id=str(alert.share_id), because=because.value,
-            )  # fmt: skip
+            log.info("alert_cleared", **_ids(alert), because=because.value)
+
+
+def _ids(alert: Alert) -> dict[str, str]:
+    said = {
+        "kind": alert.kind, "la_code": alert.la_code, "plan_id": alert.plan_id, "share_id": alert.share_id,
+        "recipient_kind": alert.recipient_kind, "subscriber": alert.subscriber, "clock": alert.clock,
+    }  # fmt: skip
+    return {name: str(value) for name, value in said.items() if value is not None}
 
 
 def digest_of(message_id: UUID, la_code: str, council: str, made_at: datetime, notices: Sequence[Notice]) -> Digest:
@@ -78,7 +80,7 @@ def digest_of(message_id: UUID, la_code: str, council: str, made_at: datetime, n
 
 
 def subject(digest: Digest) -> str:
-    counts = [(sum(alert.kind is kind for alert in digest.raised), kind.value) for kind in AlertKind]
+    counts = [(sum(alert.kind is kind for alert in digest.raised), _name(kind)) for kind in AlertKind]
     parts = [f"{count} {name}" for count, name in counts if count]
     if digest.cleared:
         parts.append(f"{len(digest.cleared)} cleared")
@@ -99,7 +101,7 @@ def _lines(digest: Digest, dashboard_url: str | None) -> Iterator[str]:
         yield ""
         yield _heading(kind)
         for alert in alerts[:LINES]:
-            yield f"- {_share(alert)}; {_due(alert, digest.made_at)}"
+            yield f"- {_about(alert)}; {_due(alert, digest.made_at)}"
             if dashboard_url:
                 yield f"  {dashboard_url.rstrip('/')}/plans/{alert.plan_id}"
         if len(alerts) > LINES:
@@ -108,7 +110,7 @@ def _lines(digest: Digest, dashboard_url: str | None) -> Iterator[str]:
         yield ""
         yield "Cleared"
         for alert, because in digest.cleared[:LINES]:
-            yield f"- {_share(alert)} ({alert.kind.value}): {_reason(because)}"
+            yield f"- {_about(alert)} ({_name(alert.kind)}): {_reason(because)}"
         if len(digest.cleared) > LINES:
             yield f"- and {len(digest.cleared) - LINES} more"
     yield ""
@@ -126,6 +128,14 @@ def _heading(kind: AlertKind) -> str:
             return "Refused: it will not be taken until somebody looks at it"
         case AlertKind.UNDELIVERABLE:
             return "Undeliverable: no subscriber delivers to this recipient"
+        case AlertKind.DUE_SOON:
+            return "Due soon: the law's time for it runs out"
+        case AlertKind.OVERDUE:
+            return "Overdue: the law's time for it has run out"
+        case AlertKind.SHARE_GAP:
+            return "Share gap: somebody involved in the plan has no share of it"
+        case AlertKind.UNCONFIRMED:
+            return "Unconfirmed: a share with an unusual recipient waits for a second person"
         case _:
             assert_never(kind)
 
@@ -141,18 +151,50 @@ def _reason(because: ClearedBecause) -> str:
         case ClearedBecause.DELIVERABLE:
             return "a subscriber delivers to it now, or nothing is left to deliver"
         case ClearedBecause.GONE:
-            return "there is no such share any more"
+            return "there is no such share or plan any more"
+        case ClearedBecause.SETTLED:
+            return "it has been done, or is not to be done any more"
+        case ClearedBecause.OVERDUE:
+            return "it is overdue now"
         case _:
             assert_never(because)
 
 
-def _share(alert: Alert) -> str:
+def _name(kind: AlertKind) -> str:
+    return kind.value.replace("_", " ")
+
+
+def _about(alert: Alert) -> str:
+    plan = f"plan {alert.plan_id}"
+    if alert.clock is not None:
+        return f"{plan}: {_must(alert.clock, london_date(alert.raised_at))} ({alert.reference})"
+    if alert.recipient_kind is None:
+        return plan
     kind = alert.recipient_kind.value.replace("_", " ")
-    return f"plan {alert.plan_id} to {kind}" + (f" through {alert.subscriber}" if alert.subscriber else "")
+    return f"{plan} to {kind}" + (f" through {alert.subscriber}" if alert.subscriber else "")
+
+
+def _must(id_: str, on: date) -> str:
+    try:
+        return clock(id_, on).must.rstrip(".")
+    except UnknownRuleError:  # repealed while it ran
+        return id_.replace("_", " ")
 
 
 def _due(alert: Alert, at: datetime) -> str:
     due = alert.due_at.astimezone(LONDON)
-    days = (at - alert.due_at).days
-    late = f", {days} day{'s' if days > 1 else ''} late" if days >= 1 else ""
-    return f"due {due.day} {due:%B %Y %H:%M}{late}"
+    if alert.clock is not None:
+        # The moment that is too late is midnight; people know the day before it as the last one.
+        last = london_date(alert.due_at - timedelta(seconds=1))
+        return f"due {_day(last)}{_late((london_date(at) - last).days)}"
+    if alert.share_id is None:
+        return f"since {_day(due.date())}"
+    return f"due {_day(due.date())} {due:%H:%M}{_late((at - alert.due_at).days)}"
+
+
+def _day(day: date) -> str:
+    return f"{day.day} {day:%B %Y}"
+
+
+def _late(days: int) -> str:
+    return f", {days} day{'s' if days > 1 else ''} late" if days >= 1 else ""

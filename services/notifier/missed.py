@@ -13,6 +13,9 @@ from schemas.alerts import AlertKind, ClearedBecause
 from schemas.base import RecipientKind
 from schemas.receipts import Status
 
+OF_SHARES = frozenset({AlertKind.MISSED, AlertKind.REFUSED, AlertKind.UNDELIVERABLE})
+"""The others are about a plan: :mod:`services.notifier.clocks`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -30,6 +33,8 @@ class Wanted:
     satisfied_seq: int
     told_seq: int | None
     told: Status | None
+    silent: bool = False
+    """Nothing more goes to this recipient: the family of a child who died."""
 
     @property
     def satisfied(self) -> bool:
@@ -38,7 +43,7 @@ class Wanted:
 
 def troubles(share: Wanted, now: datetime) -> frozenset[AlertKind]:
     """All that is wrong: one that was refused is missed as well once it is due, since the law's clock does not stop."""
-    return frozenset(kind for kind in AlertKind if why_cleared(kind, share, now) is None)
+    return frozenset(kind for kind in OF_SHARES if why_cleared(kind, share, now) is None)
 
 
 def why_cleared(kind: AlertKind, share: Wanted | None, now: datetime) -> ClearedBecause | None:
@@ -47,6 +52,8 @@ def why_cleared(kind: AlertKind, share: Wanted | None, now: datetime) -> Cleared
         return ClearedBecause.GONE
     if share.satisfied:
         return ClearedBecause.SATISFIED
+    if share.silent:
+        return ClearedBecause.SETTLED
     # A withdrawal that nobody can deliver: no person can do anything about it.
     if share.subscriber is None and share.withdrawn:
         return ClearedBecause.DELIVERABLE
@@ -58,5 +65,7 @@ def why_cleared(kind: AlertKind, share: Wanted | None, now: datetime) -> Cleared
             return None if refused else ClearedBecause.NOT_REFUSED
         case AlertKind.UNDELIVERABLE:
             return None if share.subscriber is None else ClearedBecause.DELIVERABLE
+        case AlertKind.DUE_SOON | AlertKind.OVERDUE | AlertKind.SHARE_GAP | AlertKind.UNCONFIRMED:
+            raise ValueError(f"{kind} is about a plan, not about one share")
         case _:
             assert_never(kind)

@@ -1,8 +1,9 @@
 """All SQL of the notifier, as named functions over a connection of a council transaction (row-level security applies).
 
-The sweep's cost is what is wrong, not what exists: each search starts from an index of trouble (overdue, refused, lost, without
-subscriber) and leaves out what has its alert already. The unique index on open alerts guards *raise once*. The only tables
-read from outside are the views of the publisher and of audit.
+The sweep's cost is what is wrong, not what exists: each search for shares starts from an index of trouble (overdue, refused,
+lost, without subscriber) and leaves out what has its alert already. Clocks run in every plan, so plans are looked at in turn, a
+page in each round. Unique indices on open alerts guard *raise once*. The only tables read from outside are the views of the
+publisher and of audit.
 """
 
 from collections.abc import Collection, Sequence
@@ -15,7 +16,9 @@ import asyncpg
 
 from schemas.alerts import AlertKind, ClearedBecause
 from schemas.base import RecipientKind
+from schemas.lifecycle import ReviewOutcome
 from schemas.receipts import Status
+from services.notifier.clocks import Plan, Review, Trouble
 from services.notifier.missed import Wanted
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -24,16 +27,26 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 @dataclass(frozen=True, slots=True)
 class Alert:
+    """Of one share, or of a plan: then without share, seq and recipient, and with the clock where it is about one."""
+
     alert_id: UUID
     kind: AlertKind
     la_code: str
     plan_id: UUID
-    share_id: UUID
-    seq: int
-    recipient_kind: RecipientKind
+    share_id: UUID | None
+    seq: int | None
+    recipient_kind: RecipientKind | None
     subscriber: str | None
     due_at: datetime
     raised_at: datetime
+    clock: str | None = None
+    reference: str | None = None
+    review: str | None = None
+
+    @property
+    def trouble(self) -> Trouble:
+        """What it says of its plan."""
+        return Trouble(self.kind, self.due_at, self.clock, self.review, self.reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +109,21 @@ async def find_troubled(connection: Connection, limit: int) -> list[UUID]:
             SELECT late.share_id FROM late
             JOIN publisher.v_share s ON s.share_id = late.share_id
             LEFT JOIN audit.v_newest n ON n.share_id = late.share_id
-            WHERE coalesce(n.satisfied_seq, 0) < s.seq AND (s.subscriber IS NOT NULL OR s.action = 'hold')
+            WHERE coalesce(n.satisfied_seq, 0) < s.seq AND (s.subscriber IS NOT NULL OR s.action = 'hold') AND NOT s.silent
             ORDER BY late.due_at LIMIT $1
         ), lost AS (  -- satisfied once, so that the publisher may have struck it off its list of unsatisfied shares
             SELECT s.share_id FROM audit.v_newest n JOIN publisher.v_share s ON s.share_id = n.share_id
-            WHERE n.lost AND n.satisfied_seq < s.seq AND s.due_at < now() AND {_NO_ALERT.format("missed", "n.share_id")}
+            WHERE n.lost AND n.satisfied_seq < s.seq AND s.due_at < now() AND NOT s.silent
+              AND {_NO_ALERT.format("missed", "n.share_id")}
             LIMIT $1
         ), refused AS (
             SELECT s.share_id FROM audit.v_newest n JOIN publisher.v_share s ON s.share_id = n.share_id
-            WHERE n.status = 'refused' AND n.seq = s.seq AND {_NO_ALERT.format("refused", "n.share_id")}
+            WHERE n.status = 'refused' AND n.seq = s.seq AND NOT s.silent AND {_NO_ALERT.format("refused", "n.share_id")}
             LIMIT $1
         ), undeliverable AS (
             SELECT s.share_id FROM publisher.v_share s
-            WHERE s.subscriber IS NULL AND s.action = 'hold' AND {_NO_ALERT.format("undeliverable", "s.share_id")}
+            WHERE s.subscriber IS NULL AND s.action = 'hold' AND NOT s.silent
+              AND {_NO_ALERT.format("undeliverable", "s.share_id")}
             LIMIT $1
         )
         TABLE overdue UNION TABLE lost UNION TABLE refused UNION TABLE undeliverable
@@ -130,9 +145,9 @@ async def read_wanted(connection: Connection, share_ids: Collection[UUID]) -> di
     """These shares as they are now. By id, apart from the searches: in one statement the planner would read every share."""
     rows = await connection.fetch(
         """
-        SELECT s.share_id, s.plan_id, s.la_code, s.recipient_kind, s.subscriber, s.seq, s.action = 'withdraw' AS withdrawn,
+        SELECT s.share_id, s.plan_id, s.la_code, s.recipient_kind, s.subscriber, s.seq, s.action <> 'hold' AS withdrawn,
                coalesce(u.due_at, s.due_at) AS due_at, coalesce(n.satisfied_seq, 0) AS satisfied_seq, n.seq AS told_seq,
-               n.status AS told
+               n.status AS told, s.silent
         FROM publisher.v_share s
         LEFT JOIN publisher.v_unsatisfied u ON u.share_id = s.share_id
         LEFT JOIN audit.v_newest n ON n.share_id = s.share_id
@@ -147,14 +162,60 @@ def _wanted(row: asyncpg.Record) -> Wanted:
     return Wanted(
         row["share_id"], row["plan_id"], row["la_code"], RecipientKind(row["recipient_kind"]), row["subscriber"],
         row["seq"], row["withdrawn"], row["due_at"], row["satisfied_seq"], row["told_seq"],
-        Status(row["told"]) if row["told"] else None,
+        Status(row["told"]) if row["told"] else None, row["silent"],
+    )  # fmt: skip
+
+
+async def find_plans(connection: Connection, after: UUID, limit: int) -> list[UUID]:
+    """The next ``limit`` plans in force, in order of their id."""
+    rows = await connection.fetch(
+        "SELECT plan_id FROM publisher.v_plan WHERE plan_id > $1 AND state IN ('live', 'ceasing') ORDER BY plan_id LIMIT $2",
+        after, limit,
+    )  # fmt: skip
+    return [row["plan_id"] for row in rows]
+
+
+async def read_plans(connection: Connection, plan_ids: Collection[UUID]) -> dict[UUID, Plan]:
+    """These plans with their reviews, as they are now. A transfer's day is the one on which it was recorded."""
+    rows = await connection.fetch(
+        """
+        SELECT p.plan_id, p.la_code, p.state IN ('live', 'ceasing') AND NOT p.died AS in_force, p.first_issued_on, p.issued_on,
+               (SELECT max((e.recorded_at AT TIME ZONE 'Europe/London')::date) FROM publisher.v_event e
+                WHERE e.plan_id = p.plan_id AND e.type = 'transfer') AS transferred_on,
+               (SELECT min(g.since) FROM publisher.v_gap g WHERE g.plan_id = p.plan_id) AS gap_since,
+               (SELECT min(c.asked_at) FROM publisher.v_confirmation c WHERE c.plan_id = p.plan_id) AS waiting_since
+        FROM publisher.v_plan p WHERE p.plan_id = ANY($1)
+        """,
+        list(plan_ids),
+    )
+    reviews: dict[UUID, list[Review]] = {row["plan_id"]: [] for row in rows}
+    for row in await connection.fetch(
+        "SELECT plan_id, review, meeting_on, invited_on, held_on, reported_on, decision, decided_on FROM publisher.v_review"
+        " WHERE plan_id = ANY($1) ORDER BY plan_id, review",
+        list(reviews),
+    ):
+        reviews[row["plan_id"]].append(_review(row))
+    return {
+        row["plan_id"]: Plan(
+            row["plan_id"], row["la_code"], row["in_force"], row["first_issued_on"], row["issued_on"], row["transferred_on"],
+            tuple(reviews[row["plan_id"]]), row["gap_since"], row["waiting_since"],
+        )
+        for row in rows
+    }  # fmt: skip
+
+
+def _review(row: asyncpg.Record) -> Review:
+    return Review(
+        row["review"], row["meeting_on"], row["invited_on"], row["held_on"], row["reported_on"],
+        ReviewOutcome(row["decision"]) if row["decision"] else None, row["decided_on"],
     )  # fmt: skip
 
 
 def _alert(row: asyncpg.Record) -> Alert:
     return Alert(
         row["alert_id"], AlertKind(row["kind"]), row["la_code"], row["plan_id"], row["share_id"], row["seq"],
-        RecipientKind(row["recipient_kind"]), row["subscriber"], row["due_at"], row["raised_at"],
+        RecipientKind(row["recipient_kind"]) if row["recipient_kind"] else None, row["subscriber"], row["due_at"],
+        row["raised_at"], row["clock"], row["reference"], row["review"],
     )  # fmt: skip
 
 
@@ -162,16 +223,19 @@ def _alert(row: asyncpg.Record) -> Alert:
 
 
 async def insert_alerts(connection: Connection, alerts: Sequence[Alert]) -> set[UUID]:
-    """Those that had no open alert of the same kind yet."""
+    """Those that had no open alert of the same kind, share, clock and review yet."""
     rows = await connection.fetch(
         """
         INSERT INTO notifier.alert (alert_id, kind, la_code, plan_id, share_id, seq, recipient_kind, subscriber, due_at,
-                                    raised_at)
+                                    raised_at, clock, reference, review)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::bigint[], $7::text[],
-                             $8::text[], $9::timestamptz[], $10::timestamptz[])
-        ON CONFLICT (kind, share_id) WHERE cleared_at IS NULL DO NOTHING RETURNING alert_id
+                             $8::text[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[])
+        ON CONFLICT DO NOTHING RETURNING alert_id
         """,
-        *_columns(alerts, "alert_id kind la_code plan_id share_id seq recipient_kind subscriber due_at raised_at"),
+        *_columns(
+            alerts,
+            "alert_id kind la_code plan_id share_id seq recipient_kind subscriber due_at raised_at clock reference review",
+        ),
     )
     return {row["alert_id"] for row in rows}
 

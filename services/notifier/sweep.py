@@ -1,4 +1,4 @@
-"""Compare what should have arrived with what did, every few seconds: raise what is wrong, clear what is right again.
+"""Compare what should be with what is, every few seconds: raise what is wrong, clear what is right again.
 
 Invariant: an alert, its event for ``ehcp.alerts.v1``, its notices to the channels and its act are one transaction; nothing here
 calls out. From here the relay and :mod:`services.notifier.messages` take it on.
@@ -14,8 +14,7 @@ from prometheus_client import Counter
 from schemas.alerts import AlertCleared, AlertRaised, ClearedBecause
 from schemas.events import EventType
 from schemas.manifest import canonical
-from services.notifier import store
-from services.notifier.missed import troubles, why_cleared
+from services.notifier import clocks, missed, store
 from services.notifier.store import Alert
 from services.shared.ids import new_id
 from services.shared.kafka import cloudevents
@@ -26,6 +25,8 @@ log = structlog.get_logger()
 TOPIC = "ehcp.alerts.v1"
 RAISE_AT_ONCE = 1_000
 CHECK_AT_ONCE = 5_000
+PLANS_AT_ONCE = 1_000
+"""Looked at for their clocks in each round, going round all plans: a council's in seconds, England's within the hour."""
 FIRST = UUID(int=0)
 
 RAISED = Counter("ehcp_notifier_alerts_raised", "Alerts raised, by kind", ["kind"])
@@ -39,6 +40,7 @@ class Sweep:
         self._pool = pool
         self._channels = channels
         self._checked = FIRST
+        self._looked_at = FIRST
 
     async def run_once(self) -> bool:
         """One round. True when there may be more to raise at once.
@@ -50,24 +52,42 @@ class Sweep:
             now = await store.lock_sweep(connection)
             if now is None:
                 return False
-            raised = await self._raise(connection, now)
+            of_shares = await self._find_of_shares(connection, now)
+            of_plans, looked_at = await self._find_of_plans(connection, now)
+            raised = await self._raise(connection, now, of_shares + of_plans)
             cleared, checked = await self._clear(connection, now)
-        self._checked = checked
+        self._checked, self._looked_at = checked, looked_at
         _tell(raised, cleared)
-        return len(raised) >= RAISE_AT_ONCE
+        return len(of_shares) >= RAISE_AT_ONCE
 
-    async def _raise(self, connection: store.Connection, now: datetime) -> list[Alert]:
+    async def _find_of_shares(self, connection: store.Connection, now: datetime) -> list[Alert]:
         found = await store.find_troubled(connection, RAISE_AT_ONCE)
         if not found:
             return []
-        alerts = [
+        return [
             Alert(
                 new_id(), kind, share.la_code, share.plan_id, share.share_id, share.seq, share.recipient_kind,
                 share.subscriber, share.due_at, now,
             )
             for share in (await store.read_wanted(connection, found)).values()
-            for kind in sorted(troubles(share, now))
+            for kind in sorted(missed.troubles(share, now))
         ]  # fmt: skip
+
+    async def _find_of_plans(self, connection: store.Connection, now: datetime) -> tuple[list[Alert], UUID]:
+        """Returns what is wrong on this page of plans, alerted or not, and where to go on next time."""
+        page = await store.find_plans(connection, self._looked_at, PLANS_AT_ONCE)
+        found = [
+            Alert(
+                new_id(), trouble.kind, plan.la_code, plan.plan_id, None, None, None, None, trouble.due_at, now, trouble.clock,
+                trouble.reference, trouble.review,
+            )
+            for plan in (await store.read_plans(connection, page)).values()
+            for trouble in clocks.troubles(plan, now)
+        ]  # fmt: skip
+        return found, page[-1] if len(page) == PLANS_AT_ONCE else FIRST
+
+    async def _raise(self, connection: store.Connection, now: datetime, alerts: Sequence[Alert]) -> list[Alert]:
+        """Returns those that were not open yet."""
         if not alerts:
             return []
         new = await store.insert_alerts(connection, alerts)
@@ -82,9 +102,13 @@ class Sweep:
         """Returns the alerts cleared and where to go on next time."""
         page = await store.find_open(connection, self._checked, CHECK_AT_ONCE)
         cleared: list[tuple[Alert, ClearedBecause]] = []
-        shares = await store.read_wanted(connection, {alert.share_id for alert in page}) if page else {}
+        shares = await store.read_wanted(connection, {each.share_id for each in page if each.share_id})
+        plans = await store.read_plans(connection, {each.plan_id for each in page if not each.share_id})
         for alert in page:
-            because = why_cleared(alert.kind, shares.get(alert.share_id), now)
+            if alert.share_id is not None:
+                because = missed.why_cleared(alert.kind, shares.get(alert.share_id), now)
+            else:
+                because = clocks.why_cleared(alert.trouble, plans.get(alert.plan_id), now)
             if because is not None:
                 cleared.append((alert, because))
         if cleared:
@@ -101,8 +125,8 @@ class Sweep:
 def raised_event(alert: Alert) -> AlertRaised:
     return AlertRaised(
         alert_id=alert.alert_id, kind=alert.kind, la_code=alert.la_code, plan_id=alert.plan_id, share_id=alert.share_id,
-        seq=alert.seq, recipient_kind=alert.recipient_kind, subscriber=alert.subscriber, due_at=alert.due_at,
-        raised_at=alert.raised_at,
+        seq=alert.seq, recipient_kind=alert.recipient_kind, subscriber=alert.subscriber, clock=alert.clock,
+        reference=alert.reference, due_at=alert.due_at, raised_at=alert.raised_at,
     )  # fmt: skip
 
 

@@ -153,7 +153,7 @@ async def _write_version(
 ) -> int:
     number: int = await connection.fetchval(
         "INSERT INTO publisher.version (version_id, plan_id, la_code, number, issued_on, text_hash, section_hashes, body,"
-        " issued_by) SELECT $1, $2, $3, 1 + count(*), '2026-11-02', '', '{}', '', 'test' FROM publisher.version"
+        " issued_by) SELECT $1, $2, $3, 1 + count(*), current_date - 20, '', '{}', '', 'test' FROM publisher.version"
         " WHERE plan_id = $2 RETURNING number",
         version_id, plan_id, la_code,
     )  # fmt: skip

@@ -61,6 +61,43 @@ def test_recipient_without_subscriber() -> None:
     assert f"- plan {PLAN} to young person; due 6 July 2026 09:00\n" in lines
 
 
+def of_plan(kind: AlertKind, due_at: datetime, clock: str | None = None, reference: str | None = None) -> Alert:
+    return Alert(uuid4(), kind, "332", PLAN, None, None, None, None, due_at, MADE_AT, clock, reference, "R-7")
+
+
+def test_alerts_of_a_plan() -> None:
+    midnight = datetime(2026, 7, 3, 23, 0, tzinfo=UTC)  # the end of 3 July in London
+    soon = of_plan(AlertKind.DUE_SOON, midnight + timedelta(days=7), "review_report", "SEND Regs 2014 regs 20, 21(7)")
+    overdue = of_plan(AlertKind.OVERDUE, midnight, "review_report", "SEND Regs 2014 regs 20, 21(7)")
+    gap = of_plan(AlertKind.SHARE_GAP, MADE_AT - timedelta(days=9))
+    waits = of_plan(AlertKind.UNCONFIRMED, MADE_AT)
+    settled = [raised(waits), Notice(waits, ClearedBecause.SETTLED)]
+    digest = digest_of(MESSAGE, "332", "Dudley", MADE_AT, [raised(soon), raised(overdue), raised(gap), *settled])
+    assert subject(digest) == "EHC plans: 1 due soon, 1 overdue, 1 share gap, 1 cleared"
+    must = f"- plan {PLAN}: The report of the meeting is written and sent (SEND Regs 2014 regs 20, 21(7))"
+    assert text(digest, None).splitlines()[1:-2] == [
+        "",
+        "Due soon: the law's time for it runs out",
+        f"{must}; due 10 July 2026",
+        "",
+        "Overdue: the law's time for it has run out",
+        f"{must}; due 3 July 2026, 3 days late",
+        "",
+        "Share gap: somebody involved in the plan has no share of it",
+        f"- plan {PLAN}; since 27 June 2026",
+        "",
+        "Cleared",
+        f"- plan {PLAN} (unconfirmed): it has been done, or is not to be done any more",
+    ]
+
+
+def test_a_clock_that_was_repealed_while_it_ran_is_told_by_its_name() -> None:
+    repealed = of_plan(AlertKind.OVERDUE, MADE_AT, "review_by_owl", "old Act")
+    assert f"- plan {PLAN}: review by owl (old Act); due 6 July 2026" in text(
+        digest_of(MESSAGE, "332", "Dudley", MADE_AT, [raised(repealed)]), None
+    )
+
+
 @pytest.mark.parametrize(
     ("setting", "recipients"),
     [

@@ -41,6 +41,9 @@ FILED = replace(WAITING, satisfied_seq=2, told_seq=2, told=Status.FILED)
         (replace(OVERDUE, subscriber=None), {UNDELIVERABLE, MISSED}),
         (replace(OVERDUE, subscriber=None, withdrawn=True), set()),
         (replace(OVERDUE, withdrawn=True), {MISSED}),
+        # The family of a child who died.
+        (replace(OVERDUE, silent=True, told_seq=2, told=Status.REFUSED), set()),
+        (replace(WAITING, silent=True, subscriber=None), set()),
     ],
 )
 def test_troubles(share: Wanted, expected: set[AlertKind]) -> None:
@@ -54,6 +57,7 @@ def test_troubles(share: Wanted, expected: set[AlertKind]) -> None:
         (MISSED, FILED, ClearedBecause.SATISFIED),
         (MISSED, WAITING, ClearedBecause.NOT_DUE),
         (MISSED, None, ClearedBecause.GONE),
+        (MISSED, replace(OVERDUE, silent=True), ClearedBecause.SETTLED),
         (REFUSED, replace(WAITING, told_seq=2, told=Status.REFUSED), None),
         (REFUSED, replace(WAITING, seq=3, told_seq=2, told=Status.REFUSED), ClearedBecause.NOT_REFUSED),
         (REFUSED, replace(WAITING, told_seq=2, told=Status.FAILED), ClearedBecause.NOT_REFUSED),
