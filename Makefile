@@ -24,12 +24,14 @@ check: setup ## style, types, who may import whom, generated files current, last
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m schemas.generate --check
 	@$(BIN)/python -m schemas.asyncapi --check
+	@$(BIN)/python -m schemas.webhooks --check
 	@$(BIN)/python -m deploy.openapi --check
 	@$(BIN)/python -m schemas.compatibility
 
 contract: setup ## write what is published under schemas/ from the models and the routes
 	@$(BIN)/python -m schemas.generate
 	@$(BIN)/python -m schemas.asyncapi
+	@$(BIN)/python -m schemas.webhooks
 	@$(BIN)/python -m deploy.openapi
 
 bench: setup ## plans per second and commit-to-filed time, beside a bare loop of the same writes

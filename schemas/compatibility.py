@@ -1,8 +1,8 @@
 """Fails when what is published breaks what was released: ``python -m schemas.compatibility``, in ``make check``.
 
-Compares ``schemas/json/``, ``asyncapi.json`` and ``openapi/`` with the newest folder under ``released/``. Of every schema two
-things are asked (:mod:`schemas.differences`): what was allowed and no longer is (*narrower*), and what is allowed and was not
-(*wider*). Which of the two breaks somebody depends on who sends it:
+Compares ``json/``, ``asyncapi.json``, ``openapi/`` and ``webhooks.json`` with the newest folder under ``released/``. Of every
+schema two things are asked (:mod:`schemas.differences`): what was allowed and no longer is (*narrower*), and what is allowed
+and was not (*wider*). Which of the two breaks somebody depends on who sends it:
 
 - what councils send may become wider: whoever sends what the last release took is still understood;
 - what an answer holds may become narrower: whoever reads what the last release gave still understands it;
@@ -22,7 +22,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from schemas.differences import Difference, Effect, differences
+from schemas.differences import Difference, Effect, differences, resolved
 from schemas.generate import SENT_BY_COUNCILS
 
 PUBLISHED = Path(__file__).parent
@@ -58,6 +58,7 @@ class Contract:
     schemas: Mapping[str, Json]
     asyncapi: Json
     openapi: Mapping[str, Json]
+    webhooks: Json
 
 
 def read_contract(folder: Path) -> Contract:
@@ -67,6 +68,7 @@ def read_contract(folder: Path) -> Contract:
         {schema["$id"]: schema for schema in schemas},
         _read(folder / "asyncapi.json"),
         {path.stem: _read(path) for path in sorted((folder / "openapi").glob("*.json"))},
+        _read(folder / "webhooks.json"),
     )
 
 
@@ -76,6 +78,9 @@ def compare(old: Contract, new: Contract, *, may_retire: bool = False) -> list[F
         *_compare_schemas(old.schemas, new.schemas, may_retire=may_retire),
         *_compare_asyncapi(old.asyncapi, new.asyncapi, may_retire=may_retire),
         *_compare_openapi(old.openapi, new.openapi, may_retire=may_retire),
+        *_compare_routes(
+            old.webhooks, new.webhooks, "webhooks", may_retire=may_retire, takes=Sent.BY_SERVICES, gives=Sent.BY_CLIENTS
+        ),
     ]
 
 
@@ -173,59 +178,78 @@ def _compare_asyncapi(old: Json, new: Json, *, may_retire: bool) -> Iterator[Fin
 
 def _compare_openapi(old: Mapping[str, Json], new: Mapping[str, Json], *, may_retire: bool) -> Iterator[Finding]:
     for service, before in old.items():
-        after = new.get(service, {"paths": {}})
-        for path, item in before["paths"].items():
-            for method, operation in item.items():
-                where = f"openapi {service} {method.upper()} {path}"
-                now = after["paths"].get(path, {}).get(method)
-                if now is None:
-                    yield _gone(where, "this route", may_retire=may_retire)
-                    continue
-                if now.get("security") != operation.get("security"):
-                    yield _breaking(where, "who may call it, or how, has changed")
-                yield from _compare_parameters(operation, now, before, after, where)
-                yield from _compare_bodies(operation, now, before, after, where)
-                yield from _compare_answers(operation, now, before, after, where)
+        yield from _compare_routes(
+            before, new.get(service, {}), f"openapi {service}", may_retire=may_retire,
+            takes=Sent.BY_CLIENTS, gives=Sent.BY_SERVICES,
+        )  # fmt: skip
 
 
-def _compare_parameters(old: Json, new: Json, old_root: Json, new_root: Json, where: str) -> Iterator[Finding]:
-    before, after = ({(p["in"], p["name"]): p for p in each.get("parameters", ())} for each in (old, new))
-    for (place, name), parameter in after.items():
-        known = before.get((place, name))
-        if parameter.get("required") and not (known and known.get("required")):
-            yield _breaking(where, f"the {place} parameter {name} must be sent now")
+def _compare_routes(old: Json, new: Json, where: str, *, may_retire: bool, takes: Sent, gives: Sent) -> Iterator[Finding]:
+    """``takes``: who sends the requests; of webhooks that is the exchange, and the receivers answer."""
+    after = _routes(new)
+    for route, operation in _routes(old).items():
+        place, now = f"{where} {route}", after.get(route)
+        if now is None:
+            yield _gone(place, "this route", may_retire=may_retire)
+            continue
+        if now.get("security") != operation.get("security"):
+            yield _breaking(place, "who may call it, or how, has changed")
+        yield from _compare_parameters(operation, now, old, new, takes, place)
+        yield from _compare_bodies(operation, now, old, new, takes, place)
+        yield from _compare_answers(operation, now, old, new, gives, place)
+
+
+def _routes(document: Json) -> dict[str, Json]:
+    return {
+        f"{method.upper()} {path}": operation
+        for part in ("paths", "webhooks")
+        for path, item in document.get(part, {}).items()
+        for method, operation in item.items()
+    }
+
+
+def _compare_parameters(old: Json, new: Json, old_root: Json, new_root: Json, takes: Sent, where: str) -> Iterator[Finding]:
+    before, after = _parameters(old, old_root), _parameters(new, new_root)
+    for name, parameter in after.items():
+        known = before.get(name)
+        if takes is Sent.BY_CLIENTS and parameter.get("required") and not (known and known.get("required")):
+            yield _breaking(where, f"the {name} must be sent now")
         if known:
             found = differences(known["schema"], parameter["schema"], old_root, new_root)
-            yield from _judged(found, Sent.BY_CLIENTS, f"{where} {name}")
-    for place, name in before.keys() - after.keys():
-        yield _breaking(where, f"the {place} parameter {name} is not taken any more")
+            yield from _judged(found, takes, f"{where} {name}")
+    for name in before.keys() - after.keys():
+        gone = "is not taken any more" if takes is Sent.BY_CLIENTS else "is not sent any more"
+        yield _breaking(where, f"the {name} {gone}")
 
 
-def _compare_bodies(old: Json, new: Json, old_root: Json, new_root: Json, where: str) -> Iterator[Finding]:
+def _parameters(operation: Json, root: Json) -> dict[str, Json]:
+    found = [resolved(each, root) for each in operation.get("parameters", ())]
+    return {f"{each['in']} parameter {each['name']}": each for each in found}
+
+
+def _compare_bodies(old: Json, new: Json, old_root: Json, new_root: Json, takes: Sent, where: str) -> Iterator[Finding]:
     before, after = old.get("requestBody"), new.get("requestBody")
-    if after and after.get("required") and not (before and before.get("required")):
+    if takes is Sent.BY_CLIENTS and after and after.get("required") and not (before and before.get("required")):
         yield _breaking(where, "a body must be sent now")
     if before:
-        yield from _compare_content(
-            before["content"], after["content"] if after else {}, old_root, new_root, Sent.BY_CLIENTS, f"{where} takes"
-        )
+        content = after["content"] if after else {}
+        yield from _compare_content(before["content"], content, old_root, new_root, takes, f"{where} takes")
 
 
-def _compare_answers(old: Json, new: Json, old_root: Json, new_root: Json, where: str) -> Iterator[Finding]:
+def _compare_answers(old: Json, new: Json, old_root: Json, new_root: Json, gives: Sent, where: str) -> Iterator[Finding]:
     """Of successes. A refusal is a problem document whatever its status; its reasons may come and go."""
     before, after = (
         {status: each for status, each in operation["responses"].items() if status.startswith("2")} for operation in (old, new)
     )
     for status, answer in before.items():
         if status not in after:
-            yield _breaking(where, f"it does not answer {status} any more")
+            yield _breaking(where, f"{status} is no answer any more")
             continue
         content = after[status].get("content", {})
-        yield from _compare_content(
-            answer.get("content", {}), content, old_root, new_root, Sent.BY_SERVICES, f"{where} {status}"
-        )
-    for status in after.keys() - before.keys():
-        yield _note(where, f"it may answer {status} now; clients of the last release do not know it")
+        yield from _compare_content(answer.get("content", {}), content, old_root, new_root, gives, f"{where} {status}")
+    if gives is Sent.BY_SERVICES:
+        for status in after.keys() - before.keys():
+            yield _note(where, f"it may answer {status} now; clients of the last release do not know it")
 
 
 def _compare_content(old: Json, new: Json, old_root: Json, new_root: Json, sent: Sent, where: str) -> Iterator[Finding]:

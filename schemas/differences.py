@@ -149,7 +149,7 @@ class _Comparison:
     def _possible(self, condition: Schema, schema: Schema, root: Schema) -> bool:
         """Whether ``schema`` lets the condition's *if* be true at all: of a new value nothing was said before."""
         for name, wanted in condition.get("if", {}).get("properties", {}).items():
-            allowed = _resolved(schema.get("properties", {}).get(name, {}), root).get("enum")
+            allowed = resolved(schema.get("properties", {}).get(name, {}), root).get("enum")
             if "const" in wanted and allowed is not None and wanted["const"] not in allowed:
                 return False
         return True
@@ -157,7 +157,7 @@ class _Comparison:
 
 def _alternatives(schema: Any, root: Schema) -> list[Any]:
     """The schema without references, split where it says *any of* or names several types."""
-    schema = _resolved(schema, root)
+    schema = resolved(schema, root)
     for keyword in ("anyOf", "oneOf"):
         if isinstance(schema, dict) and keyword in schema:
             rest = {key: value for key, value in schema.items() if key != keyword}
@@ -169,7 +169,7 @@ def _alternatives(schema: Any, root: Schema) -> list[Any]:
     return [schema]
 
 
-def _resolved(schema: Any, root: Schema) -> Any:
+def resolved(schema: Any, root: Schema) -> Any:
     """``True`` is ``{}``: everything. What stands beside a reference holds too."""
     if schema is True:
         return {}

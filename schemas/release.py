@@ -1,15 +1,15 @@
 """Keeps what is published as a release: ``python -m schemas.release X.Y.Z``; from then on it must not be broken.
 
-Copies ``json/``, ``openapi/``, ``asyncapi.json`` and the good examples to ``released/vX.Y.Z/``, which nobody changes again. The
-version is the project's own (``pyproject.toml``), higher than the last release's.
+Copies what is published, and the good examples, to ``released/vX.Y.Z/``, which nobody changes again. The version is the
+project's own (``pyproject.toml``), higher than the last release's.
 """
 
 import shutil
 import sys
 
-from schemas import asyncapi, compatibility, generate
+from schemas import asyncapi, compatibility, generate, webhooks
 
-PARTS = ("json", "openapi", "asyncapi.json", "examples/good")
+PARTS = ("json", "openapi", "asyncapi.json", "webhooks.json", "examples/good")
 
 
 def why_not(version: str) -> str | None:
@@ -23,7 +23,7 @@ def why_not(version: str) -> str | None:
     last = max(compatibility.releases(), default=None)
     if last and wanted <= last:
         return f"{'.'.join(map(str, last))} is released already; a release has a higher version."
-    if generate.main(["--check"]) or asyncapi.main(["--check"]):
+    if generate.main(["--check"]) or asyncapi.main(["--check"]) or webhooks.main(["--check"]):
         return "What is published is not what the models say."
     if compatibility.main([]):
         return "It would break who relies on the last release."

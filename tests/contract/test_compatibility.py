@@ -190,10 +190,15 @@ FINALISED = "ehcp.plan.finalised.v1"
         (PUBLISHER, nothing_of("paths /v1/plans post requestBody content multipart/form-data"), "multipart/form-data is gone"),
         (PUBLISHER, nothing_of("components schemas PlanVersion properties family"), "version/family: the field is refused now"),
         (PUBLISHER, nothing_of("components schemas VersionAnswer properties shares"), "201 shares: the field is gone"),
-        (PUBLISHER, nothing_of("paths /v1/plans post responses 200"), "it does not answer 200 any more"),
+        (PUBLISHER, nothing_of("paths /v1/plans post responses 200"), "200 is no answer any more"),
         (PUBLISHER, lambda d: d["paths"]["/v1/shares"]["get"].update(security=[]), "who may call it, or how, has changed"),
         (PUBLISHER, lambda d: d["paths"]["/v1/shares"]["get"].update(requestBody={"required": True, "content": {}}),
          "a body must be sent now"),
+        # Webhooks: the exchange asks, the receivers answer.
+        ("webhooks.json", nothing_of("webhooks ehcp.plan.withdrawn.v1"), "POST ehcp.plan.withdrawn.v1: this route is not"),
+        ("webhooks.json", nothing_of("components schemas Delivered properties child"), "takes data/child: the field is gone"),
+        ("webhooks.json", lambda d: d["components"]["schemas"]["Stored"]["required"].append("at"), "at: it must be sent now"),
+        ("webhooks.json", nothing_of("paths /holdings get parameters"), "the query parameter plan is not sent any more"),
     ],
 )  # fmt: skip
 def test_a_break_is_found_and_named(
@@ -228,6 +233,8 @@ def test_a_whole_file_that_is_gone_is_a_break(published: Path, capsys: pytest.Ca
         (PUBLISHER, lambda d: d["components"]["schemas"]["VersionAnswer"]["required"].append("shares")),
         (PUBLISHER, nothing_of("paths /v1/plans post responses 415")),
         ("asyncapi.json", lambda d: d["channels"].update(new=d["channels"]["alerts"])),
+        ("webhooks.json", lambda d: d["components"]["schemas"]["Delivered"]["required"].append("new")),
+        ("webhooks.json", lambda d: d["components"]["schemas"]["Stored"]["required"].remove("sha256")),
     ],
 )  # fmt: skip
 def test_what_breaks_nobody_passes_without_a_word(

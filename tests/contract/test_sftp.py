@@ -302,7 +302,7 @@ async def test_a_recall_takes_back_what_lies_there_and_waits_for_the_statement(
     assert not list(folder_of(server).glob(f"*{wrong.version_id}*"))
     assert lying_there(server, right)["plan_id"] == str(right.plan_id)
     demand = json.loads((server.folder / f"{outcome.record}.json").read_bytes())
-    assert (demand["type"], demand["versions"], demand["seq"]) == ("ehcp.plan.recalled.v1", [str(wrong.version_id)], 2)
+    assert (demand["type"], demand["versions"], demand["seq"]) == ("ehcp.recall.requested.v1", [str(wrong.version_id)], 2)
     # Their system still says that it holds it.
     assert (await adapter.holds(COLLEGE, [wrong.plan_id]))[wrong.plan_id].version_id == wrong.version_id
     (folder_of(server) / demand["receipt"]).write_text(json.dumps({"outcome": "removed", "record": "EDM-4711 deleted"}))

@@ -29,7 +29,7 @@ from deploy.sandbox.social_care.received import WrongMessageError, read_instruct
 _DELIVERED = "ehcp.plan.delivered.v1"
 _NOTICE = "ehcp.notice.delivered.v1"
 _WITHDRAWN = "ehcp.plan.withdrawn.v1"
-_RECALLED = "ehcp.plan.recalled.v1"
+_RECALLED = "ehcp.recall.requested.v1"
 _LARGEST = 256 * 2**20
 _MOST_PLANS = 100
 

@@ -2,7 +2,7 @@
 
 A message is a CloudEvent 1.0 in structured JSON, signed as Standard Webhooks 1.0 has it. Its id comes from (share, ``seq``)
 and its bytes from the content alone, so that a message that is sent again is the same message, and the receiver can tell.
-``deploy/sandbox/social_care/README.md`` describes it for those who receive it.
+``schemas/webhooks.json`` and ``deploy/sandbox/social_care/README.md`` describe it for those who receive it.
 """
 
 import base64
@@ -17,6 +17,7 @@ from uuid import UUID
 import orjson
 from standardwebhooks import Webhook
 
+from schemas.webhooks import WebhookType
 from services.shared.json import dumps
 from services.shared.record_systems.port import (
     Content,
@@ -36,10 +37,10 @@ from services.shared.record_systems.port import (
 )
 
 CONTENT_TYPE = "application/cloudevents+json"
-DELIVERED = "ehcp.plan.delivered.v1"
-NOTICE_DELIVERED = "ehcp.notice.delivered.v1"
-WITHDRAWN = "ehcp.plan.withdrawn.v1"
-RECALLED = "ehcp.plan.recalled.v1"
+DELIVERED = WebhookType.PLAN_DELIVERED.value
+NOTICE_DELIVERED = WebhookType.NOTICE_DELIVERED.value
+WITHDRAWN = WebhookType.PLAN_WITHDRAWN.value
+RECALLED = WebhookType.RECALL_REQUESTED.value
 _SOURCE = "urn:ehcp:exchange"
 _LONGEST_WAIT = 24 * 3600.0
 _LONGEST_RECORD = 200
