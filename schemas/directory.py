@@ -41,6 +41,14 @@ class DatedCode(OrganisationCode):
         return same and self.from_ <= (other.until or date.max) and other.from_ <= (self.until or date.max)
 
 
+def _some_once(codes: tuple[DatedCode, ...]) -> tuple[DatedCode, ...]:
+    if not codes:
+        raise ContractError("there is no code", "send at least one; the first says which organisation it is")
+    if any(one.overlaps(other) for one, other in combinations(codes, 2)):
+        raise ContractError("the same code is listed twice for the same days", "send it once, with its first and last day")
+    return codes
+
+
 def _public(jwk: dict[str, Any]) -> dict[str, Any]:
     if "d" in jwk:
         raise ContractError("it is a private key", "send the public one, and make a new pair: this one is known now")
@@ -58,7 +66,7 @@ class DirectoryRecipient(Closed):
 
     kind: RecipientKind
     name: Name
-    codes: Annotated[tuple[DatedCode, ...], Field(min_length=1, max_length=20)]
+    codes: Annotated[tuple[DatedCode, ...], Field(max_length=20), AfterValidator(_some_once)]
     subscriber: SubscriberName | None = None
     channel: Channel = Channel.INBOX
     contact: Email | None = None
@@ -73,6 +81,4 @@ class DirectoryRecipient(Closed):
     def _check(self) -> Self:
         if self.kind in PEOPLE:
             raise ContractError("a person is not listed in the directory", "send organisations; a family comes with its plan")
-        if any(one.overlaps(other) for one, other in combinations(self.codes, 2)):
-            raise ContractError("the same code is listed twice for the same days", "send it once, with its first and last day")
         return self

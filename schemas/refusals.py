@@ -11,7 +11,20 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas import alerts, documents, events, evidence, identifiers, lifecycle, manifest, notices, plan, receipts
+from schemas import (
+    alerts,
+    directory,
+    documents,
+    events,
+    evidence,
+    identifiers,
+    lifecycle,
+    manifest,
+    notices,
+    plan,
+    policy,
+    receipts,
+)
 from schemas.base import ContractError
 
 
@@ -29,7 +42,20 @@ class Refusal:
 
 def _known_names() -> frozenset[str]:
     names: set[str] = {letter.value for letter in plan.SectionLetter}
-    for module in (alerts, documents, events, evidence, identifiers, lifecycle, manifest, notices, plan, receipts):
+    for module in (
+        alerts,
+        directory,
+        documents,
+        events,
+        evidence,
+        identifiers,
+        lifecycle,
+        manifest,
+        notices,
+        plan,
+        policy,
+        receipts,
+    ):
         for model in vars(module).values():
             if isinstance(model, type) and issubclass(model, BaseModel):
                 names.update(field.alias or name for name, field in model.model_fields.items())

@@ -8,11 +8,16 @@ from joserfc.jwk import OKPKey
 
 from services.ehcp_publisher import keys, store_directory
 from services.ehcp_publisher.api import MAX_BODY, make_router
+from services.ehcp_publisher.deciding import Deciding
+from services.ehcp_publisher.directory_api import ROUTES as DIRECTORY_ROUTES
+from services.ehcp_publisher.directory_api import make_directory_router
+from services.ehcp_publisher.directory_changes import DirectoryChanges
 from services.ehcp_publisher.feed import make_feed_router
 from services.ehcp_publisher.issuing import Issuing
 from services.ehcp_publisher.openapi import ROUTES
+from services.ehcp_publisher.policy_effects import PolicyEffects
 from services.ehcp_publisher.reads import Reads
-from services.ehcp_publisher.registry import Directory, read_registry
+from services.ehcp_publisher.registry import Directory, Registry, read_registry
 from services.ehcp_publisher.rendering import Renderer
 from services.ehcp_publisher.resend import Resend
 from services.shared import logging
@@ -63,17 +68,22 @@ async def build() -> Service:
         async with pool.acquire() as connection:
             return await store_directory.first_use(connection, client_id, jti, expires_at)
 
-    directory = Directory(registry)
-    renderer = Renderer()
-    issuing = Issuing(pool, directory, child_keys, renderer, resend_after)
+    directory = Directory(Registry(councils=registry.councils))
+    changes = DirectoryChanges(pool, councils, directory)
+    await changes.load_file(registry)
+    deciding = Deciding(directory, child_keys, Renderer(), resend_after)
+    issuing = Issuing(pool, deciding)
     reads = Reads(pool, child_keys, councils)
     app = make_app("EHC Plan Exchange: publisher", larger={"/v1/plans": MAX_BODY, "/v1/batch": MAX_BODY})
     app.include_router(Issuer(settings.issuer, token_key, find_client, first_use).router())
     app.include_router(describe(make_router(issuing, reads, Verifier(settings.issuer, token_key), pool), ROUTES))
     app.include_router(describe(make_feed_router(pool, councils, Verifier(settings.issuer, token_key)), ROUTES))
+    verifier = Verifier(settings.issuer, token_key)
+    directory_router = make_directory_router(changes, PolicyEffects(pool, deciding), directory, verifier, pool)
+    app.include_router(describe(directory_router, DIRECTORY_ROUTES))
     relay = Relay(settings.database_url, "publisher.outbox", kafka, NAME)
     resend = Resend(pool, councils, resend_after)
-    return Service(NAME, settings, app, pool, work={"relay": relay.run, "resend": resend.run})
+    return Service(NAME, settings, app, pool, work={"relay": relay.run, "resend": resend.run, "directory": changes.keep_up})
 
 
 def main() -> None:

@@ -5,6 +5,9 @@ nothing is deleted). Ids of organisations follow
 from their code, so that loading twice, or on a restored database, gives the same recipients.
 """
 
+import hashlib
+from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -62,12 +65,6 @@ class RegisteredSubscriber(Closed):
     receipt_key: PublicKey
 
 
-class RegisteredRecipient(DirectoryRecipient):
-    @property
-    def recipient_id(self) -> UUID:
-        return organisation_id(self.kind, self.codes[0].scheme, self.codes[0].value)
-
-
 def _in_words(policy: Any) -> Any:
     """The first form of a policy: its approval in words, its rules for kinds of who is involved."""
     if isinstance(policy, dict) and isinstance(policy.get("approval"), str):
@@ -85,7 +82,7 @@ class Registry(Closed):
     councils: tuple[RegisteredCouncil, ...]
     clients: tuple[RegisteredClient, ...] = ()
     subscribers: tuple[RegisteredSubscriber, ...] = ()
-    recipients: tuple[RegisteredRecipient, ...] = ()
+    recipients: tuple[DirectoryRecipient, ...] = ()
     policies: tuple[Annotated[SharingPolicy, BeforeValidator(_in_words)], ...] = ()
 
     @model_validator(mode="after")
@@ -139,10 +136,9 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class _Code:
-    """One code of an organisation, and the organisation named by it."""
-
-    known: Known
+class ListedCode:
+    scheme: CodeScheme
+    value: str
     from_: date
     until: date | None
 
@@ -151,52 +147,73 @@ class _Code:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """An organisation with its codes, in the order of the directory."""
+class Listed:
+    """An organisation as the directory lists it, with its codes in order; ``hash`` is of all that is known of it."""
 
-    codes: tuple[_Code, ...]
+    recipient_id: UUID
+    kind: RecipientKind
+    name: str
+    codes: tuple[ListedCode, ...]
+    subscriber: str | None
+    channel: Channel
+    areas: tuple[str, ...]
     successors: tuple[str, ...]
+    hash: str
+
+    def known_by(self, code: ListedCode) -> Known:
+        return Known(
+            self.recipient_id, self.kind, code.scheme, code.value, self.name, self.subscriber, self.channel, self.areas
+        )  # fmt: skip
+
+
+def listed(recipient: DirectoryRecipient) -> Listed:
+    first = recipient.codes[0]
+    return Listed(
+        organisation_id(recipient.kind, first.scheme, first.value), recipient.kind, recipient.name,
+        tuple(ListedCode(code.scheme, code.value, code.from_, code.until) for code in recipient.codes),
+        recipient.subscriber, recipient.channel, tuple(recipient.areas), tuple(map(str, recipient.successors)),
+        hashlib.sha256(recipient.model_dump_json(by_alias=True).encode()).hexdigest(),
+    )  # fmt: skip
 
 
 class Directory:
     """Organisations by code, with councils and policies: all in memory, since every decision needs them. Every code of an
-    organisation leads to it, so that a lookup costs the same among ten and among fifty thousand."""
+    organisation leads to it, so that a lookup costs the same among ten and among fifty thousand. What the database has is
+    brought in by ``store_directory.refresh``, up to ``revision``."""
 
     def __init__(self, registry: Registry) -> None:
-        self._entries: dict[UUID, _Entry] = {}
-        self._by_code: dict[tuple[CodeScheme, str], tuple[_Entry, ...]] = {}
+        self.revision = 0
+        self._listed: dict[UUID, Listed] = {}
+        self._by_code: dict[tuple[CodeScheme, str], tuple[Listed, ...]] = {}
         self.policies = {policy.la_code: policy for policy in registry.policies}
         self.councils = {council.la_code: council for council in registry.councils}
         for recipient in registry.recipients:
-            self.put(recipient)
+            self.put(listed(recipient))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._listed)
 
-    def put(self, recipient: DirectoryRecipient) -> None:
+    def get(self, recipient_id: UUID) -> Listed | None:
+        return self._listed.get(recipient_id)
+
+    def put(self, listed: Listed) -> None:
         """Add an organisation, or replace what was known of it."""
-        first = recipient.codes[0]
-        recipient_id = organisation_id(recipient.kind, first.scheme, first.value)
-        if before := self._entries.get(recipient_id):
-            for place in {(code.known.scheme, code.known.value) for code in before.codes}:
-                self._by_code[place] = tuple(entry for entry in self._by_code[place] if entry is not before)
-        areas = tuple(recipient.areas)
-        entry = _Entry(
-            tuple(
-                _Code(
-                    Known(
-                        recipient_id, recipient.kind, code.scheme, code.value, recipient.name, recipient.subscriber,
-                        recipient.channel, areas,
-                    ),
-                    code.from_, code.until,
-                )
-                for code in recipient.codes
-            ),
-            tuple(str(code) for code in recipient.successors),
-        )  # fmt: skip
-        self._entries[recipient_id] = entry
-        for place in {(code.scheme, code.value) for code in recipient.codes}:
-            self._by_code[place] = (*self._by_code.get(place, ()), entry)
+        if before := self._listed.get(listed.recipient_id):
+            for place in {(code.scheme, code.value) for code in before.codes}:
+                self._by_code[place] = tuple(each for each in self._by_code[place] if each is not before)
+        self._listed[listed.recipient_id] = listed
+        for place in {(code.scheme, code.value) for code in listed.codes}:
+            self._by_code[place] = (*self._by_code.get(place, ()), listed)
+
+    def with_policy(self, policy: SharingPolicy) -> "Directory":
+        """The same directory under another policy of one council, for asking what would be; it does not follow changes."""
+        other = copy(self)
+        other.policies = {**self.policies, policy.la_code: policy}
+        return other
+
+    def with_code(self, scheme: CodeScheme, value: str) -> tuple[Listed, ...]:
+        """Every organisation that has this code or once had it, of whatever kind."""
+        return self._by_code.get((scheme, value), ())
 
     def find(self, code: OrganisationCode, kinds: frozenset[RecipientKind], on: date) -> Known | None:
         """The organisation with this code, of one of these kinds, if the code is valid on that day.
@@ -204,34 +221,27 @@ class Directory:
         Named by the first listed of its codes that are valid then, whichever was asked for: its subscriber knows it by one
         address, and an inbox of its own under a second code would be read by nobody.
         """
-        for entry in self._by_code.get((code.scheme, code.value), ()):
-            if entry.codes[0].known.kind in kinds and any(
-                each.valid(on) and each.known.scheme is code.scheme and each.known.value == code.value for each in entry.codes
-            ):
-                return next(each.known for each in entry.codes if each.valid(on))
+        for listed in self.with_code(code.scheme, code.value):
+            if listed.kind in kinds and any(each.valid(on) for each in _same(listed, code)):
+                return listed.known_by(next(each for each in listed.codes if each.valid(on)))
         return None
 
     def why_unknown(self, code: OrganisationCode, kinds: frozenset[RecipientKind], on: date) -> str:
         """Why :meth:`find` finds nothing: what is wrong with the code, and what may be meant instead."""
-        entries = self._by_code.get((code.scheme, code.value), ())
-        of_kind = [entry for entry in entries if entry.codes[0].known.kind in kinds]
-        if not entries:
+        found = self.with_code(code.scheme, code.value)
+        if not found:
             return f"{code} is not in the directory"
-        if not of_kind:
-            known_as = " and ".join(sorted({entry.codes[0].known.kind.value for entry in entries}))
+        dated = [(each, listed) for listed in found if listed.kind in kinds for each in _same(listed, code)]
+        if not dated:
+            known_as = " and ".join(sorted({listed.kind.value for listed in found}))
             return f"{code} is in the directory as {known_as}, not as {' or '.join(sorted(kinds))}"
-        dated = [
-            (each, entry)
-            for entry in of_kind
-            for each in entry.codes
-            if each.known.scheme is code.scheme and each.known.value == code.value
-        ]
-        ended = max((pair for pair in dated if pair[0].until and pair[0].until < on), key=_ended_on, default=None)
-        if ended is None:
+        ended = [(each.until, listed) for each, listed in dated if each.until and each.until < on]
+        if not ended:
             return f"{code} is valid only from {min(each.from_ for each, _ in dated)}"
-        followed = f"; its successor is {' and '.join(ended[1].successors)}" if ended[1].successors else ""
-        return f"{code} was valid only until {ended[0].until}{followed}"
+        until, last = max(ended, key=lambda pair: pair[0])
+        followed = f"; its successor is {' and '.join(last.successors)}" if last.successors else ""
+        return f"{code} was valid only until {until}{followed}"
 
 
-def _ended_on(pair: tuple[_Code, _Entry]) -> date:
-    return pair[0].until or date.max
+def _same(listed: Listed, code: OrganisationCode) -> Iterator[ListedCode]:
+    return (each for each in listed.codes if each.scheme is code.scheme and each.value == code.value)
