@@ -172,7 +172,7 @@ def _compare_asyncapi(old: Json, new: Json, *, may_retire: bool) -> Iterator[Fin
             for part in ("headers", "payload"):
                 found = differences(before[part], after[part], old, new)
                 yield from _judged(found, Sent.BOTH_WAYS, f"{where} {type_} {part}")
-    for name in old["operations"].keys() - new["operations"].keys():
+    for name in sorted(old["operations"].keys() - new["operations"].keys()):
         yield _gone(f"asyncapi {name}", "this operation", may_retire=may_retire)
 
 
@@ -194,6 +194,8 @@ def _compare_routes(old: Json, new: Json, where: str, *, may_retire: bool, takes
             continue
         if now.get("security") != operation.get("security"):
             yield _breaking(place, "who may call it, or how, has changed")
+        if now.get("operationId") != operation.get("operationId"):
+            yield _note(place, f"its operationId was {operation.get('operationId')}; generated clients call it by that")
         yield from _compare_parameters(operation, now, old, new, takes, place)
         yield from _compare_bodies(operation, now, old, new, takes, place)
         yield from _compare_answers(operation, now, old, new, gives, place)
@@ -217,7 +219,7 @@ def _compare_parameters(old: Json, new: Json, old_root: Json, new_root: Json, ta
         if known:
             found = differences(known["schema"], parameter["schema"], old_root, new_root)
             yield from _judged(found, takes, f"{where} {name}")
-    for name in before.keys() - after.keys():
+    for name in sorted(before.keys() - after.keys()):
         gone = "is not taken any more" if takes is Sent.BY_CLIENTS else "is not sent any more"
         yield _breaking(where, f"the {name} {gone}")
 
@@ -248,7 +250,7 @@ def _compare_answers(old: Json, new: Json, old_root: Json, new_root: Json, gives
         content = after[status].get("content", {})
         yield from _compare_content(answer.get("content", {}), content, old_root, new_root, gives, f"{where} {status}")
     if gives is Sent.BY_SERVICES:
-        for status in after.keys() - before.keys():
+        for status in sorted(after.keys() - before.keys()):
             yield _note(where, f"it may answer {status} now; clients of the last release do not know it")
 
 

@@ -118,7 +118,7 @@ class _Comparison:
                 yield Difference(place, Effect.NARROWER, "the field is refused now")
             else:
                 yield Difference(place, Effect.WIDER, "the field is gone")
-        for name in after.keys() - before.keys():
+        for name in sorted(after.keys() - before.keys()):
             if old.get("additionalProperties") is False:
                 yield Difference(f"{where}/{name}".lstrip("/"), Effect.WIDER, "the field is allowed now")
         for name in sorted(must_now - must):
@@ -137,7 +137,7 @@ class _Comparison:
     def _conditions(self, old: Schema, new: Schema, where: str) -> Iterator[Difference]:
         """``allOf`` as the contract uses it: *if this field has this value, then …*. Anything else is compared whole."""
         before, after = _by_condition(old), _by_condition(new)
-        for key in before.keys() | after.keys():
+        for key in sorted(before.keys() | after.keys()):
             if key in before and key in after:
                 if before[key] != after[key]:
                     yield from self.schemas(before[key].get("then", {}), after[key].get("then", {}), where)

@@ -15,6 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deploy import openapi
 from schemas import generate
+from services.ehcp_publisher.openapi import ROUTES
 from services.shared.web.openapi import TOKEN_PATH
 from tests.support.openapi import Documented
 from tests.support.publisher import PublisherAtHand, pdf_document, publisher_at_hand, submission, version
@@ -100,6 +101,11 @@ def test_every_route_says_what_it_takes_and_gives(service: str, method: str, pat
         assert each["content"]
         for media_type, content in each["content"].items():
             assert content["schema"], f"{media_type} without a schema: give the route a row in its service's openapi.py"
+
+
+def test_no_row_describes_a_route_that_is_not_there() -> None:
+    names = {operation["operationId"] for item in PUBLISHED["ehcp_publisher"]["paths"].values() for operation in item.values()}
+    assert ROUTES.keys() <= names
 
 
 @pytest.mark.parametrize(("service", "method", "path"), OPERATIONS)
