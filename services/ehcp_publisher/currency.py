@@ -58,6 +58,7 @@ class FlagCode(StrEnum):
     NO_PLACEMENT = "no_placement"
     MOVED_SINCE_VERSION = "moved_since_version"
     """Of looked-after children alone, which neither the code nor the detail says."""
+    LIVES_ELSEWHERE = "lives_elsewhere"
     PHASE_TRANSFER = "phase_transfer"
     HEALTH_PROVISION_NOT_AGREED = "health_provision_not_agreed"
 
@@ -71,16 +72,22 @@ class Flag:
 
 
 def flags(
-    version: PlanVersion, child: Child, circumstances: Circumstances, on: date, moved_since: date | None
+    version: PlanVersion,
+    child: Child,
+    circumstances: Circumstances,
+    on: date,
+    moved_since: date | None,
+    la_code: str | None = None,
 ) -> tuple[Flag, ...]:
     """At most one flag of each code. ``circumstances`` are those of today; ``moved_since`` is the day of the last move (another
-    placement, another home), if one is known."""
+    placement, another home), if one is known; ``la_code`` is the plan's own council, to judge where the child lives."""
     found = {
         FlagCode.VIEWS_NOT_CURRENT: _views(version, on),
         FlagCode.HEALTH_ADVICE_NOT_CURRENT: _advice(version, circumstances, HEALTH, on),
         FlagCode.SOCIAL_CARE_ADVICE_NOT_CURRENT: _advice(version, circumstances, SOCIAL_CARE, on),
         FlagCode.NO_PLACEMENT: _placement(version, circumstances, on),
         FlagCode.MOVED_SINCE_VERSION: _moved(version, circumstances, moved_since),
+        FlagCode.LIVES_ELSEWHERE: _lives_elsewhere(circumstances, la_code),
         FlagCode.PHASE_TRANSFER: _phase_transfer(child, circumstances, on),
         FlagCode.HEALTH_PROVISION_NOT_AGREED: _agreement(version, circumstances),
     }
@@ -125,6 +132,13 @@ def _moved(version: PlanVersion, now: Circumstances, moved_since: date | None) -
     if now.looked_after_by is None or moved_since is None or moved_since <= version.issued_on:
         return None
     return f"The child has moved since this version of {_day(version.issued_on)} was issued."
+
+
+def _lives_elsewhere(now: Circumstances, la_code: str | None) -> str | None:
+    # Whether a looked-after child who is placed in another area has moved there is a person's question.
+    if la_code is None or now.resident_in in (None, la_code) or now.looked_after_by is not None:
+        return None
+    return f"The child lives in the area of council {now.resident_in}, to which the plan is to be transferred (reg 15(2))."
 
 
 def _phase_transfer(child: Child, now: Circumstances, on: date) -> str | None:

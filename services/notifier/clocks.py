@@ -24,6 +24,7 @@ WARN = {
     "review_decision": timedelta(weeks=1),
     "final_plan_after_notice": timedelta(weeks=2),
     "final_plan_after_meeting": timedelta(weeks=2),
+    "transfer": timedelta(weeks=1),
 }
 """How long before its last day a clock is told of. The exchange's own choice; no law says it."""
 
@@ -56,6 +57,8 @@ class Plan:
     first_issued_on: date | None
     issued_on: date | None
     transferred_on: date | None
+    lives_elsewhere_since: date | None
+    """The day on which the council recorded that the child lives in another council's area."""
     reviews: tuple[Review, ...]
     gap_since: datetime | None
     """Of the oldest share gap."""
@@ -98,6 +101,8 @@ def running(plan: Plan, today: date) -> tuple[Running, ...]:
         found.extend(_until_decided(review, today))
     for review in plan.reviews:
         found.extend(_until_amended(plan, review))
+    if plan.lives_elsewhere_since is not None:
+        found.append(_running("transfer", plan.lives_elsewhere_since, None))
     return tuple(found)
 
 
@@ -157,15 +162,15 @@ def _until_decided(review: Review, today: date) -> Iterator[Running]:
     meeting = review.meeting
     assert meeting is not None
     if review.held_on is None and meeting >= today:
-        invitation = _running("review_invitation", meeting, review)
+        invitation = _running("review_invitation", meeting, review.review)
         # Invitations that came too late are told of too: the meeting can still be moved.
         if review.invited_on is None or review.invited_on > invitation.due_on:
             yield invitation
         return
     # A meeting whose day has passed counts as held: perhaps nobody recorded it.
     if review.reported_on is None:
-        yield _running("review_report", meeting, review)
-    yield _running("review_decision", meeting, review)
+        yield _running("review_report", meeting, review.review)
+    yield _running("review_decision", meeting, review.review)
 
 
 def _until_amended(plan: Plan, review: Review) -> Iterator[Running]:
@@ -174,13 +179,13 @@ def _until_amended(plan: Plan, review: Review) -> Iterator[Running]:
         return
     if plan.issued_on is not None and plan.issued_on >= review.decided_on:
         return
-    both = [_running("final_plan_after_notice", review.decided_on, review)]
+    both = [_running("final_plan_after_notice", review.decided_on, review.review)]
     if review.meeting is not None:
-        both.append(_running("final_plan_after_meeting", review.meeting, review))
+        both.append(_running("final_plan_after_meeting", review.meeting, review.review))
     yield min(both, key=lambda each: each.due_on)
 
 
-def _running(id_: str, trigger: date, review: Review) -> Running:
+def _running(id_: str, trigger: date, review: str | None) -> Running:
     rule = clock(id_, trigger)
     last = rule.due(trigger)
-    return Running(id_, review.review, last, last - WARN[id_], rule.reference)
+    return Running(id_, review, last, last - WARN[id_], rule.reference)

@@ -182,6 +182,8 @@ async def read_plans(connection: Connection, plan_ids: Collection[UUID]) -> dict
         SELECT p.plan_id, p.la_code, p.state IN ('live', 'ceasing') AND NOT p.died AS in_force, p.first_issued_on, p.issued_on,
                (SELECT max((e.recorded_at AT TIME ZONE 'Europe/London')::date) FROM publisher.v_event e
                 WHERE e.plan_id = p.plan_id AND e.type = 'transfer') AS transferred_on,
+               (SELECT (f.since AT TIME ZONE 'Europe/London')::date FROM publisher.v_flag f
+                WHERE f.plan_id = p.plan_id AND f.code = 'lives_elsewhere') AS lives_elsewhere_since,
                (SELECT min(g.since) FROM publisher.v_gap g WHERE g.plan_id = p.plan_id) AS gap_since,
                (SELECT min(c.asked_at) FROM publisher.v_confirmation c WHERE c.plan_id = p.plan_id) AS waiting_since
         FROM publisher.v_plan p WHERE p.plan_id = ANY($1)
@@ -198,7 +200,7 @@ async def read_plans(connection: Connection, plan_ids: Collection[UUID]) -> dict
     return {
         row["plan_id"]: Plan(
             row["plan_id"], row["la_code"], row["in_force"], row["first_issued_on"], row["issued_on"], row["transferred_on"],
-            tuple(reviews[row["plan_id"]]), row["gap_since"], row["waiting_since"],
+            row["lives_elsewhere_since"], tuple(reviews[row["plan_id"]]), row["gap_since"], row["waiting_since"],
         )
         for row in rows
     }  # fmt: skip

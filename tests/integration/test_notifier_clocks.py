@@ -153,6 +153,20 @@ async def test_a_plan_that_came_from_another_council_has_three_months_for_its_re
     assert await alerts(council, plan_id) == []
 
 
+async def test_a_child_who_lives_in_another_councils_area(council: CouncilDatabase, pool: Pool) -> None:
+    plan_id = await write_plan(council)
+    await council.owner.execute(
+        "INSERT INTO publisher.flag (plan_id, code, la_code, detail, since)"
+        " VALUES ($1, 'lives_elsewhere', '332', 'lives elsewhere', now() - interval '30 days')",
+        plan_id,
+    )
+    await sweep_twice(pool)
+    assert await alerts(council, plan_id) == [("overdue", "transfer", None)]
+    await council.owner.execute("DELETE FROM publisher.flag WHERE plan_id = $1", plan_id)
+    await sweep_twice(pool)
+    assert await alerts(council, plan_id) == [("overdue", "transfer", "settled")]
+
+
 async def test_share_gaps_and_confirmations(council: CouncilDatabase, pool: Pool) -> None:
     plan_id = await write_plan(council)
     for who in ("trust, advice: ods:RNA", "therapies, provision: physiotherapist"):

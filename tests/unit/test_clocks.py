@@ -14,7 +14,7 @@ from services.notifier.clocks import Plan, Review, Trouble, troubles, why_cleare
 DUE_SOON, OVERDUE = AlertKind.DUE_SOON, AlertKind.OVERDUE
 NEW = Plan(
     uuid4(), "332", in_force=True, first_issued_on=date(2026, 1, 20), issued_on=date(2026, 1, 20), transferred_on=None,
-    reviews=(), gap_since=None, waiting_since=None,
+    lives_elsewhere_since=None, reviews=(), gap_since=None, waiting_since=None,
 )  # fmt: skip
 
 
@@ -137,6 +137,14 @@ class TestOneReview:
         both = with_review(first, review="R2", held_on="2026-03-19", reported_on="2026-03-19")
         found = troubles(both, noon("2026-04-30"))
         assert [(each.review, each.kind) for each in found] == [("R1", OVERDUE), ("R2", OVERDUE)]
+
+
+class TestTransfer:
+    def test_fifteen_working_days_beginning_with_the_day_of_knowing(self) -> None:
+        moved = replace(NEW, lives_elsewhere_since=date(2026, 3, 16))  # Good Friday and Easter Monday lie between
+        assert told(moved, "2026-03-30") == {}
+        assert told(moved, "2026-03-31") == {"transfer": ("due_soon", "2026-04-07")}
+        assert told(moved, "2026-04-08") == {"transfer": ("overdue", "2026-04-07")}
 
 
 class TestEnded:

@@ -28,12 +28,12 @@ CHILD = {"family_name": "Ashworth", "given_names": "Ida Rose", "date_of_birth": 
 
 def found(
     changes: dict[str, Any] | None = None, born: str = "2017-03-03", on: date = TODAY, moved_since: date | None = None,
-    now: dict[str, Any] | None = None,
+    now: dict[str, Any] | None = None, la_code: str | None = "332",
 ) -> dict[str, str]:  # fmt: skip
     version = PlanVersion.model_validate(COMPLETE | (changes or {}))
     circumstances = Circumstances.model_validate(version.circumstances().model_dump(by_alias=True) | (now or {}))
     child = Child.model_validate(CHILD | {"date_of_birth": born})
-    return {flag.code.value: flag.detail for flag in flags(version, child, circumstances, on, moved_since)}
+    return {flag.code.value: flag.detail for flag in flags(version, child, circumstances, on, moved_since, la_code)}
 
 
 def sections(**texts: str | None) -> dict[str, Any]:
@@ -156,6 +156,20 @@ class TestMove:
         assert found(moved_since=date(2026, 2, 1)) == {}
 
 
+class TestLivesElsewhere:
+    def test_in_another_councils_area(self) -> None:
+        assert found(now={"resident_in": "333"}) == {
+            "lives_elsewhere": "The child lives in the area of council 333, to which the plan is to be transferred (reg 15(2))."
+        }
+
+    def test_at_home_or_after_the_transfer(self) -> None:
+        assert found(now={"resident_in": "332"}) == {}
+        assert found(now={"resident_in": "333"}, la_code="333") == {}
+
+    def test_where_a_looked_after_child_is_placed_may_be_no_move(self) -> None:
+        assert found(now={"resident_in": "333", "looked_after_by": "332"}) == {}
+
+
 class TestPhaseTransfer:
     YEAR_SIX = "2015-03-03"
 
@@ -192,7 +206,8 @@ class TestAgreement:
 
 
 def test_details_name_nobody() -> None:
-    worst = found(
+    elsewhere = found(now={"resident_in": "333"})
+    worst = elsewhere | found(
         {"involved": [], "placements": [], "views_recorded_on": None, "health_provision_agreed": None}, born="2015-03-03",
         moved_since=date(2026, 2, 1), now={"looked_after_by": "332"},
     )  # fmt: skip
