@@ -29,18 +29,21 @@ from services.shared.record_systems.port import (
     Content,
     Filed,
     Held,
+    Recall,
     Recipient,
     RecordAwayError,
     Refused,
+    Removed,
     Retry,
     Withdrawal,
     Withdrawn,
 )
 from services.shared.record_systems.webhook import WebhookEndpoint
-from services.shared.record_systems.webhook_messages import CONTENT_TYPE, delivered, keys_of, signed
+from services.shared.record_systems.webhook_keys import keys_of, signed
+from services.shared.record_systems.webhook_messages import CONTENT_TYPE, delivered
 from tests.support import fault_proxy
 from tests.support.case_system import SECRET, CaseSystem, running_case_system
-from tests.support.contents import content, pdf
+from tests.support.contents import child, content, decision, invitation, pdf
 from tests.support.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.contract
@@ -243,6 +246,171 @@ async def test_what_comes_late_after_a_withdrawal_stays_withdrawn(endpoint: Webh
     assert await endpoint.withdraw([Withdrawal(each.share_id, 2, each.plan_id, DUDLEY)]) == [Withdrawn("")]
     assert isinstance(await one(endpoint, each), Refused)
     assert (await case_system.plans())[str(each.plan_id)]["withdrawn"] is True
+
+
+@pytest.mark.asyncio
+async def test_holdings_say_what_is_marked_as_no_longer_updated(endpoint: WebhookEndpoint) -> None:
+    each = a_version()
+    filed = await until_filed(endpoint, each)
+    await endpoint.withdraw([Withdrawal(each.share_id, 2, each.plan_id, DUDLEY)])
+    assert await endpoint.holds(DUDLEY, [each.plan_id]) == {
+        each.plan_id: Held(each.version_id, each.sha256, filed.record, withdrawn=True)
+    }
+
+
+# --- notices, recall, the child corrected
+
+
+def a_notice(plan: Content, **more: Any) -> Content:
+    return a_version(**{"plan_id": plan.plan_id, "notice": decision()} | more)
+
+
+def recall_of(*wrong: Content, seq: int) -> Recall:
+    return Recall(wrong[0].share_id, seq, wrong[0].plan_id, DUDLEY, tuple(each.version_id for each in wrong))
+
+
+@pytest.mark.asyncio
+async def test_a_notice_is_filed_beside_the_plan(endpoint: WebhookEndpoint, case_system: CaseSystem) -> None:
+    plan = a_version(document=pdf("plan"))
+    filed = await until_filed(endpoint, plan)
+    told = a_notice(plan, document=pdf("letter"))
+    once = await until_filed(endpoint, told)
+    assert await until_filed(endpoint, told) == once
+    other = a_notice(plan, notice=invitation())
+    assert await until_filed(endpoint, other) != once
+    [first, second] = await case_system.notices(plan)
+    assert (first["kind"], first["text"]) == ("review_decision", "The council has decided to amend the plan.")
+    assert (second["kind"], second["notice_id"]) == ("review_invitation", str(other.version_id))
+    # The plan is what it was, and what is asked after.
+    assert (await case_system.plans())[str(plan.plan_id)]["record"] == filed.record
+    assert set(await endpoint.holds(DUDLEY, [plan.plan_id])) == {plan.plan_id}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", [400, 409, 500])
+async def test_a_notice_meets_the_same_faults(endpoint: WebhookEndpoint, proxy: FaultProxy, status: int) -> None:
+    told = a_notice(a_version())
+    proxy.spoil(fault_proxy.status(status), times=1)
+    assert isinstance(await one(endpoint, told), Refused if status < 500 else Retry)
+    await until_filed(endpoint, told)
+
+
+@pytest.mark.asyncio
+async def test_a_notice_with_another_text_is_not_believed(endpoint: WebhookEndpoint, case_system: CaseSystem) -> None:
+    told = a_notice(a_version())
+    changed = replace(told, notice=decision(text="The council has decided to cease the plan."))
+    assert isinstance(await one(endpoint, changed), Refused)
+    assert await case_system.notices(told) == []
+
+
+@pytest.mark.asyncio
+async def test_what_was_recalled_is_gone_by_the_receiver_s_own_signed_word(
+    endpoint: WebhookEndpoint, case_system: CaseSystem
+) -> None:
+    wrong = a_version(document=pdf("another child's"))
+    filed = await until_filed(endpoint, wrong)
+    [outcome] = await endpoint.recall([recall_of(wrong, seq=2)])
+    assert isinstance(outcome, Removed)
+    assert outcome.record.startswith(f"signed statement of removal ({filed.record}) at ")
+    assert await endpoint.recall([recall_of(wrong, seq=2)]) == [outcome]
+    assert str(wrong.plan_id) not in await case_system.plans()
+    assert await endpoint.holds(DUDLEY, [wrong.plan_id]) == {}
+    # The old message, late: neither the one that came before nor one that had been lost on its way.
+    assert isinstance(await one(endpoint, replace(wrong, seq=2)), Refused)
+    assert await endpoint.holds(DUDLEY, [wrong.plan_id]) == {}
+
+
+@pytest.mark.asyncio
+async def test_a_version_that_comes_only_after_its_recall_is_refused(endpoint: WebhookEndpoint) -> None:
+    wrong = a_version()
+    assert isinstance((await endpoint.recall([recall_of(wrong, seq=2)]))[0], Removed)
+    assert isinstance(await one(endpoint, wrong), Refused)
+    assert await endpoint.holds(DUDLEY, [wrong.plan_id]) == {}
+
+
+@pytest.mark.asyncio
+async def test_under_one_instruction_the_wrong_version_goes_and_the_right_one_comes(
+    endpoint: WebhookEndpoint, case_system: CaseSystem
+) -> None:
+    right = a_version(document=pdf("right"))
+    wrong = a_version(plan_id=right.plan_id, share_id=right.share_id, seq=2, version=2)
+    filed = await until_filed(endpoint, right)
+    await until_filed(endpoint, wrong)
+    again = replace(right, seq=3)
+    assert isinstance((await endpoint.recall([recall_of(wrong, seq=3)]))[0], Removed)
+    assert await until_filed(endpoint, again) == filed
+    shown = (await case_system.plans())[str(right.plan_id)]
+    assert (shown["version"], shown["seq"], shown["withdrawn"]) == (1, 3, False)
+
+
+@pytest.mark.asyncio
+async def test_a_version_recalled_by_mistake_may_be_wanted_again(endpoint: WebhookEndpoint, case_system: CaseSystem) -> None:
+    plan = a_version(document=pdf("plan"))
+    await until_filed(endpoint, plan)
+    await endpoint.recall([recall_of(plan, seq=2)])
+    await until_filed(endpoint, replace(plan, seq=3))
+    assert (await case_system.plans())[str(plan.plan_id)]["files"] == 1
+
+
+@pytest.mark.asyncio
+async def test_a_notice_may_be_recalled(endpoint: WebhookEndpoint, case_system: CaseSystem) -> None:
+    plan = a_version()
+    await until_filed(endpoint, plan)
+    told = a_notice(plan)
+    await until_filed(endpoint, told)
+    assert isinstance((await endpoint.recall([recall_of(told, seq=2)]))[0], Removed)
+    assert await case_system.notices(told) == []
+    assert str(plan.plan_id) in await case_system.plans()
+
+
+async def _unsigned(_request: fault_proxy.Request, forward: fault_proxy.Forward) -> bytes:
+    body = (await forward()).partition(b"\r\n\r\n")[2]
+    return fault_proxy.answer(200, body, JSON)
+
+
+async def _changed(_request: fault_proxy.Request, forward: fault_proxy.Forward) -> bytes:
+    return (await forward()).replace(b'"record":"SC-', b'"record":"XX-')
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (_unsigned, "the endpoint's statement of removal is not signed with our key"),
+        (_changed, "the endpoint's statement of removal is not signed with our key"),
+        (fault_proxy.status(200, b'{"record": "SC-1"}', JSON), "the endpoint answered 200 without stating the removal"),
+        (fault_proxy.status(200, b'{"removed": []}', JSON), "the endpoint answered 200 without stating the removal"),
+        (fault_proxy.status(202, b"{}", JSON, Retry_After="600"), "the endpoint answered 202 without stating the removal"),
+        (fault_proxy.status(500), "the endpoint failed (500)"),
+        (fault_proxy.reset, "the endpoint: "),
+        (fault_proxy.lost_answer, "the endpoint: "),
+    ],
+    ids=["unsigned", "changed", "no statement", "nothing removed", "later", "500", "reset", "lost answer"],
+)
+async def test_without_a_signed_statement_a_recall_goes_on(
+    endpoint: WebhookEndpoint, proxy: FaultProxy, fault: fault_proxy.Fault, reason: str
+) -> None:
+    wrong = a_version()
+    await until_filed(endpoint, wrong)
+    proxy.spoil(fault, times=1)
+    [outcome] = await endpoint.recall([recall_of(wrong, seq=2)])
+    assert isinstance(outcome, Retry)
+    assert outcome.reason.startswith(reason)
+    assert outcome.after == (600.0 if "202" in reason else None)
+    proxy.heal()
+    assert isinstance((await endpoint.recall([recall_of(wrong, seq=2)]))[0], Removed)
+
+
+@pytest.mark.asyncio
+async def test_a_corrected_child_is_seen_in_the_same_record(endpoint: WebhookEndpoint, case_system: CaseSystem) -> None:
+    each = a_version()
+    filed = await until_filed(endpoint, each)
+    corrected = replace(each, seq=2, child=child(family_name="Hartley-Reed"))
+    assert await until_filed(endpoint, corrected) == filed
+    assert (await case_system.child_of(each))["family_name"] == "Hartley-Reed"
+    # The first message once more: it changes nothing.
+    await until_filed(endpoint, each)
+    assert (await case_system.child_of(each))["family_name"] == "Hartley-Reed"
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import contextlib
+import sqlite3
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -11,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import orjson
 
 from services.cli.machine.ports import HOST, free_ports
+from services.shared.record_systems.port import Content
 from tests.support.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,6 +64,19 @@ class CaseSystem:
         async with httpx2.AsyncClient() as http:
             answer = await http.get(f"http://{HOST}:{self.port}/plans")
         return {plan["plan_id"]: plan for plan in answer.json()["plans"]}
+
+    async def notices(self, of: Content) -> list[dict[str, Any]]:
+        """The notices of this plan, in order of their coming."""
+        async with httpx2.AsyncClient() as http:
+            answer = await http.get(f"http://{HOST}:{self.port}/notices")
+        return [notice for notice in answer.json()["notices"] if notice["plan_id"] == str(of.plan_id)]
+
+    async def child_of(self, plan: Content) -> dict[str, Any]:
+        """What it knows of the child of this version."""
+        with contextlib.closing(sqlite3.connect(self.folder / "data" / "cases.sqlite3")) as database:
+            [row] = database.execute("SELECT child FROM version WHERE version_id = ?", (str(plan.version_id),)).fetchall()
+        child: dict[str, Any] = orjson.loads(row[0])
+        return child
 
 
 @asynccontextmanager

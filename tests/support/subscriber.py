@@ -392,6 +392,20 @@ class SubscriberStub:
         assert receipt is not None
         return receipt
 
+    async def until_said_one_of(self, wish: Wanted, statuses: set[Status]) -> None:
+        async def said() -> bool:
+            return any((seq, status) == (wish.seq, status) and status in statuses for seq, status in await self.said(wish))
+
+        await until(said, within=15, what=f"a receipt that ends seq {wish.seq}")
+
+    async def until_in_flight(self) -> None:
+        """The record system of ``RNA`` has been called."""
+
+        async def called() -> bool:
+            return bool(self.rna.batches)
+
+        await until(called, within=15, what="a delivery is in flight")
+
     async def make_due(self, wish: Wanted) -> None:
         """As if the back-off had passed."""
         await self.owner.execute("UPDATE delivery.delivery SET next_attempt_at = now() WHERE share_id = $1", wish.share_id)
