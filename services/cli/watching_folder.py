@@ -1,7 +1,7 @@
 """The folder into which a case system drops what it issues: which things are in it, which are complete, which are done.
 
 A thing is complete when it has not changed between two looks that are a settling time apart, so half-written files are left
-alone whatever the clocks of two machines say; a name that ends in ``.part`` or ``.tmp``, or begins with a dot, is not looked at.
+alone whatever the clocks of two machines say; so is a name that ends in ``.part`` or ``.tmp``, or begins with a dot.
 What became of it stands in ``<name>.result.json`` beside it, with its fingerprint: so a restart takes nothing twice, and a file
 that is replaced is taken again. Next: ``commands/watch.py`` hands it to the publisher.
 """

@@ -69,7 +69,8 @@ class Sen2Extract:
                     tables.report(ref, [Fault(column, f"there is no such row in {MODULES[module.parent].title}",
                                               "send the id of a row that is there, or the missing row")])  # fmt: skip
         self._la_code = la_code or self._council_of_the_set()
-        tables.db.execute("CREATE TABLE reference (reference TEXT PRIMARY KEY, line INT) WITHOUT ROWID")
+        tables.db.execute("CREATE TABLE reference (reference TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
+        tables.db.execute("CREATE TABLE over (request TEXT)")
 
     def count(self) -> int:
         return self._tables.count("requests")
@@ -90,14 +91,27 @@ class Sen2Extract:
             self._tables.report(row, faults, again=True)
 
     def plans(self) -> Iterator[ExtractPlan]:
+        """Those in force first: a reference that a child's earlier plan had, too, is the current one's."""
         for request in self._tables.refs("requests"):
-            case = self._case(request)
-            if case is None:
+            if (case := self._case(request)) is None:
                 continue
             plan = self._plan(case)
             for ref, cells in case.cells.items():
                 self._tables.report(ref, cells.faults)
-            yield plan
+            if plan.over:
+                self._tables.db.execute("INSERT INTO over VALUES (?)", (request.id,))
+            elif self._claim(case, plan):
+                yield plan
+            else:
+                yield replace(plan, versions=(), lacks=plan.lacks | {Lack.CORRECTION})
+        for (id_,) in self._tables.db.execute("SELECT request FROM over"):
+            request_over = self._tables.get("requests", id_)
+            assert request_over is not None
+            case = self._case(request_over)
+            assert case is not None
+            plan = self._plan(case)
+            if self._claim(case, plan):
+                yield plan
 
     def _council_of_the_set(self) -> str:
         for ref in self._tables.refs("sen2"):
@@ -178,12 +192,21 @@ class Sen2Extract:
         if ref is None or not reference:
             case.of(case.main).wrong(self._profile.case_reference, "the plan has no case reference", "fill the column in")
             return ""
-        kept = self._tables.db.execute("INSERT OR IGNORE INTO reference VALUES (?, ?)", (reference, case.main.line))
-        if not kept.rowcount:
-            (line,) = self._tables.db.execute("SELECT line FROM reference WHERE reference = ?", (reference,)).fetchone()
-            cells.wrong(column, f"another plan (line {line} of {case.main.name}) has the same case reference",
-                        "name a column in the profile (case_reference) that is different for every plan")  # fmt: skip
         return reference
+
+    def _claim(self, case: _Case, plan: ExtractPlan) -> bool:
+        """Whether no other plan has this case reference already. A plan that is over may share it with its successor."""
+        db, place = self._tables.db, f"{case.main.name} line {case.main.line}"
+        if not plan.case_reference:  # that it has none is said already
+            return True
+        if db.execute("INSERT OR IGNORE INTO reference VALUES (?, ?)", (plan.case_reference, place)).rowcount:
+            return True
+        if not plan.over:
+            (other,) = db.execute("SELECT place FROM reference WHERE reference = ?", (plan.case_reference,)).fetchone()
+            fault = Fault(self._profile.case_reference, f"another plan in force ({other}) has the same case reference",
+                          "name a column in the profile (case_reference) that is different for every plan")  # fmt: skip
+            self._tables.report(case.main, [fault], again=True)
+        return False
 
     def _child_of(self, cells: Cells) -> dict[str, Any]:
         born = cells.day("personbirthdate", self._today) if cells.needed("personbirthdate") else None
