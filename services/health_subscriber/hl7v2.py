@@ -28,7 +28,7 @@ from hl7.mllp import (  # type: ignore[import-untyped]
 
 from schemas.base import Closed
 from services.health_subscriber import hl7v2_messages as messages
-from services.health_subscriber import mapping, store
+from services.health_subscriber import store
 from services.health_subscriber.filing import Stop
 from services.health_subscriber.hl7v2_messages import Answer, Availability, Message, Names, UnreadableAnswerError
 from services.health_subscriber.matching import Doubt
@@ -174,7 +174,7 @@ class Hl7v2Receiver:
         """The document; before it, for each one whose answer was lost, that it is obsolete, lest two be current."""
         if content.child.nhs_number is None:
             return Refused(Doubt.NO_NHS_NUMBER.value)
-        if not (parts := mapping.parts(content)):
+        if not (parts := messages.parts_of(content)):
             return Refused(NOTHING_TO_SEND)
         accepted = [each.seq for each in known if each.accepted]
         if any(seq > content.seq for seq in accepted):

@@ -10,7 +10,7 @@ Sources: HL7 2.4 chapters 2 (acknowledgements) and 9 (medical records).
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
@@ -18,7 +18,8 @@ from uuid import UUID
 
 import hl7  # type: ignore[import-untyped]
 
-from services.health_subscriber.mapping import ATTACHMENT_TYPE, CARE_PLAN, PLAN_TYPE, Part
+from services.health_subscriber import mapping, notices
+from services.health_subscriber.mapping import Part
 from services.shared.record_systems.port import Collected, Content, Refused, Retry
 
 VERSION = "2.4"
@@ -72,6 +73,18 @@ def number(share_id: UUID, seq: int) -> str:
 
 def _short(of: str) -> str:
     return base64.b32encode(hashlib.sha256(f"ehcp hl7v2 {of}".encode()).digest()).decode("ascii")[:20]
+
+
+def parts_of(content: Content) -> tuple[Part, ...]:
+    """What goes into the message, one OBX each; a notice's own words are the first. Empty when there is nothing to send."""
+    if content.notice is None:
+        return mapping.parts(content)
+    title, text = notices.TITLES[content.notice.kind], notices.text(content.notice).encode()
+    attached = notices.parts(content)
+    count = 1 + len(attached)
+    return Part(1, count, mapping.document_key(content), title, "text/plain; charset=utf-8", text), *(
+        replace(part, number=number, count=count) for number, part in enumerate(attached, 2)
+    )
 
 
 def document(content: Content, parts: Sequence[Part], names: Names, *, replaces_seq: int | None, now: datetime) -> Message:
@@ -137,15 +150,22 @@ def _txa(share_id: UUID, seq: int, names: Names, availability: Availability, mor
 
 
 def _obx(content: Content, part: Part, day: str) -> str:
-    kind, care_plan = (PLAN_TYPE if part.is_plan else ATTACHMENT_TYPE), CARE_PLAN
-    code = f"{kind.code}^{_text(part.title)}^L" + (f"^{care_plan.code}^{care_plan.display}^SCT" if part.is_plan else "")
-    media = part.media_type.partition(";")[0].strip()
-    top, _, sub = media.partition("/")
+    top, _, sub = part.media_type.partition(";")[0].strip().partition("/")
     data = base64.b64encode(part.data).decode("ascii")
     return _segment("OBX", {
-        1: str(part.number), 2: "ED", 3: code, 4: str(part.number), 5: f"^{_text(top)}^{_text(sub)}^Base64^{data}",
+        1: str(part.number), 2: "ED", 3: _code(content, part), 4: str(part.number),
+        5: f"^{_text(top)}^{_text(sub)}^Base64^{data}",
         11: "F", 14: day, 15: f"{_text(content.council.ods_code)}^{_text(content.council.name)}",
     })  # fmt: skip
+
+
+def _code(content: Content, part: Part) -> str:
+    title = _text(part.title)
+    if content.notice is not None:
+        return f"{content.notice.kind.replace('_', '-')}^{title}^L"
+    if not part.is_plan:
+        return f"{mapping.ATTACHMENT_TYPE.code}^{title}^L"
+    return f"{mapping.PLAN_TYPE.code}^{title}^L^{mapping.CARE_PLAN.code}^{mapping.CARE_PLAN.display}^SCT"
 
 
 def _plan(plan_id: UUID) -> str:

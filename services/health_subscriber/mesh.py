@@ -21,8 +21,8 @@ import structlog
 
 from schemas.base import Closed
 from schemas.receipts import Status
-from services.health_subscriber import mapping, store
 from services.health_subscriber import mesh_messages as wire
+from services.health_subscriber import store
 from services.health_subscriber.matching import Doubt
 from services.health_subscriber.mesh_mailbox import Account, Incoming, Mailbox, MeshError
 from services.health_subscriber.mesh_messages import About, Event, Mailboxes, UnreadableReceiptError
@@ -54,7 +54,7 @@ from services.shared.record_systems.systems import RecordSystemsFileError, Syste
 
 log = structlog.get_logger()
 
-NOTHING_TO_SEND = "there is neither a document nor a text to send"
+NOTHING_TO_SEND = "the version has neither a document nor any section"
 NO_MAILBOX = "no MESH mailbox is configured for this recipient"
 _TIMEOUT_SECONDS = 15.0
 _BUDGET_SECONDS = 60.0
@@ -200,15 +200,16 @@ class MeshRecord:
     def _content(self, content: Content, to: str) -> _Sending | Refused:
         if content.child.nhs_number is None:
             return Refused(Doubt.NO_NHS_NUMBER.value)
-        if not (parts := mapping.parts(content)):
+        parts = wire.parts_of(content)
+        if not parts and content.notice is None:
             return Refused(NOTHING_TO_SEND)
         row = replace(
-            _row(wire.content_id(content), content, About.CONTENT, to),
+            _row(content, About.CONTENT, to),
             version_id=content.version_id,
             # After it was sent, the subscriber takes this very version for the one that is held.
             replaces=content.replaces if content.replaces != content.version_id else None,
             sha256=content.sha256,
-            files=wire.files_of(parts),
+            proofs=" ".join(wire.proofs_of(content, parts)),
         )
 
         def make(replaces: UUID | None) -> wire.Message:
@@ -217,11 +218,11 @@ class MeshRecord:
         return _Sending(row, make)
 
     def _withdrawal(self, what: Withdrawal, to: str) -> _Sending:
-        row = _row(wire.withdrawal_id(what), what, About.WITHDRAWAL, to)
+        row = _row(what, About.WITHDRAWAL, to)
         return _Sending(row, lambda _: wire.withdrawn(what, Mailboxes(self._mailbox.id, to)))
 
     def _recall(self, what: Recall, to: str) -> _Sending:
-        row = _row(wire.recall_id(what), what, About.RECALL, to)
+        row = _row(what, About.RECALL, to)
         return _Sending(row, lambda _: wire.recalled(what, Mailboxes(self._mailbox.id, to)))
 
     async def _send_what_is_new(
@@ -246,8 +247,6 @@ class MeshRecord:
                 if (before := known.get(each.row.local_id)) is not None:
                     each.row = replace(each.row, replaces=before.replaces)
                     each.known = self._still_counts(before)
-                if each.known is not None and each.known.seq != each.row.seq:
-                    await store.set_seq(connection, each.row.local_id, each.row.seq)
             new = [each for each in sendings if each.known is None]
             # Bad news is told once, as this attempt's outcome; the next attempt sends again.
             told = [each for each in sendings if each.known is not None and each.known.state in ("refused", "failed")]
@@ -383,7 +382,7 @@ class MeshRecord:
         return True
 
     async def _answered(self, connection: Any, row: store.Message, receipt: wire.Receipt) -> bool:
-        proof = wire.proof_of(receipt, About(row.about), row.files)
+        proof = wire.proof_of(receipt, About(row.about), row.proofs.split())
         if proof.reason is not None:
             await self._bad(connection, row, "refused" if proof.final else "failed", proof.reason)
             return True
@@ -422,8 +421,9 @@ class MeshRecord:
 _TOO_EARLY = (Status.WAITING, Status.FAILED)
 
 
-def _row(local_id: UUID, what: Content | Withdrawal | Recall, about: About, to: str) -> store.Message:
-    return store.Message(local_id, to, what.share_id, what.seq, about, None, None, None, {}, "sending", None, None, None, None)
+def _row(what: Content | Withdrawal | Recall, about: About, to: str) -> store.Message:
+    local_id = wire.message_id(what, about)
+    return store.Message(local_id, to, what.share_id, what.seq, about, None, None, None, "", "sending", None, None, None, None)
 
 
 def _delivered(each: _Sending) -> Outcome:

@@ -1,25 +1,27 @@
 """What a MESH message says, and what comes back. Pure; sent and fetched by ``mesh_mailbox.py`` for ``mesh.py``.
 
-A message is a FHIR R4 message Bundle. Its id, the message's local id at MESH, comes from (share, version, rendering), so a
-message that is sent again is the same one, byte for byte, and a receiver that files each Bundle id once needs no other care:
-MESH itself lets through whatever is sent twice. A receiver proves filing with a message of its own that names ours in
-``MessageHeader.response`` and gives the SHA-256 of every file as it lies in its record. ``docs/adr/0011-mesh.md`` shows both.
+A message is a FHIR R4 message Bundle. Its id, the message's local id at MESH, comes from (share, ``seq``), which names one
+wish and no other, so a message that is sent again is the same one, byte for byte, and a receiver that takes in each Bundle id
+once needs no other care: MESH itself lets through whatever is sent twice. A receiver proves filing with a message of its own
+that names ours in ``MessageHeader.response`` and gives the SHA-256 of every file as it lies in its record.
+``docs/adr/0011-mesh.md`` shows both.
 
 Sources: R4 messaging (https://hl7.org/fhir/R4/messaging.html), the NHS England MESH API's headers and error codes.
 """
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from enum import StrEnum
-from typing import Any
 from uuid import UUID, uuid5
 
 import orjson
 
+from schemas.notices import Notice
 from schemas.plan import Child
-from services.health_subscriber import mapping
+from services.health_subscriber import mapping, notices
 from services.health_subscriber.mapping import Part, Resource
 from services.health_subscriber.matching import NHS_NUMBER
 from services.shared.json import dumps
@@ -70,66 +72,80 @@ class Mailboxes:
     theirs: str
 
 
-def content_id(content: Content) -> UUID:
-    return uuid5(_NAMESPACE, f"{content.share_id} {content.version_id} {content.sha256}")
+def message_id(what: Content | Withdrawal | Recall, about: About) -> UUID:
+    """Not of the version: the same version goes again when the child was corrected, or the share withdrawn in between."""
+    return uuid5(_NAMESPACE, f"{what.share_id} {what.seq} {about}")
 
 
-def withdrawal_id(withdrawal: Withdrawal) -> UUID:
-    return uuid5(_NAMESPACE, f"{withdrawal.share_id} {withdrawal.seq} withdrawn")
+def parts_of(content: Content) -> tuple[Part, ...]:
+    """The files that go with it: none only where there is nothing to send, or of a notice, whose text is in the message."""
+    return mapping.parts(content) if content.notice is None else notices.parts(content)
 
 
-def recall_id(recall: Recall) -> UUID:
-    return uuid5(_NAMESPACE, f"{recall.share_id} {recall.seq} recalled")
+def proofs_of(content: Content, parts: Sequence[Part]) -> list[str]:
+    """What a receipt must give back: SHA-256 of each file, and of a notice's text."""
+    text = [_text_hash(notices.text(content.notice))] if content.notice is not None else []
+    return sorted([*text, *(part.sha256 for part in parts)])
 
 
-def files_of(parts: Sequence[Part]) -> dict[str, str]:
-    """What a receipt must prove: SHA-256 of each file by its document's identifier."""
-    return {str(part.key): part.sha256 for part in parts}
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def delivered(content: Content, parts: Sequence[Part], mailboxes: Mailboxes) -> Message:
     """The plan, or the notice, with every file whole."""
-    local_id = content_id(content)
+    local_id = message_id(content, About.CONTENT)
     event = Event.NOTICE if content.notice is not None else Event.PLAN
     patient = uuid5(local_id, "patient")
+    files = {part.number: uuid5(part.key, "binary") for part in parts}
     # The day of issue, not of sending: the same message must have the same bytes.
     at = datetime.combine(content.issued_on, time(), UTC)
-    documents: list[tuple[UUID, Resource]] = []
-    binaries: list[tuple[UUID, Resource]] = []
-    for part in parts:
-        file_id = uuid5(part.key, "binary")
-        document = mapping.document_reference(
-            content,
-            part,
-            patient=_urn(patient),
-            binary_url=_urn(file_id),
-            filed_at=at,
-            relates_to=_related(content, part, parts),
-        )
-        attachment = document["content"][0]["attachment"]
-        attachment["extension"] = [{"url": SHA256, "valueString": part.sha256}]
-        documents.append((part.key, document))
-        binaries.append((file_id, mapping.binary(part, _urn(patient), str(file_id))))
+    if content.notice is not None:
+        focus = [_notice(content, content.notice, parts, _urn(patient), [_urn(each) for each in files.values()], at)]
+    else:
+        focus = [_document(content, part, parts, _urn(patient), _urn(files[part.number]), at) for part in parts]
     header = _header(local_id, event, content.recipient, mailboxes)
-    header["sender"] = header["responsible"] = {
-        "type": "Organization",
-        "identifier": {"system": mapping.ODS_CODE, "value": content.council.ods_code},
-        "display": content.council.name,
-    }
-    header["focus"] = [{"reference": _urn(key)} for key, _ in documents]
-    entries = [(local_id, header), (patient, _patient(content.child)), *documents, *binaries]
+    header["sender"] = header["responsible"] = mapping.council_of(content)
+    header["focus"] = [{"reference": _urn(key)} for key, _ in focus]
+    binaries = [(files[part.number], mapping.binary(part, _urn(patient), str(files[part.number]))) for part in parts]
+    entries = [(local_id, header), (patient, _patient(content.child)), *focus, *binaries]
     return Message(local_id, event, _bundle(local_id, entries))
+
+
+def _document(
+    content: Content, part: Part, parts: Sequence[Part], patient: str, url: str, at: datetime
+) -> tuple[UUID, Resource]:
+    document = mapping.document_reference(
+        content, part, patient=patient, binary_url=url, filed_at=at, relates_to=_related(content, part, parts)
+    )
+    document["content"][0]["attachment"]["extension"] = [_proof(part.sha256)]
+    return part.key, document
+
+
+def _notice(
+    content: Content, notice: Notice, parts: Sequence[Part], patient: str, urls: Sequence[str], at: datetime
+) -> tuple[UUID, Resource]:
+    about = {"identifier": {"system": mapping.PLAN, "value": str(content.plan_id)}}
+    communication = notices.communication(content, notice, patient, about, urls, at)
+    text, *attached = communication["payload"]
+    text["extension"] = [_proof(_text_hash(text["contentString"]))]
+    for each, part in zip(attached, parts, strict=True):
+        each["contentAttachment"]["extension"] = [_proof(part.sha256)]
+    return mapping.document_key(content), communication
+
+
+def _proof(sha256: str) -> Resource:
+    return {"url": SHA256, "valueString": sha256}
 
 
 def withdrawn(withdrawal: Withdrawal, mailboxes: Mailboxes) -> Message:
     """No further version will come; mark the copy, keep it as long as your own rules say."""
-    local_id = withdrawal_id(withdrawal)
-    return _about_copies(local_id, Event.WITHDRAWN, withdrawal, (), mailboxes)
+    return _about_copies(message_id(withdrawal, About.WITHDRAWAL), Event.WITHDRAWN, withdrawal, (), mailboxes)
 
 
 def recalled(recall: Recall, mailboxes: Mailboxes) -> Message:
     """These versions should never have come: remove them, and say so in a receipt."""
-    return _about_copies(recall_id(recall), Event.RECALLED, recall, recall.versions, mailboxes)
+    return _about_copies(message_id(recall, About.RECALL), Event.RECALLED, recall, recall.versions, mailboxes)
 
 
 def _about_copies(
@@ -228,8 +244,8 @@ class Receipt:
     said: Said
     record: str
     """The record's own id of the plan, empty where nothing was filed."""
-    files: Mapping[str, str]
-    """SHA-256 of each file as it lies in the record, by our identifier of its document."""
+    proofs: tuple[str, ...]
+    """SHA-256 of each file, and of a notice's text, as it lies in the record; sorted."""
     issue: str
     """The code of the first issue, of R4's own list, where something went wrong."""
 
@@ -250,30 +266,31 @@ def read_receipt(body: bytes) -> Receipt:
         if header["eventCoding"] != {"system": MESSAGE_EVENT, "code": Event.RECEIPT.value} or "response" not in header:
             raise UnreadableReceiptError("it is a FHIR message of another event than a receipt")
         local_id, said = UUID(header["response"]["identifier"]), Said(header["response"]["code"])
-        documents = [each for each in resources if each["resourceType"] == "DocumentReference"]
+        filed = [each for each in resources if each["resourceType"] in ("DocumentReference", "Communication")]
         issues = [each["issue"][0]["code"] for each in resources if each["resourceType"] == "OperationOutcome"]
-        return Receipt(
-            local_id, said, _record(documents), dict(map(_file, documents)),
-            next((code for code in issues if _ISSUE_CODE.fullmatch(code)), ""),
-        )  # fmt: skip
+        proofs = sorted(proof for each in filed for proof in _proofs(each))
+        issue = next((code for code in issues if _ISSUE_CODE.fullmatch(code)), "")
+        return Receipt(local_id, said, _record(filed), tuple(proofs), issue)
     except (ValueError, LookupError, TypeError, AttributeError):
         raise UnreadableReceiptError("it is not a receipt as agreed") from None
 
 
-def _record(documents: Sequence[Resource]) -> str:
+def _record(filed: Sequence[Resource]) -> str:
     """The plan's own entry is the first."""
-    if not documents or not _RECORD_ID.fullmatch(documents[0].get("id", "")):
+    if not filed or not _RECORD_ID.fullmatch(filed[0].get("id", "")):
         return ""
-    return f"DocumentReference/{documents[0]['id']}"
+    return f"{filed[0]['resourceType']}/{filed[0]['id']}"
 
 
-def _file(document: Resource) -> tuple[str, str]:
-    extensions: list[Any] = document["content"][0]["attachment"]["extension"]
-    [key] = [each["value"] for each in document["identifier"] if each["system"] == mapping.DOCUMENT]
-    [proof] = [each["valueString"] for each in extensions if each["url"] == SHA256]
-    if not _HASH.fullmatch(proof):
+def _proofs(filed: Resource) -> list[str]:
+    payloads = filed.get("payload", [])
+    attachments = [each["attachment"] for each in filed.get("content", [])]
+    attachments += [each["contentAttachment"] for each in payloads if "contentAttachment" in each]
+    extensions = [extension for each in (*payloads, *attachments) for extension in each.get("extension", [])]
+    proofs = [each["valueString"] for each in extensions if each["url"] == SHA256]
+    if not all(_HASH.fullmatch(proof) for proof in proofs):
         raise ValueError
-    return str(key), proof
+    return proofs
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +302,8 @@ class Proof:
     final: bool = False
 
 
-def proof_of(receipt: Receipt, about: About, files: Mapping[str, str]) -> Proof:
-    """``files``: what the receipt must prove. Filed only where every file lies there as it was sent."""
+def proof_of(receipt: Receipt, about: About, proofs: Sequence[str]) -> Proof:
+    """``proofs``: what the receipt must give back. Filed only where every file lies there as it was sent."""
     because = f" ({receipt.issue})" if receipt.issue else ""
     match receipt.said:
         case Said.NEVER:
@@ -294,8 +311,8 @@ def proof_of(receipt: Receipt, about: About, files: Mapping[str, str]) -> Proof:
         case Said.LATER:
             return Proof("", f"the receiver could not file it yet{because}")
     if about is About.CONTENT:
-        if not receipt.record or receipt.files.keys() != files.keys():
+        if not receipt.record or len(receipt.proofs) != len(proofs):
             return Proof("", "the receiver's receipt lacks the record's id or the hash of a file")
-        if dict(receipt.files) != dict(files):
+        if receipt.proofs != tuple(proofs):
             return Proof("", "the hash of what the receiver filed is not the hash of what was sent")
     return Proof(receipt.record)

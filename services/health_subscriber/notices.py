@@ -14,7 +14,7 @@ from services.health_subscriber.filing import MAX_ENTRIES, AsWanted, Document, S
 from services.health_subscriber.mapping import Part, Resource
 from services.shared.record_systems.port import Content
 
-_TITLES = {
+TITLES = {
     NoticeKind.REVIEW_INVITATION: "Invitation to the review of an Education, Health and Care plan",
     NoticeKind.REVIEW_REPORT: "Report of the review of an Education, Health and Care plan",
     NoticeKind.REVIEW_DECISION: "Decision after the review of an Education, Health and Care plan",
@@ -47,7 +47,7 @@ def communication(
     content: Content, notice: Notice, patient: str, about: Resource, urls: Iterable[str], now: datetime
 ) -> Resource:
     """``about`` refers to the plan; ``urls`` say where each of its files is, in order."""
-    council, title = mapping.council_of(content), _TITLES[notice.kind]
+    council, title = mapping.council_of(content), TITLES[notice.kind]
     attached = [
         {
             "contentAttachment": {

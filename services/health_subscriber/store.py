@@ -56,7 +56,7 @@ class Message:
     version_id: UUID | None
     replaces: UUID | None
     sha256: str | None
-    files: dict[str, str]
+    proofs: str
     state: str
     message_id: str | None
     record: str | None
@@ -65,7 +65,7 @@ class Message:
 
 
 _MESSAGE = (
-    "local_id, mailbox, share_id, seq, about, version_id, replaces, sha256, files, state, message_id, record, reason, sent_at"
+    "local_id, mailbox, share_id, seq, about, version_id, replaces, sha256, proofs, state, message_id, record, reason, sent_at"
 )
 
 
@@ -79,23 +79,18 @@ async def begin_messages(connection: Any, system: str, begun: Sequence[Message])
     await connection.execute(
         """
         INSERT INTO health.mesh_message AS m
-            (system, local_id, mailbox, share_id, seq, about, version_id, replaces, sha256, files, state)
+            (system, local_id, mailbox, share_id, seq, about, version_id, replaces, sha256, proofs, state)
         SELECT $1, *, 'sending' FROM unnest($2::uuid[], $3::text[], $4::uuid[], $5::bigint[], $6::text[], $7::uuid[],
-                                            $8::uuid[], $9::text[], $10::jsonb[])
-        ON CONFLICT (local_id) DO UPDATE SET system = excluded.system, mailbox = excluded.mailbox, seq = excluded.seq,
-            files = excluded.files, state = 'sending', message_id = NULL, record = NULL, reason = NULL, look_at = NULL
+                                            $8::uuid[], $9::text[], $10::text[])
+        ON CONFLICT (local_id) DO UPDATE SET system = excluded.system, mailbox = excluded.mailbox,
+            proofs = excluded.proofs, state = 'sending', message_id = NULL, record = NULL, reason = NULL, look_at = NULL
         """,
         system,
         *([getattr(each, name) for each in begun] for name in _BEGUN.split()),
     )
 
 
-_BEGUN = "local_id mailbox share_id seq about version_id replaces sha256 files"
-
-
-async def set_seq(connection: Any, local_id: UUID, seq: int) -> None:
-    """The same content is wanted under another ``seq``: what comes back is evidence for that one."""
-    await connection.execute("UPDATE health.mesh_message SET seq = $2 WHERE local_id = $1", local_id, seq)
+_BEGUN = "local_id mailbox share_id seq about version_id replaces sha256 proofs"
 
 
 async def message_sent(connection: Any, local_id: UUID, message_id: str, look_at: datetime) -> None:

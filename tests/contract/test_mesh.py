@@ -172,16 +172,15 @@ def files(each: Collected) -> list[bytes]:
 
 def a_receipt(to: Collected, *, said: str = "ok", stored: list[bytes] | None = None, issue: str | None = None) -> bytes:
     """As a trust's own system would write it, from docs/adr/0011-mesh.md: with hashes of what it has stored."""
-    entries = []
-    for document, data in zip(resources(to, "DocumentReference"), stored if stored is not None else files(to), strict=True):
-        key = [each for each in document["identifier"] if each["system"] == "urn:ehcp:document"]
-        proof = {"url": "urn:ehcp:sha256", "valueString": hashlib.sha256(data).hexdigest()}
-        entries.append(
-            {
-                "resourceType": "DocumentReference", "id": f"trust-{key[0]['value'][:8]}", "status": "current",
-                "identifier": key, "content": [{"attachment": {"extension": [proof]}}],
-            }
-        )  # fmt: skip
+    stored = files(to) if stored is None else stored
+    proofs = [{"url": "urn:ehcp:sha256", "valueString": hashlib.sha256(data).hexdigest()} for data in stored]
+    filed: list[dict[str, Any]] = [
+        {
+            "resourceType": "DocumentReference", "id": f"entry-{number}", "status": "current",
+            "content": [{"attachment": {"extension": [proof]}}],
+        }
+        for number, proof in enumerate(proofs, 1)
+    ]  # fmt: skip
     header = {
         "resourceType": "MessageHeader",
         "eventCoding": {"system": "urn:ehcp:message-event", "code": "receipt"},
@@ -189,7 +188,7 @@ def a_receipt(to: Collected, *, said: str = "ok", stored: list[bytes] | None = N
         "response": {"identifier": resources(to, "MessageHeader")[0]["id"], "code": said},
     }
     outcomes = [{"resourceType": "OperationOutcome", "issue": [{"severity": "fatal", "code": issue}]}] if issue else []
-    together: list[dict[str, Any]] = [header, *(entries if said == "ok" else []), *outcomes]
+    together: list[dict[str, Any]] = [header, *(filed if said == "ok" else []), *outcomes]
     return json.dumps({"resourceType": "Bundle", "type": "message", "entry": [{"resource": r} for r in together]}).encode()
 
 
@@ -290,10 +289,14 @@ class TestOnce:
             assert await deliver(restarted, each) == first
         assert len(trust.ids()) == 1
 
-    async def test_nor_under_a_later_turn(self, record: MeshRecord, trust: Desk) -> None:
+    async def test_a_later_wish_for_the_same_version_goes_again(self, record: MeshRecord, trust: Desk) -> None:
+        """The child was corrected, or the share was withdrawn in between: the receiver must hear of it."""
         each = content(document=pdf("once"))
-        assert await deliver(record, each) == await deliver(record, replace(each, seq=7))
-        assert len(trust.ids()) == 1
+        corrected = replace(each, seq=2, child=child(nhs_number="9434765870"), replaces=each.version_id)
+        assert await deliver(record, each) != await deliver(record, corrected)
+
+        patients = [resources(message, "Patient")[0]["identifier"][0]["value"] for message in trust.look()]
+        assert patients == ["9434765919", "9434765870"]
 
     async def test_another_rendering_of_the_same_version_is_another_message(self, record: MeshRecord, trust: Desk) -> None:
         first = content(document=pdf("whole"))
@@ -547,10 +550,8 @@ class TestEvidence:
             assert await mesh.fetch() == 1
 
         filed = (await subscriber.signed(wish))[-1]
-        [document] = resources(message, "DocumentReference")
-        key = next(each["value"] for each in document["identifier"] if each["system"] == "urn:ehcp:document")
         assert (filed.status, filed.sha256, filed.version_id) == (Status.FILED, wish.sha256, wish.version_id)
-        assert filed.record == f"DocumentReference/trust-{key[:8]}"
+        assert filed.record == "DocumentReference/entry-1"
 
     async def test_a_receipt_may_come_before_anybody_asked_whether_it_was_collected(
         self, together: tuple[SubscriberStub, MeshRecord], trust: Desk

@@ -15,7 +15,8 @@ CREATE TABLE health.hl7v2_document (
 
 -- One row for each MESH message, made before it is sent. message_id is MESH's own, null until it has accepted the message;
 -- look_at is when to ask MESH about it next, null when nothing more can be learnt. replaces is what was held before it was first
--- sent, so that it says the same when it is sent again.
+-- sent, so that it says the same when it is sent again; proofs are the hashes that a receipt must give back, parted by
+-- spaces.
 CREATE TABLE health.mesh_message (
     local_id uuid PRIMARY KEY,
     system text NOT NULL,
@@ -26,7 +27,7 @@ CREATE TABLE health.mesh_message (
     version_id uuid,
     replaces uuid,
     sha256 text,
-    files jsonb NOT NULL,
+    proofs text NOT NULL,
     state text NOT NULL CHECK (state IN ('sending', 'sent', 'collected', 'done', 'refused', 'failed')),
     message_id text,
     record text,
@@ -35,7 +36,6 @@ CREATE TABLE health.mesh_message (
     look_at timestamptz
 );
 CREATE INDEX mesh_message_look ON health.mesh_message (system, look_at) WHERE look_at IS NOT NULL;
-CREATE INDEX mesh_message_share ON health.mesh_message (share_id);
 
 GRANT USAGE ON SCHEMA health TO :role;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA health TO :role;
