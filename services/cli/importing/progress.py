@@ -16,12 +16,14 @@ from services.cli.output import RefusedError
 
 
 class Progress:
-    """``exchange`` is the address that answers: what one exchange has taken in, another has not."""
+    """``exchange`` is the address that answers: what one exchange has taken in, another has not.
+    ``patience``: seconds to wait for another run to end."""
 
-    def __init__(self, file: Path, exchange: str) -> None:
+    def __init__(self, file: Path, exchange: str, patience: float = 5.0) -> None:
         file.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         file.touch(mode=FILE_MODE)
         self._file = file
+        self._patience = patience
         self._exchange = exchange.encode()
         try:
             self._db = self._open()
@@ -32,7 +34,7 @@ class Progress:
             self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._file, isolation_level=None, timeout=5)
+        db = sqlite3.connect(self._file, isolation_level=None, timeout=self._patience)
         # One import of an extract at a time: the lock is held until this one ends, however it ends.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("BEGIN EXCLUSIVE")

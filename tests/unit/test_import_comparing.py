@@ -1,0 +1,116 @@
+"""The case system's plans beside the exchange's, and how many could be delivered today."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from schemas.lifecycle import CeaseReason
+from services.cli.exchange import Row
+from services.cli.importing.comparing import Kind, compare, only_here, settings_on
+from services.cli.importing.known import KnownPlans
+from services.cli.importing.plans import Ceased, ExtractPlan, Lack
+from services.cli.importing.readiness import Readiness, lacks_here, lacks_of
+from services.cli.importing.tables import Ref
+
+TODAY = date(2026, 11, 22)
+NAMED = {"scheme": "urn", "value": "993202", "from": "2025-09-01", "until": None}
+CEASED = Ceased(date(2026, 8, 31), CeaseReason.NEEDS_MET)
+
+
+def there(**changes: Any) -> ExtractPlan:
+    values: dict[str, Any] = {
+        "la_code": "332", "case_reference": "EHC-1", "source": Ref("plans", "EHC-1", "", 0, 0, 2),
+        "settings": frozenset({"urn:993202"}),
+    }  # fmt: skip
+    return ExtractPlan(**(values | changes))
+
+
+def here(**changes: Any) -> Row:
+    return {
+        "plan_id": "0192", "la_code": "332", "case_reference": "EHC-1", "state": "live", "restricted": False,
+        "current": {"version_id": "0193", "version": 2, "issued_on": "2026-02-10", "document": True}, "settings": [NAMED],
+        "has_nhs_number": True, "shares": 4, "gaps": 0,
+    } | changes  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("case_system", "exchange", "kinds"),
+    [
+        (there(), here(), []),
+        (there(), here(state="ceasing"), []),
+        (there(), None, [Kind.NEVER_SHARED]),
+        (there(), here(shares=0), [Kind.NEVER_SHARED]),
+        (there(ceased=CEASED, over=True), here(), [Kind.CEASED_THERE]),
+        (there(over=True), here(state="ceasing"), [Kind.CEASED_THERE]),
+        (there(ceased=CEASED, over=True), here(state="ceased"), []),
+        (there(ceased=CEASED, over=True), None, []),
+        (there(), here(state="ceased"), [Kind.CEASED_HERE]),
+        (there(), here(state="transferred"), [Kind.CEASED_HERE]),
+        (there(settings=frozenset({"urn:993206"})), here(), [Kind.SETTING_DIFFERS]),
+        (there(settings=frozenset()), here(), [Kind.SETTING_DIFFERS]),
+        (there(settings=frozenset(), lacks=frozenset({Lack.CORRECTION})), here(), []),
+        (there(last_review=date(2026, 2, 11), amended=True), here(), [Kind.REVIEW_NEWER]),
+        (there(last_review=date(2026, 2, 10), amended=True), here(), []),
+        (there(last_review=date(2026, 2, 11), amended=False), here(), []),
+        (there(last_review=date(2026, 2, 11), amended=True), here(current=None), [Kind.REVIEW_NEWER]),
+    ],
+)  # fmt: skip
+def test_differences_both_ways(case_system: ExtractPlan, exchange: Row | None, kinds: list[Kind]) -> None:
+    assert [each.kind for each in compare(case_system, exchange, TODAY)] == kinds
+
+
+def test_a_difference_says_both_sides_in_codes_and_dates() -> None:
+    (found,) = compare(there(settings=frozenset({"urn:993206", "ukprn:10993201"})), here(), TODAY)
+    assert found.as_row() == {
+        "kind": "setting_differs", "la_code": "332", "case_reference": "EHC-1", "plan_id": "0192",
+        "there": "ukprn:10993201 urn:993206", "here": "urn:993202",
+    }  # fmt: skip
+    (found,) = compare(there(ceased=CEASED, over=True), here(), TODAY)
+    assert (found.there, found.here) == ("ceased 2026-08-31 (needs_met)", "live")
+
+
+def test_plans_that_only_the_exchange_has() -> None:
+    found = only_here(here())
+    assert found is not None
+    assert found.kind is Kind.UNKNOWN_THERE
+    assert only_here(here(state="ceased")) is None
+
+
+def test_only_the_settings_of_the_day_count() -> None:
+    named = [
+        NAMED | {"until": "2026-11-22"}, NAMED | {"value": "993206", "from": "2026-11-23"},
+        NAMED | {"value": "993207", "until": "2026-11-21"},
+    ]  # fmt: skip
+    assert settings_on(here(settings=named), TODAY) == {"urn:993202"}
+
+
+def test_plans_that_nobody_looked_for_are_left() -> None:
+    known = KnownPlans()
+    for reference in ("EHC-2", "EHC-1", "EHC-3"):
+        known.add(here(case_reference=reference))
+    known.add(here(case_reference="EHC-1", la_code="333"))
+    found = known.find("332", "EHC-2")
+    assert found is not None
+    assert found["plan_id"] == "0192"
+    assert known.find("332", "EHC-9") is None
+    assert [(plan["la_code"], plan["case_reference"]) for plan in known.unseen()] == [
+        ("332", "EHC-1"), ("332", "EHC-3"), ("333", "EHC-1"),
+    ]  # fmt: skip
+
+
+def test_how_many_could_be_delivered_and_what_the_others_lack() -> None:
+    counted = Readiness()
+    counted.take("EHC-1", lacks_here(here()))
+    counted.take("EHC-2", lacks_here(here(has_nhs_number=False, shares=0)))
+    counted.take("EHC-3", lacks_here(here(gaps=2)))
+    counted.take("EHC-4", lacks_of(there(lacks=frozenset({Lack.DOCUMENT, Lack.NHS_NUMBER}))))
+    assert counted.as_row() == {
+        "plans": 4, "ready": 1, "share_ready": 0.25,
+        "lacking": {"document": 1, "nhs_number": 2, "recipient": 1, "share_gap": 1},
+        "not_ready": [
+            {"case_reference": "EHC-2", "lacks": ["nhs_number", "recipient"]},
+            {"case_reference": "EHC-3", "lacks": ["share_gap"]},
+            {"case_reference": "EHC-4", "lacks": ["document", "nhs_number"]},
+        ],
+    }  # fmt: skip
