@@ -21,7 +21,7 @@ from schemas.documents import Council, File
 from schemas.events import RecipientCode, Seq, VersionNumber
 from schemas.generate import without_closing
 from schemas.manifest import Manifest, Sha256
-from schemas.notices import Notice
+from schemas.notices import Notice, NoticeKind
 from schemas.plan import Child, Section, SectionLetter
 
 FILE = Path(__file__).parent / "webhooks.json"
@@ -32,6 +32,7 @@ class WebhookType(StrEnum):
 
     PLAN_DELIVERED = "ehcp.plan.delivered.v1"
     NOTICE_DELIVERED = "ehcp.notice.delivered.v1"
+    AVAILABLE = "ehcp.delivery.available.v1"
     PLAN_WITHDRAWN = "ehcp.plan.withdrawn.v1"
     RECALL_REQUESTED = "ehcp.recall.requested.v1"
 
@@ -72,6 +73,21 @@ class NoticeDelivered(Delivered):
     """A notice instead of a version: ``version_id`` is the notice's own id, and there are no sections."""
 
     notice: Notice
+
+
+class Available(OfShare):
+    """There is a version, or a notice, to be fetched at ``dataref``: the message in full. File that, then answer this one.
+
+    Fetch with ``GET``, signed as messages are, over the query as it stands there.
+    """
+
+    recipient: RecipientCode
+    notice: NoticeKind | None = None
+    version_id: UUID
+    version: VersionNumber
+    issued_on: date
+    changed_sections: tuple[SectionLetter, ...] = ()
+    sha256: Sha256
 
 
 class Ended(OfShare):
@@ -129,6 +145,7 @@ class Holdings(Open):
 MESSAGES: dict[WebhookType, tuple[type[OfShare], type[BaseModel]]] = {
     WebhookType.PLAN_DELIVERED: (Delivered, Stored),
     WebhookType.NOTICE_DELIVERED: (NoticeDelivered, Stored),
+    WebhookType.AVAILABLE: (Available, Stored),
     WebhookType.PLAN_WITHDRAWN: (Ended, Marked),
     WebhookType.RECALL_REQUESTED: (RecallRequested, Removed),
 }
@@ -136,9 +153,11 @@ MESSAGES: dict[WebhookType, tuple[type[OfShare], type[BaseModel]]] = {
 
 _ABOUT = """\
 What a subscriber sends to a case system, and what it takes as an answer. Messages are CloudEvents 1.0 in structured JSON,
-signed as Standard Webhooks 1.0 says: HMAC-SHA256 with a shared secret; two signatures while a secret is being changed. Verify
-the signature and the time (5 minutes either way) over the bytes as they came, before reading them. `webhook-id` is the same at
-every attempt: answer a message that you have already with the answer that you gave. Ignore fields that you do not know."""
+signed as Standard Webhooks 1.0 says: `v1` with a shared secret, `v1a` with our Ed25519 key; one signature for each key while
+keys are being changed, and one that fits is enough. A receiver gets messages in full, or thin ones whose content it fetches.
+Verify the signature and the time (5 minutes either way) over the bytes as they came, before reading them. `webhook-id` is the
+same at every attempt: answer a message that you have already with the answer that you gave. Ignore fields that you do not
+know."""
 _REFUSALS = {
     "4XX": "400, 409, 413, 415, 422 and 451 are refusals: a person or a new instruction must change something. 410 stops the "
     "endpoint. 429 waits for `Retry-After`. The others are tried again: after 5 s, 5 min, 30 min, 2 h, 5 h, then every 10 h.",
@@ -174,7 +193,8 @@ def make_document() -> dict[str, Any]:
 _HEADERS = {
     "webhook-id": "Of the message; the same at every attempt.",
     "webhook-timestamp": "When it was sent, in seconds since 1970.",
-    "webhook-signature": "`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`; several are parted by spaces.",
+    "webhook-signature": "`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`, or `v1a,` and that of an Ed25519 "
+    "signature; several are parted by spaces.",
 }
 
 
@@ -188,7 +208,7 @@ def _signed() -> list[dict[str, Any]]:
 
 def _message(type_: WebhookType, schemas: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
     model, answer = MESSAGES[type_]
-    event = {
+    event: dict[str, Any] = {
         "type": "object",
         "required": ["specversion", "id", "source", "type", "subject", "datacontenttype", "data"],
         "properties": {
@@ -201,8 +221,11 @@ def _message(type_: WebhookType, schemas: Mapping[Any, dict[str, Any]]) -> dict[
             "data": schemas[model],
         },
     }
+    if type_ is WebhookType.AVAILABLE:
+        event["required"].append("dataref")
+        event["properties"]["dataref"] = {"type": "string", "format": "uri"}
     return {
-        "summary": (model.__doc__ or "").strip(),
+        "summary": (model.__doc__ or "").strip().partition("\n")[0],
         "operationId": type_.value,
         "parameters": _signed(),
         "requestBody": {"required": True, "content": {"application/cloudevents+json": {"schema": event}}},

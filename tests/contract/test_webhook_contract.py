@@ -17,6 +17,7 @@ from schemas.webhooks import Holding, Holdings, Marked, Removed, Stored, Webhook
 from services.shared.record_systems import webhook_messages as messages
 from services.shared.record_systems.port import Filed, Recall, Withdrawal, Withdrawn
 from services.shared.record_systems.port import Removed as RemovedOutcome
+from services.shared.record_systems.webhook_keys import keys_of, signed
 from tests.support.contents import RNA, content, invitation, pdf
 from tests.support.openapi import Documented
 
@@ -35,6 +36,9 @@ def sent(type_: WebhookType) -> list[messages.Message]:
             return [messages.delivered(content()), messages.delivered(files)]
         case WebhookType.NOTICE_DELIVERED:
             return [messages.delivered(content(notice=invitation()))]
+        case WebhookType.AVAILABLE:
+            url = "https://subscriber.test/v1/webhooks/cases"
+            return [messages.available(content(), url), messages.available(content(notice=invitation()), url)]
         case WebhookType.PLAN_WITHDRAWN:
             return [messages.withdrawn(Withdrawal(share_id, 2, plan_id, RNA))]
         case WebhookType.RECALL_REQUESTED:
@@ -71,7 +75,7 @@ def test_what_is_sent_is_what_is_published(type_: WebhookType) -> None:
 
 
 def test_the_headers_that_are_sent_are_those_published() -> None:
-    headers = messages.signed("id", "body", messages.keys_of("whsec_" + "A" * 32), NOW)
+    headers = signed("id", "body", keys_of("whsec_" + "A" * 32), NOW)
     assert headers.keys() == PUBLISHED["components"]["parameters"].keys()
 
 
@@ -82,9 +86,9 @@ def test_the_answers_that_are_published_are_taken() -> None:
     held = Holding(plan_id=UUID(int=1), version_id=UUID(int=2), sha256="a" * 64, record="doc/1")
     assert messages.held(JSON, Holdings(holdings=(held,)).model_dump_json().encode()) is not None
     now = datetime.now(UTC)
-    keys = messages.keys_of("whsec_" + "A" * 32)
+    keys = keys_of("whsec_" + "A" * 32)
     statement = Removed(removed=(UUID(int=2),), record="doc/1").model_dump_json()
-    headers = JSON | messages.signed("statement", statement, keys, now)
+    headers = JSON | signed("statement", statement, keys, now)
     assert isinstance(messages.removed(200, headers, statement.encode(), [UUID(int=2)], keys, now), RemovedOutcome)
 
 

@@ -15,6 +15,7 @@ from schemas.manifest import sha256
 from services.shared.record_systems.port import Filed, Held, Outcome, Recipient, Refused, Retry, Withdrawal, Withdrawn
 from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
 from services.shared.record_systems.webhook import build_webhook
+from services.shared.record_systems.webhook_keys import keys_of, signed
 from services.shared.record_systems.webhook_messages import (
     CONTENT_TYPE,
     Verdict,
@@ -22,10 +23,8 @@ from services.shared.record_systems.webhook_messages import (
     fault,
     filed,
     held,
-    keys_of,
     marked,
     retry_after,
-    signed,
     withdrawn,
 )
 from tests.support.contents import content, pdf

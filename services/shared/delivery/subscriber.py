@@ -53,6 +53,7 @@ class Parts:
     """What a subscriber's own record systems and pages are built from."""
 
     pool: "asyncpg.Pool[asyncpg.Record]"
+    council: Council
     inbox: Inbox
     inbox_keys: InboxKeys
     receipts: Receipts
@@ -72,11 +73,11 @@ async def build_subscriber(
     pool = await open_pool(settings.database_url)
     receipts = Receipts(settings.subscriber, settings.hosted_by, sign)
     inbox_keys = InboxKeys(master)
-    parts = Parts(pool, Inbox(pool, inbox_keys), inbox_keys, receipts)
-    systems = read_systems(settings.record_systems_file, {"inbox": lambda _: parts.inbox, **builders(parts)})
     http = httpx2.AsyncClient(timeout=httpx2.Timeout(30, connect=5), trust_env=False)
     tokens = TokenClient(http, settings.council_url, settings.client_id, client_key)
     council = Council(http, settings.council_url, tokens)
+    parts = Parts(pool, council, Inbox(pool, inbox_keys), inbox_keys, receipts)
+    systems = read_systems(settings.record_systems_file, {"inbox": lambda _: parts.inbox, **builders(parts)})
     instance = os.environ.get("EHCP_GROUP_INSTANCE_ID", f"{name}-0")
     dispatcher = Dispatcher(pool, council, systems, receipts, instance)
     parking = Parking(pool, systems, receipts, dispatcher.wake)

@@ -2,17 +2,21 @@
 
 Invariants: a message keeps its id over every attempt, so that the receiver can file it once; a version counts as filed only
 when the receiver answers with its own hash of what it stored; nothing is sent to a private address unless the operator
-allows it for this endpoint. What is said and what answers mean: ``webhook_messages.py``; how it is sent: ``guarded_http.py``.
+allows it for this endpoint. What is said and what answers mean: ``webhook_messages.py``; how it is sent: ``guarded_http.py``;
+what is fetched where messages are thin: ``webhook_fetch.py``.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
+import structlog
+
+from schemas.base import Closed
 from services.shared.clock import Clock, utc_now
 from services.shared.ids import new_id
 from services.shared.record_systems import webhook_messages as messages
@@ -25,13 +29,15 @@ from services.shared.record_systems.port import (
     RecallOutcome,
     Recipient,
     RecordAwayError,
-    RecordSystem,
     Refused,
     Retry,
     Withdrawal,
     WithdrawOutcome,
 )
-from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
+from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings, options_of
+from services.shared.record_systems.webhook_keys import is_signed, keys_of, signed
+
+log = structlog.get_logger()
 
 _TIMEOUT_SECONDS = 15.0
 _BYTES_A_SECOND = 2 * 2**20
@@ -48,12 +54,27 @@ _Thing = TypeVar("_Thing", Content, Withdrawal, Recall)
 _Result = TypeVar("_Result", Outcome, WithdrawOutcome, RecallOutcome)
 
 
-def build_webhook(settings: SystemSettings) -> RecordSystem:
-    """From an entry of the record systems file: ``{"kind": "webhook", "url": …, "secret": "whsec_…"}``."""
+class Options(Closed):
+    payload: Literal["full", "thin"] = "full"
+    """``thin``: the message says only that there is something to fetch at ``fetch_url``, with the receiver's signature."""
+    fetch_url: str | None = None
+    """Where the receiver reaches this subscriber's ``/v1/webhooks/{name of this entry}``."""
+    public_keys: tuple[str, ...] = ()
+    """``whpk_…`` of the receiver, for what it signs, where no secret is shared."""
+
+
+def build_webhook(settings: SystemSettings) -> "WebhookEndpoint":
+    """From an entry of the record systems file: ``{"kind": "webhook", "url": …, "secret": "whsec_…", "options": …}``."""
+    options = options_of(settings, Options)
     if not settings.url:
         raise RecordSystemsFileError(f"{settings.name}: a webhook needs its url")
+    if (options.payload == "thin") != (options.fetch_url is not None):
+        raise RecordSystemsFileError(f"{settings.name}: payload 'thin' needs a fetch_url, and only that does")
     try:
-        return WebhookEndpoint(settings.url, settings.secret or "", allow_private=settings.allow_private)
+        return WebhookEndpoint(
+            settings.url, settings.secret or "", their_keys=options.public_keys, allow_private=settings.allow_private,
+            fetch_url=options.fetch_url,
+        )  # fmt: skip
     except ValueError as error:
         raise RecordSystemsFileError(f"{settings.name}: {error}") from None
 
@@ -76,12 +97,20 @@ class WebhookEndpoint:
         url: str,
         secret: str,
         *,
+        their_keys: Sequence[str] = (),
         allow_private: bool = False,
+        fetch_url: str | None = None,
         timeout: float = _TIMEOUT_SECONDS,
         concurrency: int = 8,
         clock: Clock = utc_now,
     ) -> None:
-        self._keys = messages.keys_of(secret)
+        """``secret`` and ``their_keys`` as for :func:`keys_of`. Raises ``ValueError``."""
+        self._keys = keys_of(secret, their_keys)
+        if fetch_url is not None and not self._keys.theirs:
+            raise ValueError("payload 'thin' needs a whsec_ secret or the receiver's public_keys, to know who fetches")
+        self._fetch_url = fetch_url
+        self._gone: Refused | None = None
+        """Set once the endpoint has said that it is gone. A person must change its entry, and the service start anew."""
         self._http = GuardedHttp(url, allow_private=allow_private, concurrency=concurrency)
         self._timeout = timeout
         self._slots = asyncio.Semaphore(concurrency)
@@ -108,7 +137,7 @@ class WebhookEndpoint:
 
     async def _holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
         query = urlencode([("recipient", f"{recipient.scheme}:{recipient.value}"), *(("plan", plan) for plan in plans)])
-        headers = messages.signed(str(new_id()), query, self._keys, self._clock())
+        headers = signed(str(new_id()), query, self._keys, self._clock())
         try:
             async with self._slots:
                 answer = await self._http.request("GET", path="/holdings", query=query, headers=headers, timeout=self._timeout)
@@ -122,7 +151,10 @@ class WebhookEndpoint:
     async def _deliver(self, content: Content, batch: _Batch) -> Outcome:
         size = sum(len(file.data) for file in (content.document, *content.attachments) if file)
         # Encoding and signing megabytes takes long enough to hold up the event loop.
-        message = await asyncio.to_thread(messages.delivered, content) if size > _LARGE else messages.delivered(content)
+        if self._fetch_url is not None:
+            message = messages.available(content, self._fetch_url)
+        else:
+            message = await asyncio.to_thread(messages.delivered, content) if size > _LARGE else messages.delivered(content)
         answer = await self._post(message, batch)
         if not isinstance(answer, Answer):
             return answer
@@ -147,9 +179,9 @@ class WebhookEndpoint:
         timeout = min(self._timeout + len(message.body) / _BYTES_A_SECOND, max(self._timeout, _LONGEST_SECONDS))
         text = message.body.decode()
         if len(text) > _LARGE:
-            headers = await asyncio.to_thread(messages.signed, message.id, text, self._keys, self._clock())
+            headers = await asyncio.to_thread(signed, message.id, text, self._keys, self._clock())
         else:
-            headers = messages.signed(message.id, text, self._keys, self._clock())
+            headers = signed(message.id, text, self._keys, self._clock())
         headers["Content-Type"] = messages.CONTENT_TYPE
         try:
             answer = await self._http.request("POST", content=message.body, headers=headers, timeout=timeout)
@@ -168,14 +200,21 @@ class WebhookEndpoint:
     def _learnt(self, verdict: messages.Verdict, batch: _Batch) -> Retry | Refused:
         if verdict.for_all:
             batch.verdict = verdict.outcome
+        if isinstance(verdict.outcome, Refused) and verdict.for_all and self._gone is None:
+            self._gone = verdict.outcome
+            log.error("endpoint_disabled", host=self._http.url.host, reason=verdict.outcome.reason)
         return verdict.outcome
+
+    def is_theirs(self, headers: Mapping[str, str], signed_part: bytes) -> bool:
+        """Whether this endpoint's owner signed a request, just now."""
+        return is_signed(headers, signed_part, self._keys, self._clock())
 
     def _stop(self, outcome: Retry, batch: _Batch) -> Retry:
         batch.verdict = outcome
         return outcome
 
     async def _all(self, things: Sequence[_Thing], one: Callable[[_Thing, _Batch], Awaitable[_Result]]) -> list[_Result]:
-        batch = _Batch(until=time.monotonic() + _BUDGET_SECONDS)
+        batch = _Batch(until=time.monotonic() + _BUDGET_SECONDS, verdict=self._gone)
 
         async def in_turn(thing: _Thing) -> _Result:
             async with self._slots:

@@ -6,7 +6,6 @@ and its bytes from the content alone, so that a message that is sent again is th
 """
 
 import base64
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ from typing import Any, TypeGuard
 from uuid import UUID
 
 import orjson
-from standardwebhooks import Webhook
 
 from schemas.webhooks import WebhookType
 from services.shared.json import dumps
@@ -35,11 +33,13 @@ from services.shared.record_systems.port import (
     Withdrawn,
     WithdrawOutcome,
 )
+from services.shared.record_systems.webhook_keys import Keys, is_signed
 
 CONTENT_TYPE = "application/cloudevents+json"
 DELIVERED = WebhookType.PLAN_DELIVERED.value
 NOTICE_DELIVERED = WebhookType.NOTICE_DELIVERED.value
 WITHDRAWN = WebhookType.PLAN_WITHDRAWN.value
+AVAILABLE = WebhookType.AVAILABLE.value
 RECALLED = WebhookType.RECALL_REQUESTED.value
 _SOURCE = "urn:ehcp:exchange"
 _LONGEST_WAIT = 24 * 3600.0
@@ -60,6 +60,17 @@ def delivered(content: Content) -> Message:
         "attachments": [_file(each) for each in content.attachments],
     }
     return _message(content.share_id, content.seq, content.plan_id, delivered_type(content), described(content) | files)
+
+
+def available(content: Content, fetch_url: str) -> Message:
+    """That there is something to fetch, and nothing of what it says. Whoever fetches gets :func:`delivered`."""
+    data = {
+        "recipient": recipient_code(content.recipient), "version_id": content.version_id, "version": content.version,
+        "issued_on": content.issued_on, "changed_sections": content.changed_sections, "sha256": content.sha256,
+        "notice": content.notice.kind if content.notice else None,
+    }  # fmt: skip
+    dataref = f"{fetch_url}?share={content.share_id}&seq={content.seq}"
+    return _message(content.share_id, content.seq, content.plan_id, AVAILABLE, data, dataref=dataref)
 
 
 def delivered_type(content: Content) -> str:
@@ -98,7 +109,9 @@ def recalled(recall: Recall) -> Message:
     return _message(recall.share_id, recall.seq, recall.plan_id, RECALLED, data, "-recall")
 
 
-def _message(share_id: UUID, seq: int, plan_id: UUID, type_: str, data: dict[str, Any], suffix: str = "") -> Message:
+def _message(
+    share_id: UUID, seq: int, plan_id: UUID, type_: str, data: dict[str, Any], suffix: str = "", dataref: str | None = None
+) -> Message:
     message_id = f"{share_id}-{seq}{suffix}"
     # No time: a time would make the same message differ at every attempt. When it was sent is in the signature.
     event = {
@@ -108,6 +121,7 @@ def _message(share_id: UUID, seq: int, plan_id: UUID, type_: str, data: dict[str
         "type": type_,
         "subject": str(plan_id),
         "datacontenttype": "application/json",
+        **({"dataref": dataref} if dataref else {}),
         "data": {"share_id": share_id, "seq": seq, "plan_id": plan_id} | data,
     }
     return Message(message_id, dumps(event))
@@ -120,37 +134,6 @@ def recipient_code(recipient: Recipient) -> dict[str, Any]:
 def _file(file: File) -> dict[str, str]:
     data = base64.b64encode(file.data).decode("ascii")
     return {"name": file.name, "media_type": file.media_type, "sha256": file.sha256, "data": data}
-
-
-def signed(message_id: str, signed_part: str, keys: tuple[Webhook, ...], now: datetime) -> dict[str, str]:
-    """The three headers of Standard Webhooks; one signature for each key, so that a key can be changed without a gap.
-
-    ``signed_part`` is the body; for a request without one, its query.
-    """
-    at = now.astimezone(UTC).replace(microsecond=0)
-    return {
-        "webhook-id": message_id,
-        "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": " ".join(key.sign(message_id, at, signed_part) for key in keys),
-    }
-
-
-def keys_of(secret: str) -> tuple[Webhook, ...]:
-    """``secret``: one ``whsec_…``, or several parted by spaces while a key is changed. Raises ``ValueError``."""
-    keys: list[Webhook] = []
-    for each in secret.split():
-        encoded = each.removeprefix("whsec_")
-        try:
-            size = len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))
-        except ValueError:
-            size = 0
-        # Standard Webhooks: 24 to 64 bytes of secret. A shorter one is a password, not a key.
-        if not each.startswith("whsec_") or not 24 <= size <= 64:
-            raise ValueError("its secret must be whsec_ and the base64 of 24 to 64 random bytes")
-        keys.append(Webhook(each))
-    if not keys:
-        raise ValueError("it needs a secret")
-    return tuple(keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +174,9 @@ def marked(status: int, headers: Mapping[str, str], body: bytes, now: datetime) 
 
 
 def removed(
-    status: int, headers: Mapping[str, str], body: bytes, versions: Sequence[UUID], keys: tuple[Webhook, ...], now: datetime
+    status: int, headers: Mapping[str, str], body: bytes, versions: Sequence[UUID], keys: Keys, now: datetime
 ) -> RecallOutcome | Verdict:
-    """What the answer to a recall means. Removed only on a statement that is signed as our messages are, with the same key.
+    """What the answer to a recall means. Removed only on a statement that the receiver signed.
 
     A statement can be shown to others later; an answer without it is only that the message came.
     """
@@ -204,21 +187,12 @@ def removed(
     if answer is None or not isinstance(stated, list) or not {str(each) for each in versions} <= {str(each) for each in stated}:
         asked = retry_after(headers.get("retry-after", ""), now)
         return Verdict(Retry(f"the endpoint answered {status} without stating the removal", asked))
-    if not _is_signed(headers, body, keys):
+    if not is_signed(headers, body, keys, now):
         return Verdict(Retry("the endpoint's statement of removal is not signed with our key"))
     record, at = answer.get("record"), answer.get("removed_at")
     where = f" ({record})" if _is_record(record) else ""
     when = f" at {at}" if _is_record(at) else ""
     return Removed(f"signed statement of removal{where}{when}")
-
-
-def _is_signed(headers: Mapping[str, str], body: bytes, keys: tuple[Webhook, ...]) -> bool:
-    for key in keys:
-        # A malformed header makes the library raise more than its own error; none of it is a signature.
-        with contextlib.suppress(Exception):
-            key.verify(body, dict(headers), json_parse=False)
-            return True
-    return False
 
 
 def held(headers: Mapping[str, str], body: bytes) -> dict[UUID, Held] | None:
