@@ -32,6 +32,7 @@ from services.shared.delivery.dispatcher import Dispatcher
 from services.shared.delivery.handlers import Parking
 from services.shared.delivery.receipts import Receipts
 from services.shared.delivery.reconcile import Reconcile
+from services.shared.delivery.record_check import RecordCheck
 from services.shared.identity.client import TokenClient
 from services.shared.identity.receipts import signer, verify
 from services.shared.kafka import cloudevents
@@ -48,6 +49,7 @@ from services.shared.record_systems.port import (
     RecallOutcome,
     Recipient,
     RecordAwayError,
+    RecordSystem,
     Removed,
     Withdrawal,
     Withdrawn,
@@ -363,6 +365,9 @@ class SubscriberStub:
     def reconcile(self) -> Reconcile:
         return Reconcile(self.pool, self.council.client, self.parking)
 
+    def record_check(self, wake: Callable[[], None] = lambda: None) -> RecordCheck:
+        return RecordCheck(self.pool, self.systems, self.receipts, wake)
+
     async def park(self, *wishes: Wanted) -> None:
         """One batch off the topic."""
         await self.parking.handle([record_of(wish) for wish in wishes])
@@ -438,15 +443,22 @@ class SubscriberStub:
 
 
 @asynccontextmanager
-async def subscriber_on(server: RunningPostgres, owner_dsn: str) -> AsyncIterator[SubscriberStub]:
-    """A subscriber with empty books and a council that wants nothing yet, on a database from :func:`books`."""
+async def subscriber_on(
+    server: RunningPostgres, owner_dsn: str, rna: RecordSystem | None = None
+) -> AsyncIterator[SubscriberStub]:
+    """A subscriber with empty books and a council that wants nothing yet, on a database from :func:`books`.
+
+    ``rna`` is a real record system in place of the one to play with.
+    """
     owner = await open_pool(owner_dsn, max_size=2)
     pool = await open_pool(server.dsn_as("health_subscriber", owner_dsn))
     key = OKPKey.generate_key("Ed25519")
     records = {name: RecordSystemStub(name) for name in ("rna", "rxk")}
     inbox_keys = InboxKeys(new_key())
     inbox = Inbox(pool, inbox_keys)
-    systems = Systems(SETTINGS, {"fhir": lambda entry: records[entry.name], "inbox": lambda _: inbox})
+    real: dict[str, RecordSystem] = {"rna": rna} if rna else {}
+    fhir: dict[str, RecordSystem] = {**records, **real}
+    systems = Systems(SETTINGS, {"fhir": lambda entry: fhir[entry.name], "inbox": lambda _: inbox})
     receipts = Receipts("health", HostedBy.AGENCY, signer(key))
     try:
         parking = Parking(pool, systems, receipts, lambda: None)

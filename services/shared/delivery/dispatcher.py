@@ -342,6 +342,7 @@ def record(
     where = outcome.record if isinstance(outcome, Filed | Collected | Sent | Withdrawn | Removed) else None
     held = isinstance(outcome, Filed | Collected | Sent | Withdrawn | Removed)
     proof = outcome.sha256 if isinstance(outcome, Filed) else sha256
+    reason: str | None
     match outcome:
         case Conflict():
             status, reason = Status.CONFLICT, "the council wants a lower seq than is here"

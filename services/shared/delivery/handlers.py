@@ -97,8 +97,8 @@ class Parking:
         self._wake = wake
         self._clock = clock
 
-    async def handle(self, records: Sequence[Record]) -> None:
-        """The consumer's handler."""
+    async def handle(self, records: Sequence[Record]) -> Sequence[tuple[Record, str]]:
+        """The consumer's handler; returns what nobody can read, with the reason."""
         instructions: list[Instruction] = []
         unreadable: list[tuple[Record, str]] = []
         for record in records:
@@ -113,16 +113,14 @@ class Parking:
         for record, reason in unreadable:
             log.warning("dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
         self.woken()
+        return unreadable
 
     def woken(self) -> None:
         """After a commit: tell the dispatcher."""
         self._wake()
 
-    async def park(
-        self, connection: Any, instructions: Sequence[Instruction], *, listed: bool = False
-    ) -> list[tuple[UUID, int]]:
-        """Within the caller's transaction. ``listed``: they are from the council's list; returns what is doubted then
-        (see :class:`Sorted`)."""
+    async def park(self, connection: Any, instructions: Sequence[Instruction], *, listed: bool = False) -> "Sorted":
+        """Within the caller's transaction. ``listed``: they are from the council's list."""
         rows = await store.lock_deliveries(connection, [each.share_id for each in instructions])
         known = {share_id: Known(_wish(row), Status(row["state"])) for share_id, row in rows.items()}
         done = sort_out(known, instructions, self._systems, self._clock(), listed=listed)
@@ -134,7 +132,7 @@ class Parking:
         for draft in done.drafts:
             if draft.status is Status.CONFLICT:
                 log.error("conflicting_instruction", share_id=str(draft.share_id), seq=draft.seq)
-        return done.doubted
+        return done
 
     async def contradict(self, connection: Any, ahead: Sequence[tuple[UUID, int]]) -> None:
         """Within the caller's transaction: tell the council of shares where it wants a lower ``seq`` than is here.
@@ -170,6 +168,8 @@ class Sorted:
     """Shares of which the council's list names a lower ``seq`` than is here, and that one. The page may have been overtaken
     by the topic, so the council is asked before anything is said."""
     drafts: list[Draft]
+    behind: list[tuple[Instruction, bool]]
+    """What the list named and was not here, or only older (then True): its instruction should have come before."""
 
 
 def sort_out(
@@ -186,12 +186,15 @@ def sort_out(
     again: list[UUID] = []
     doubted: list[tuple[UUID, int]] = []
     drafts: list[Draft] = []
+    behind: list[tuple[Instruction, bool]] = []
     for each in instructions:
         before = wishes.get(each.share_id)
         match states.park(before, each.wish):
             case Parked.NEW:
                 if before is not None and each.share_id in open_:
                     drafts.append(Draft(each.share_id, before.seq, Status.SUPERSEDED))
+                if listed:
+                    behind.append((each, before is not None))
                 parking, said = _take(each, systems, now)
                 parked[each.share_id] = parking
                 drafts += said
@@ -208,7 +211,7 @@ def sort_out(
             case Parked.CONFLICT:
                 reason = "another instruction with this seq is already here"
                 drafts.append(Draft(each.share_id, each.wish.seq, Status.CONFLICT, each.version_id, reason=reason))
-    return Sorted(list(parked.values()), again, doubted, drafts)
+    return Sorted(list(parked.values()), again, doubted, drafts, behind)
 
 
 def _take(each: Instruction, systems: Systems, now: datetime) -> tuple[store.Parking, list[Draft]]:

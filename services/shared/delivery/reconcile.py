@@ -2,11 +2,12 @@
 
 Fully at the start and once a day: so a subscriber whose database is lost rebuilds itself. Every few minutes only what the
 council has no satisfying receipt for: that is small. The list is paged by ``share_id``; a share that changes behind the page
-is in the next pass or on its topic.
+is in the next pass or on its topic. Whether the records hold what the books say: :mod:`services.shared.delivery.record_check`.
 """
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,24 +15,37 @@ import asyncpg
 import structlog
 
 from schemas.documents import ReadAnswer, ReadOutcome
+from services.shared.clock import Clock, utc_now
+from services.shared.delivery import store_checks
 from services.shared.delivery.council import Council, CouncilAwayError
 from services.shared.delivery.handlers import Instruction, Parking, UnreadableError, read_instruction
+from services.shared.delivery.record_check import DIFFERENCES, Difference
 from services.shared.json import dumps
 
 log = structlog.get_logger()
 
 FULL_EVERY_SECONDS = 24 * 3600.0
 RETRY_SECONDS = 2.0
+LATE = timedelta(minutes=10)
+"""An instruction younger than this may still be on its way; the list merely was quicker."""
 _ASK = 100
 """Reads in one request."""
 
 
 class Reconcile:
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", council: Council, parking: Parking, every: float = 300.0) -> None:
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        council: Council,
+        parking: Parking,
+        every: float = 300.0,
+        clock: Clock = utc_now,
+    ) -> None:
         self._pool = pool
         self._council = council
         self._parking = parking
         self._every = every
+        self._clock = clock
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -53,16 +67,35 @@ class Reconcile:
         after: UUID | None = None
         seen = 0
         while True:
+            asked_at, begin = self._clock(), after
             rows, after = await self._council.shares(after, unanswered=not full)
             async with self._pool.acquire() as connection, connection.transaction():
-                doubted = await self._parking.park(connection, _readable(rows), listed=True)
+                parked = await self._parking.park(connection, _readable(rows), listed=True)
             self._parking.woken()
-            for start in range(0, len(doubted), _ASK):
-                await self._ask(doubted[start : start + _ASK])
+            for each, known in parked.behind:
+                if asked_at - datetime.fromisoformat(each.data["requested_at"]) > LATE:
+                    _differs(each.share_id, Difference.STALE if known else Difference.NEVER_ARRIVED)
+            for start in range(0, len(parked.doubted), _ASK):
+                await self._ask(parked.doubted[start : start + _ASK])
+            if full:
+                await self._find_orphans(begin, after, rows, asked_at)
             seen += len(rows)
             if after is None:
                 log.info("reconciled_with_council", shares=seen, full=full)
                 return seen
+
+    async def _find_orphans(
+        self, begin: UUID | None, end: UUID | None, rows: Sequence[dict[str, Any]], asked_at: datetime
+    ) -> None:
+        """What is held here and the council's list does not name. It stays as it is: only the council can say what it is."""
+        listed = [UUID(str(row["share_id"])) for row in rows]
+        async with self._pool.acquire() as connection:
+            unlisted = await store_checks.unlisted(connection, begin, end, listed, asked_at - LATE)
+        for start in range(0, len(unlisted), _ASK):
+            answers = await self._council.read(unlisted[start : start + _ASK])
+            for share_id, answer in answers.items():
+                if answer.outcome is ReadOutcome.UNKNOWN:
+                    _differs(share_id, Difference.ORPHAN)
 
     async def _ask(self, doubted: Sequence[tuple[UUID, int]]) -> None:
         """Whether the council really wants a lower ``seq`` than is here; then it was restored from backup, and must hear it."""
@@ -71,6 +104,11 @@ class Reconcile:
         if ahead:
             async with self._pool.acquire() as connection, connection.transaction():
                 await self._parking.contradict(connection, ahead)
+
+
+def _differs(share_id: UUID, difference: Difference) -> None:
+    DIFFERENCES.labels(difference).inc()
+    log.warning("books_differ", share_id=str(share_id), difference=difference)
 
 
 def _wants_lower(answer: ReadAnswer | None, seq: int) -> bool:

@@ -15,6 +15,10 @@ from services.shared.kafka.consume import Record
 
 LEASE_SECONDS = 120
 """Longer than the dispatcher's hard deadline for one batch."""
+FIRST_CHECK_SECONDS = 60.0
+"""After a change, until the record system is asked whether it holds: servers may show a write only after a while."""
+_CHECKED = ["filed", "opened", "withdrawn", "recalled"]
+"""States that say something of the record that it can be asked about; nobody can ask for a letter, or a notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
                              $8::text[], $9::timestamptz[])
         ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, action = excluded.action, instruction = excluded.instruction,
             sha256 = excluded.sha256, lane = excluded.lane, next_attempt_at = excluded.next_attempt_at,
-            state = excluded.state, attempts = 0, parked_at = now()
+            state = excluded.state, attempts = 0, parked_at = now(), check_at = NULL
         WHERE d.seq < excluded.seq
         """,
         *_columns(sorted(parked, key=_by_share), "share_id seq action instruction sha256 plan_id lane state next_attempt_at"),
@@ -215,12 +219,15 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
             removed_seq = CASE WHEN r.removed AND d.seq = r.seq THEN r.seq ELSE d.removed_seq END,
             state = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.status ELSE d.state END,
             attempts = CASE WHEN d.seq = r.seq THEN d.attempts + 1 ELSE d.attempts END,
-            next_attempt_at = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.next_attempt_at ELSE d.next_attempt_at END
+            next_attempt_at = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.next_attempt_at ELSE d.next_attempt_at END,
+            check_at = CASE WHEN d.seq <> r.seq OR mine.overtaken THEN d.check_at
+                            WHEN r.status = ANY($13::text[]) AND d.instruction->>'notice' IS NULL
+                            THEN now() + make_interval(secs => $14) END
         FROM result r JOIN mine USING (share_id) WHERE d.share_id = r.share_id
         RETURNING d.share_id, mine.overtaken
         """,
         claim_id, *_columns(results, "share_id seq status record held version_id sha256 next_attempt_at removed"),
-        [outcome for outcome, _ in OVERTAKEN], [state for _, state in OVERTAKEN],
+        [outcome for outcome, _ in OVERTAKEN], [state for _, state in OVERTAKEN], _CHECKED, FIRST_CHECK_SECONDS,
     )  # fmt: skip
     mine = {row["share_id"] for row in rows}
     kept = [result for result in results if result.share_id in mine]
@@ -297,8 +304,10 @@ async def save_evidence(connection: Any, share_id: UUID, state: str, record: str
         "UPDATE delivery.delivery SET state = $2, held_record = coalesce($3, held_record), next_attempt_at = NULL,"
         " held_seq = CASE WHEN $4 THEN seq ELSE held_seq END,"
         " held_version_id = CASE WHEN $4 THEN (instruction->>'version_id')::uuid ELSE held_version_id END,"
-        " held_sha256 = CASE WHEN $4 THEN sha256 ELSE held_sha256 END WHERE share_id = $1",
-        share_id, state, record, held,
+        " held_sha256 = CASE WHEN $4 THEN sha256 ELSE held_sha256 END,"
+        " check_at = CASE WHEN $2 = ANY($5::text[]) AND instruction->>'notice' IS NULL"
+        " THEN now() + make_interval(secs => $6) END WHERE share_id = $1",
+        share_id, state, record, held, _CHECKED, FIRST_CHECK_SECONDS,
     )  # fmt: skip
 
 

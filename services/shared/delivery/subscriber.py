@@ -18,6 +18,7 @@ from services.shared.delivery.feed import Feed
 from services.shared.delivery.handlers import Parking
 from services.shared.delivery.receipts import Receipts
 from services.shared.delivery.reconcile import Reconcile
+from services.shared.delivery.record_check import RecordCheck
 from services.shared.identity.client import TokenClient
 from services.shared.identity.keys import read_key
 from services.shared.identity.receipts import signer
@@ -82,11 +83,13 @@ async def build_subscriber(
     dispatcher = Dispatcher(pool, council, systems, receipts, instance)
     parking = Parking(pool, systems, receipts, dispatcher.wake)
     reconcile = Reconcile(pool, council, parking, settings.reconcile_seconds)
+    records = RecordCheck(pool, systems, receipts, dispatcher.wake, settings.reconcile_seconds)
     app = make_app(f"EHC Plan Exchange: {name.replace('_', ' ')}")
     for router in routers(parts):
         app.include_router(router)
     service = Service(
-        name, settings, app, pool, work={"dispatcher": dispatcher.run, "reconcile": reconcile.run},
+        name, settings, app, pool,
+        work={"dispatcher": dispatcher.run, "reconcile": reconcile.run, "record_check": records.run},
         close=[systems.close, http.aclose],
     )  # fmt: skip
     if settings.feed == "https":

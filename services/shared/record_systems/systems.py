@@ -66,6 +66,10 @@ class Systems:
     def system(self, lane: str) -> RecordSystem | None:
         return self._systems.get(lane)
 
+    def lanes(self) -> list[str]:
+        """Those that have a record system; what people do by hand cannot be asked."""
+        return list(self._systems)
+
     async def close(self) -> None:
         for system in self._systems.values():
             await system.close()

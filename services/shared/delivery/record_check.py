@@ -1,0 +1,205 @@
+"""Hold the books against what the record systems say they really hold, and put to work again what is not as it should be.
+
+A copy is looked at a minute after it was filed, and then every night at a time of its own: what was emptied, changed or lost
+behind our back is found although no message ever told of it. Each difference has a name, becomes a signed receipt (*filed*,
+then found *missing*) and work for the dispatcher. A record system that cannot be asked says nothing: silence is not absence.
+Where one is slow, it rests for as long as it took to answer, so that asking never takes more than half of its time.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import asyncpg
+import prometheus_client
+import structlog
+
+from schemas.receipts import Status
+from services.shared.clock import Clock, utc_now
+from services.shared.delivery import store_checks
+from services.shared.delivery.receipts import Draft, Receipts
+from services.shared.delivery.states import Action
+from services.shared.delivery.store_checks import Believed
+from services.shared.postgres.pool import transient
+from services.shared.record_systems.port import Held, Recipient, RecordAwayError, RecordSystem
+from services.shared.record_systems.systems import Systems
+
+log = structlog.get_logger()
+
+AT_ONCE = 50
+"""Copies in one question."""
+ANSWER_SECONDS = 90.0
+
+
+class Difference(StrEnum):
+    """How the wanted, the books and a record may differ."""
+
+    NEVER_ARRIVED = "never_arrived"
+    """The council has wanted it for a while, and no instruction ever came here."""
+    STALE = "stale"
+    """An older version is there, or an older instruction here."""
+    MISSING_FROM_RECORD = "missing_from_record"
+    ALTERED = "altered"
+    """The version is there, but not as it was filed."""
+    ORPHAN = "orphan"
+    """Held here, and the council knows no such share."""
+    SHOULD_HAVE_BEEN_WITHDRAWN = "should_have_been_withdrawn"
+    """It ended, or was recalled, and the record shows it as if it had not."""
+
+
+DIFFERENCES = prometheus_client.Counter(
+    "ehcp_reconciliation_differences", "Differences found between wanted, books and records, by kind", ["difference"]
+)
+CHECKED = prometheus_client.Counter("ehcp_reconciliation_checked", "Copies that a record system was asked about")
+NOT_ASKED = prometheus_client.Counter("ehcp_reconciliation_not_asked", "Questions that a record system did not answer")
+
+_REASONS = {
+    Difference.STALE: "the record holds an older version; filing it again",
+    Difference.MISSING_FROM_RECORD: "it was found missing from the record; filing it again",
+    Difference.ALTERED: "what the record holds is not what was filed; filing it again",
+    Difference.SHOULD_HAVE_BEEN_WITHDRAWN: "the record shows it as if it had not ended; doing it again",
+}
+
+
+def compare(believed: Believed, held: Held | None) -> Difference | None:
+    """What is different between the books and the record; None where they agree. Pure."""
+    if believed.action == Action.HOLD:
+        if held is None:
+            return Difference.MISSING_FROM_RECORD
+        if held.version_id != believed.held_version_id:
+            return Difference.STALE
+        if not held.intact or held.withdrawn or held.sha256 != believed.held_sha256:
+            return Difference.ALTERED
+        return None
+    if held is None or believed.shared_anew:
+        return None
+    recalled = believed.action == Action.RECALL
+    over = str(held.version_id) not in believed.instruction["remove"] if recalled else held.withdrawn
+    return None if over else Difference.SHOULD_HAVE_BEEN_WITHDRAWN
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one reconciliation with the records came to."""
+
+    checked: int = 0
+    differences: Counter[Difference] = field(default_factory=Counter)
+    not_asked: list[str] = field(default_factory=list)
+    """Record systems that did not answer: what they hold is unknown."""
+
+
+class RecordCheck:
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        systems: Systems,
+        receipts: Receipts,
+        wake: Callable[[], None],
+        every: float = 300.0,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._pool = pool
+        self._systems = systems
+        self._receipts = receipts
+        self._wake = wake
+        self._every = every
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Until cancelled; raises when the database fails, to be started again."""
+        while True:
+            await self.once()
+            await asyncio.sleep(self._every)
+
+    async def once(self, *, full: bool = False) -> Outcome:
+        """Look at what is due; ``full``: at everything, whenever it was looked at last."""
+        outcome = Outcome()
+        # Fixed at the beginning: what was looked at is due again only after this.
+        until = None if full else self._clock()
+        await asyncio.gather(*(self._check_lane(lane, until, outcome) for lane in self._systems.lanes()))
+        if outcome.checked or outcome.not_asked:
+            log.info(
+                "reconciled_with_records", checked=outcome.checked, not_asked=outcome.not_asked,
+                **{each.value: outcome.differences[each] for each in Difference if outcome.differences[each]},
+            )  # fmt: skip
+        return outcome
+
+    async def _check_lane(self, lane: str, until: datetime | None, outcome: Outcome) -> None:
+        """``until`` None: everything of this record system."""
+        system, after = self._systems.system(lane), None
+        while system is not None:
+            async with self._pool.acquire() as connection:
+                if until:
+                    batch = await store_checks.due(connection, lane, until, AT_ONCE)
+                else:
+                    batch = await store_checks.following(connection, lane, after, AT_ONCE)
+            if not batch:
+                return
+            after = batch[-1].share_id
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            try:
+                await self._check(system, batch, outcome)
+            except RecordAwayError as error:
+                NOT_ASKED.inc()
+                log.info("record_not_asked", lane=lane, reason=str(error))
+                outcome.not_asked.append(lane)
+                return
+            await asyncio.sleep(loop.time() - began)
+
+    async def _check(self, system: RecordSystem, batch: Sequence[Believed], outcome: Outcome) -> None:
+        """Raises :class:`RecordAwayError`; what was answered before that is kept."""
+        of_recipient: dict[Recipient, list[Believed]] = defaultdict(list)
+        for each in batch:
+            code = each.instruction["recipient"]
+            of_recipient[Recipient(code["kind"], code["scheme"], code["value"], "")].append(each)
+        for recipient, copies in of_recipient.items():
+            plans = list({UUID(each.instruction["plan_id"]) for each in copies})
+            held = await _asked(system, recipient, plans)
+            found = {each: compare(each, held.get(UUID(each.instruction["plan_id"]))) for each in copies}
+            await self._write(found, outcome)
+
+    async def _write(self, found: dict[Believed, Difference | None], outcome: Outcome) -> None:
+        wrong = {each: difference for each, difference in found.items() if difference}
+        async with self._pool.acquire() as connection, connection.transaction():
+            await store_checks.save_checked(connection, [each for each in found if each not in wrong])
+            again = await store_checks.put_to_work(connection, list(wrong)) if wrong else set()
+            now = self._clock()
+            await self._receipts.write(
+                connection,
+                [
+                    Draft(
+                        each.share_id, each.seq, Status.FAILED, each.held_version_id,
+                        reason=_REASONS[difference], next_try_at=now,
+                    )
+                    for each, difference in wrong.items() if each.share_id in again
+                ],
+            )  # fmt: skip
+        outcome.checked += len(found)
+        CHECKED.inc(len(found))
+        for each, difference in wrong.items():
+            if each.share_id in again:
+                outcome.differences[difference] += 1
+                DIFFERENCES.labels(difference).inc()
+                log.warning("record_differs", share_id=str(each.share_id), seq=each.seq, difference=difference)
+        if again:
+            self._wake()
+
+
+async def _asked(system: RecordSystem, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
+    """Whatever goes wrong with asking is one thing here: not known."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await system.holds(recipient, plans)
+    except TimeoutError:
+        raise RecordAwayError(f"it took longer than {ANSWER_SECONDS:g} s") from None
+    except RecordAwayError:
+        raise
+    except Exception as error:
+        if not transient(error):
+            log.exception("record_check_failed")
+        raise RecordAwayError(type(error).__name__) from None

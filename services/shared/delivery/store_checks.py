@@ -1,0 +1,100 @@
+"""SQL of checking the books against the record systems and against the council's list.
+
+Invariant: a delivery is put to work again only in the state in which it was looked at; one that moved on meanwhile speaks for
+itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Believed:
+    """What the books say of one share, to be held against the record."""
+
+    share_id: UUID
+    seq: int
+    action: str
+    state: str
+    instruction: dict[str, Any]
+    held_version_id: UUID | None
+    held_sha256: str | None
+    shared_anew: bool
+    """The same recipient has another share of this plan that is to be held: what the record has is that one's."""
+
+
+_BELIEVED = """
+    SELECT d.share_id, d.seq, d.action, d.state, d.instruction, d.held_version_id, d.held_sha256,
+        d.action <> 'hold' AND EXISTS (
+            SELECT FROM delivery.delivery o
+            WHERE o.plan_id = d.plan_id AND o.share_id <> d.share_id AND o.action = 'hold'
+            AND o.instruction->'recipient' = d.instruction->'recipient' AND o.instruction->>'notice' IS NULL
+        ) AS shared_anew
+    FROM delivery.delivery d
+"""
+
+
+async def due(connection: Any, lane: str, until: datetime, limit: int) -> list[Believed]:
+    """What of this record system is to be looked at by ``until``, the longest waiting first."""
+    rows = await connection.fetch(
+        _BELIEVED + "WHERE d.lane = $1 AND d.check_at <= $2 ORDER BY d.check_at LIMIT $3", lane, until, limit
+    )
+    return [Believed(**dict(row)) for row in rows]
+
+
+async def following(connection: Any, lane: str, after: UUID | None, limit: int) -> list[Believed]:
+    """What of this record system can be looked at, whenever it was looked at last, in order of ``share_id``."""
+    rows = await connection.fetch(
+        _BELIEVED + "WHERE d.lane = $1 AND d.check_at IS NOT NULL AND ($2::uuid IS NULL OR d.share_id > $2)"
+        " ORDER BY d.share_id LIMIT $3",
+        lane, after, limit,
+    )  # fmt: skip
+    return [Believed(**dict(row)) for row in rows]
+
+
+async def save_checked(connection: Any, believed: Sequence[Believed]) -> None:
+    """It is as believed. Asked again in the night, each at its own time, so that no record system is asked all at once."""
+    await connection.execute(
+        """
+        UPDATE delivery.delivery d
+        SET check_at = date_trunc('day', now()) + interval '25 hours' + random() * interval '4 hours'
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS t (share_id, seq, state)
+        WHERE d.share_id = t.share_id AND d.seq = t.seq AND d.state = t.state
+        """,
+        *_states(believed),
+    )
+
+
+async def put_to_work(connection: Any, believed: Sequence[Believed]) -> set[UUID]:
+    """Do again what the record does not show; returns the shares that were still as they had been looked at."""
+    rows = await connection.fetch(
+        """
+        UPDATE delivery.delivery d SET state = 'failed', next_attempt_at = now(), attempts = 0, check_at = NULL,
+            removed_seq = CASE WHEN d.action <> 'recall' THEN d.removed_seq END
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS t (share_id, seq, state)
+        WHERE d.share_id = t.share_id AND d.seq = t.seq AND d.state = t.state AND d.next_attempt_at IS NULL
+        RETURNING d.share_id
+        """,
+        *_states(believed),
+    )
+    return {row["share_id"] for row in rows}
+
+
+async def unlisted(
+    connection: Any, after: UUID | None, upto: UUID | None, listed: Sequence[UUID], before: datetime
+) -> list[tuple[UUID, int]]:
+    """(share, ``seq``) in this stretch of the council's list, known here since ``before``, that the list does not name."""
+    rows = await connection.fetch(
+        "SELECT share_id, seq FROM delivery.delivery WHERE ($1::uuid IS NULL OR share_id > $1)"
+        " AND ($2::uuid IS NULL OR share_id <= $2) AND share_id <> ALL($3) AND action = 'hold' AND parked_at < $4"
+        " ORDER BY share_id LIMIT 1000",
+        after, upto, list(listed), before,
+    )  # fmt: skip
+    return [(row["share_id"], row["seq"]) for row in rows]
+
+
+def _states(believed: Sequence[Believed]) -> tuple[list[UUID], list[int], list[str]]:
+    return [each.share_id for each in believed], [each.seq for each in believed], [each.state for each in believed]

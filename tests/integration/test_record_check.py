@@ -1,0 +1,311 @@
+"""Books against records and the council's list, on real PostgreSQL: what was lost behind our back is found and mended."""
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import prometheus_client
+import pytest
+import pytest_asyncio
+
+from schemas.receipts import Status
+from services.health_subscriber.fhir import FhirRecord
+from services.shared.delivery import record_check
+from services.shared.delivery.record_check import Difference
+from services.shared.record_systems.port import Held
+from tests.support.contents import child
+from tests.support.fhir_server import FhirServer
+from tests.support.servers import RunningPostgres
+from tests.support.subscriber import (
+    PARENT,
+    RNA,
+    RXK,
+    SCHOOL,
+    SubscriberStub,
+    Wanted,
+    books,
+    subscriber_on,
+    wanted,
+    wanted_notice,
+)
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def database(postgres_server: RunningPostgres) -> str:
+    return await books(postgres_server)
+
+
+@pytest_asyncio.fixture
+async def subscriber(postgres_server: RunningPostgres, database: str) -> AsyncIterator[SubscriberStub]:
+    async with subscriber_on(postgres_server, database) as running:
+        yield running
+
+
+async def filed(subscriber: SubscriberStub, *wishes: Wanted) -> None:
+    """All of them delivered."""
+    subscriber.council.wants(*wishes)
+    await subscriber.park(*wishes)
+    async with subscriber.dispatching():
+        await settled(subscriber)
+
+
+async def settled(subscriber: SubscriberStub) -> None:
+    async def none_due() -> bool:
+        return not await subscriber.owner.fetchval("SELECT count(*) FROM delivery.delivery WHERE next_attempt_at IS NOT NULL")
+
+    await until(none_due, within=60, what="everything is delivered")
+
+
+async def mended(subscriber: SubscriberStub) -> None:
+    async with subscriber.dispatching():
+        await settled(subscriber)
+
+
+def counted(difference: Difference) -> float:
+    return prometheus_client.REGISTRY.get_sample_value(
+        "ehcp_reconciliation_differences_total", {"difference": difference}
+    ) or 0.0  # fmt: skip
+
+
+async def test_what_the_record_holds_needs_nothing_and_is_looked_at_again_in_the_night(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    await filed(subscriber, wish)
+    before = await subscriber.said(wish)
+    assert (await subscriber.record_check().once()).checked == 0  # not yet: a server may show it only after a while
+    await subscriber.owner.execute("UPDATE delivery.delivery SET check_at = now() - interval '1 second'")
+    outcome = await subscriber.record_check().once()
+    assert (outcome.checked, outcome.differences) == (1, Counter())
+    assert await subscriber.said(wish) == before
+    assert (await subscriber.record_check().once()).checked == 0
+    due = (await subscriber.row(wish))["check_at"]
+    assert 1 <= due.hour < 5
+    assert (await subscriber.record_check().once(full=True)).checked == 1
+
+
+async def test_a_copy_that_is_gone_is_said_and_filed_again(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    await filed(subscriber, wish)
+    subscriber.rna.held.clear()
+    before = counted(Difference.MISSING_FROM_RECORD)
+    woken: list[bool] = []
+    outcome = await subscriber.record_check(lambda: woken.append(True)).once(full=True)
+    assert outcome.differences == {Difference.MISSING_FROM_RECORD: 1}
+    assert counted(Difference.MISSING_FROM_RECORD) == before + 1
+    assert woken
+    await mended(subscriber)
+    assert await subscriber.said(wish) == [(1, Status.FILED), (1, Status.FAILED), (1, Status.FILED)]
+    assert (await subscriber.signed(wish))[1].reason == "it was found missing from the record; filing it again"
+    assert subscriber.rna.delivered == [(wish.share_id, 1)] * 2
+    assert (await subscriber.record_check().once(full=True)).differences == Counter()
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"version_id": UUID(int=9)}, Difference.STALE),
+        ({"sha256": "0" * 64}, Difference.ALTERED),
+        ({"intact": False}, Difference.ALTERED),
+        ({"withdrawn": True}, Difference.ALTERED),
+    ],
+)
+async def test_what_is_not_what_was_filed_is_filed_again(
+    subscriber: SubscriberStub, change: dict[str, Any], difference: Difference
+) -> None:
+    wish = wanted()
+    await filed(subscriber, wish)
+    key = ("RNA", wish.plan_id)
+    subscriber.rna.held[key] = replace(subscriber.rna.held[key], **change)
+    assert (await subscriber.record_check().once(full=True)).differences == {difference: 1}
+    await mended(subscriber)
+    assert subscriber.rna.held[key] == Held(wish.version_id, wish.sha256, f"DocumentReference/{wish.version_id}")
+
+
+async def test_what_should_have_been_withdrawn_is_marked_again(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    gone = wish.next(withdrawn=True)
+    await filed(subscriber, wish)
+    await filed(subscriber, gone)
+    key = ("RNA", wish.plan_id)
+    assert (await subscriber.record_check().once(full=True)).differences == Counter()
+    subscriber.rna.held[key] = replace(subscriber.rna.held[key], withdrawn=False)
+    assert (await subscriber.record_check().once(full=True)).differences == {Difference.SHOULD_HAVE_BEEN_WITHDRAWN: 1}
+    await mended(subscriber)
+    assert subscriber.rna.held[key].withdrawn
+    assert (await subscriber.said(wish))[-2:] == [(2, Status.FAILED), (2, Status.WITHDRAWN)]
+
+
+async def test_what_was_recalled_and_is_there_again_is_removed_again(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    await filed(subscriber, wish)
+    key = ("RNA", wish.plan_id)
+    copy = subscriber.rna.held[key]
+    await filed(subscriber, wish.recall())
+    assert (await subscriber.record_check().once(full=True)).differences == Counter()
+    subscriber.rna.held[key] = copy  # restored from the trust's backup
+    assert (await subscriber.record_check().once(full=True)).differences == {Difference.SHOULD_HAVE_BEEN_WITHDRAWN: 1}
+    await mended(subscriber)
+    assert key not in subscriber.rna.held
+    assert (await subscriber.signed(wish))[-1].status is Status.RECALLED
+
+
+async def test_a_share_that_ended_is_not_mistaken_for_the_one_that_began_anew(subscriber: SubscriberStub) -> None:
+    old = wanted()
+    await filed(subscriber, old)
+    await filed(subscriber, old.next(withdrawn=True))
+    anew = replace(wanted(), plan_id=old.plan_id)
+    await filed(subscriber, anew)
+    assert (await subscriber.record_check().once(full=True)).differences == Counter()
+
+
+async def test_silence_is_not_absence(subscriber: SubscriberStub) -> None:
+    near, far = wanted(RXK), wanted(RNA)
+    await filed(subscriber, near, far)
+    subscriber.rna.held.clear()
+    subscriber.rna.away = True
+    outcome = await subscriber.record_check().once(full=True)
+    assert (outcome.checked, outcome.not_asked, outcome.differences) == (1, ["rna"], Counter())
+    assert await subscriber.said(far) == [(1, Status.FILED)]
+    subscriber.rna.away = False
+    assert (await subscriber.record_check().once(full=True)).differences == {Difference.MISSING_FROM_RECORD: 1}
+
+
+async def test_nobody_is_asked_what_cannot_be_asked(subscriber: SubscriberStub) -> None:
+    await filed(subscriber, wanted_notice())
+    await subscriber.park(wanted(PARENT))
+    unopened = wanted(SCHOOL)
+    await filed(subscriber, unopened)
+    assert (await subscriber.record_check().once(full=True)).checked == 0
+
+
+async def test_a_delivery_that_moved_on_while_it_was_looked_at_speaks_for_itself(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    await filed(subscriber, wish)
+    subscriber.rna.held.clear()
+    ask = subscriber.rna.holds
+
+    async def overtaken(*arguments: Any) -> Any:
+        await subscriber.park(wish.next(withdrawn=True))
+        return await ask(*arguments)
+
+    subscriber.rna.holds = overtaken  # type: ignore[method-assign, assignment]
+    assert (await subscriber.record_check().once(full=True)).differences == Counter()
+    assert (await subscriber.row(wish))["state"] == "waiting"
+    assert Status.FAILED not in {status for _, status in await subscriber.said(wish)}
+
+
+async def test_500_silent_losses_are_all_found_in_one_reconciliation(subscriber: SubscriberStub) -> None:
+    wishes = [wanted(random.choice([RNA, RXK])) for _ in range(1_500)]
+    await filed(subscriber, *wishes)
+    lost = random.sample(wishes, 500)
+    expected: Counter[Difference] = Counter()
+    for number, wish in enumerate(lost):
+        held = subscriber.records["rna" if wish.recipient == RNA else "rxk"].held
+        key = (wish.recipient.value, wish.plan_id)
+        if number % 3 == 0:
+            del held[key]
+            expected[Difference.MISSING_FROM_RECORD] += 1
+        elif number % 3 == 1:
+            held[key] = replace(held[key], sha256="0" * 64)
+            expected[Difference.ALTERED] += 1
+        else:
+            held[key] = replace(held[key], version_id=UUID(int=number))
+            expected[Difference.STALE] += 1
+
+    outcome = await subscriber.record_check().once(full=True)
+
+    assert (outcome.checked, outcome.differences) == (1_500, expected)
+    assert max(subscriber.rna.asked + subscriber.rxk.asked) <= record_check.AT_ONCE
+    await mended(subscriber)
+    delivered = Counter(share_id for record in subscriber.records.values() for share_id, _ in record.delivered)
+    assert {share_id for share_id, times in delivered.items() if times == 2} == {wish.share_id for wish in lost}
+    assert (await subscriber.record_check().once(full=True)).differences == Counter()
+
+
+async def test_a_fhir_server_that_was_emptied_is_filled_again(
+    postgres_server: RunningPostgres, database: str, tmp_path: Path
+) -> None:
+    with FhirServer(tmp_path / "fhir") as server:
+        record = FhirRecord(server.base("RNA"))
+        async with subscriber_on(postgres_server, database, rna=record) as subscriber:
+            numbers = ["9434765919", "9434765870", "9990000018"]
+            wishes = [replace(wanted(), whose=child(nhs_number=number)) for number in numbers]
+            _admit(server, numbers)
+            await filed(subscriber, *wishes)
+            assert _documents(server) == 3
+            assert (await subscriber.record_check().once(full=True)).differences == Counter()
+            server.kill()
+            for file in (tmp_path / "fhir").rglob("*.sqlite*"):
+                file.unlink()
+            outcome = await subscriber.record_check().once(full=True)
+            assert (outcome.checked, outcome.not_asked) == (0, ["rna"])
+            server.start()
+            _admit(server, numbers)
+            assert _documents(server) == 0
+
+            outcome = await subscriber.record_check().once(full=True)
+            assert outcome.differences == {Difference.MISSING_FROM_RECORD: 3}
+            await mended(subscriber)
+
+            assert _documents(server) == 3
+            for wish in wishes:
+                assert await subscriber.said(wish) == [(1, Status.FILED), (1, Status.FAILED), (1, Status.FILED)]
+        await record.close()
+
+
+def _admit(server: FhirServer, numbers: list[str]) -> None:
+    for number in numbers:
+        resource = {
+            "resourceType": "Patient",
+            "identifier": [{"system": "https://fhir.nhs.uk/Id/nhs-number", "value": number}],
+            "name": [{"family": "Hartley", "given": ["Rowan"]}],
+            "birthDate": "2014-05-06",
+        }
+        assert httpx2.post(f"{server.base('RNA')}/Patient", json=resource).status_code == 201
+
+
+def _documents(server: FhirServer) -> int:
+    answer = httpx2.get(f"{server.base('RNA')}/DocumentReference", params={"_summary": "count", "status": "current"})
+    return int(answer.json()["total"])
+
+
+# --- the council's list -------------------------------------------------------------------------------------------------
+
+
+async def test_an_instruction_that_never_came_is_counted_and_delivered(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish)
+    before = counted(Difference.NEVER_ARRIVED)
+    await subscriber.reconcile().once(full=False)
+    assert counted(Difference.NEVER_ARRIVED) == before + 1
+    await mended(subscriber)
+    assert await subscriber.said(wish) == [(1, Status.FILED)]
+
+
+async def test_a_newer_instruction_that_never_came_is_stale(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    await filed(subscriber, wish)
+    subscriber.council.wants(wish.next())
+    before = counted(Difference.STALE)
+    await subscriber.reconcile().once(full=True)
+    assert counted(Difference.STALE) == before + 1
+
+
+async def test_a_share_that_the_council_does_not_know_is_an_orphan(subscriber: SubscriberStub) -> None:
+    known, unknown = wanted(), wanted()
+    await filed(subscriber, known, unknown)
+    del subscriber.council.shares[unknown.share_id]
+    before = counted(Difference.ORPHAN)
+    await subscriber.reconcile().once(full=True)
+    assert counted(Difference.ORPHAN) == before  # the list may have been read before it was wanted
+    await subscriber.owner.execute("UPDATE delivery.delivery SET parked_at = now() - interval '1 day'")
+    await subscriber.reconcile().once(full=True)
+    assert counted(Difference.ORPHAN) == before + 1
+    assert (await subscriber.row(unknown))["state"] == "filed"
