@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from services.audit import api as audit
 from services.audit.openapi import ROUTES as AUDIT_ROUTES
 from services.ehcp_publisher import api as publisher
+from services.ehcp_publisher.directory_api import ROUTES as DIRECTORY_ROUTES
+from services.ehcp_publisher.directory_api import make_directory_router
 from services.ehcp_publisher.feed import make_feed_router
 from services.ehcp_publisher.openapi import ROUTES
 from services.shared.identity.tokens import Issuer, Verifier
@@ -39,6 +41,8 @@ def make_apps() -> dict[str, FastAPI]:
     apps["ehcp_publisher"].include_router(_ISSUER.router())
     apps["ehcp_publisher"].include_router(describe(publisher.make_router(_NONE, _NONE, _VERIFIER, _NONE), ROUTES))
     apps["ehcp_publisher"].include_router(describe(make_feed_router(_NONE, (), _VERIFIER), ROUTES))
+    directory = make_directory_router(_NONE, _NONE, _NONE, _VERIFIER, _NONE)
+    apps["ehcp_publisher"].include_router(describe(directory, DIRECTORY_ROUTES))
     apps["audit"].include_router(describe(audit.router(_NONE, _VERIFIER), AUDIT_ROUTES))
     apps["school_subscriber"].include_router(_ISSUER.router())
     apps["school_subscriber"].include_router(make_inbox_router(_NONE, _NONE, _NONE, _VERIFIER))

@@ -64,6 +64,21 @@ class IssueResult(StrEnum):
     """An older version than the current one: stored, never shared as new."""
 
 
+class ShareGap(Open):
+    """Someone involved in the plan who has no share."""
+
+    who: str
+    """What they are to the child, never a name."""
+    reason: str
+
+
+class Flag(Open):
+    """What a person should look at; nothing was refused for it."""
+
+    code: str
+    detail: str
+
+
 class _Issued(Open):
     plan_id: UUID
     version_id: UUID
@@ -71,6 +86,8 @@ class _Issued(Open):
     case_reference: str
     shares: tuple[SharedWith, ...] = ()
     warnings: tuple[str, ...] = ()
+    share_gaps: tuple[ShareGap, ...] = ()
+    flags: tuple[Flag, ...] = ()
 
 
 class VersionAnswer(_Issued):

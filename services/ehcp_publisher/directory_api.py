@@ -7,8 +7,10 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import model_validator
 
+from schemas.answers import LineRefused
 from schemas.base import Closed, ContractError
 from schemas.directory import DirectoryRecipient
+from schemas.directory_answers import DirectoryLineTaken, DirectoryPage, PolicyApplied, PolicyExplained, PolicyShown, PolicyTried
 from schemas.identifiers import CodeScheme, LaCode, OrganisationCode
 from schemas.plan import Circumstances, IsoDate, SectionLetter
 from schemas.policy import SharingPolicy
@@ -21,7 +23,7 @@ from services.ehcp_publisher.store import Act
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.json import dumps, json_answer
 from services.shared.postgres.pool import council_transaction
-from services.shared.web.openapi import Described, takes_json, takes_lines
+from services.shared.web.openapi import Described, gives_json, gives_lines, takes_json, takes_lines
 from services.shared.web.problems import FieldError, Problem
 
 MAX_LINES = 2000
@@ -48,9 +50,22 @@ class ExplainRequest(Closed):
 
 
 ROUTES = {
-    "put_directory": Described(takes=takes_lines(DirectoryRecipient)),
-    "put_policy": Described(takes=takes_json(SharingPolicy)),
-    "explain_policy": Described(takes=takes_json(ExplainRequest)),
+    "put_directory": Described(
+        takes_lines(DirectoryRecipient),
+        {200: ("One answer for each line, in order.", gives_lines(DirectoryLineTaken, LineRefused))},
+    ),
+    "get_directory": Described(gives={200: ("A page of organisations.", gives_json(DirectoryPage))}),
+    "put_policy": Described(
+        takes_json(SharingPolicy),
+        {200: ("Applied, or what it would do.", gives_json(PolicyApplied, PolicyTried))},
+        {400: "The body is not JSON."},
+    ),
+    "get_policy": Described(gives={200: ("The policy that holds.", gives_json(PolicyShown))}),
+    "explain_policy": Described(
+        takes_json(ExplainRequest),
+        {200: ("Every rule, and what comes of them.", gives_json(PolicyExplained))},
+        {400: "The body is not JSON."},
+    ),
 }
 
 

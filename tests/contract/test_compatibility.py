@@ -322,11 +322,18 @@ def test_a_release_that_breaks_the_last_one_is_refused(published: Path) -> None:
     assert not (published / "released/v0.1.1").exists()
 
 
+def add_field(name: str) -> Change:
+    def change(schema: Any) -> None:
+        schema["properties"][name] = TEXT
+
+    return change
+
+
 def test_the_newest_release_is_the_one_that_counts(published: Path) -> None:
     for version in ("0.1.9", "0.1.10"):
         set_version(published, version)
         assert release.main([version]) == 0
-        edit(published / SUBMISSION, lambda d, name=version: d["properties"].update({f"of_{name}": TEXT}))
+        edit(published / SUBMISSION, add_field(f"of_{version}"))
     assert [path.name for path in compatibility.releases().values()] == ["v0.1.0", "v0.1.9", "v0.1.10"]
     edit(published / SUBMISSION, nothing_of("properties of_0.1.10"))
     assert compatibility.main([]) == 0

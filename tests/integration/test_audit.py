@@ -26,6 +26,7 @@ from services.shared.kafka.consume import Handler, Record
 from services.shared.postgres.pool import council_transaction, open_pool
 from services.shared.settings import KafkaSettings
 from tests.support.council import CouncilDatabase, WrittenShare, council_database, event_headers, receipt_for
+from tests.support.openapi import Documented
 from tests.support.servers import RunningKafka, RunningPostgres
 from tests.support.services import RunningService, running_service
 from tests.support.waiting import until
@@ -326,6 +327,8 @@ async def health(kafka_server: RunningKafka) -> AsyncIterator[AIOKafkaProducer]:
 @pytest_asyncio.fixture
 async def http(service: RunningService) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(base_url=service.url) as client:
+        documented = Documented((await client.get("/openapi.json")).json())
+        client.event_hooks = {"request": [], "response": [documented.check]}
         yield client
 
 

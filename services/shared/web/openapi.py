@@ -62,8 +62,9 @@ def takes_lines(*models: type[BaseModel]) -> Json:
     return {"application/x-ndjson": {"schema": _one_of([_taken(model) for model in models])}}
 
 
-def gives_json(model: type[BaseModel]) -> Json:
-    return {"application/json": {"schema": _given(model)}}
+def gives_json(*models: type[BaseModel]) -> Json:
+    """One of ``models``."""
+    return {"application/json": {"schema": _one_of([_given(model) for model in models])}}
 
 
 def gives_lines(*models: type[BaseModel]) -> Json:
@@ -72,7 +73,8 @@ def gives_lines(*models: type[BaseModel]) -> Json:
 
 
 def gives_file() -> Json:
-    return {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    """Its media type is the file's own."""
+    return {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 
 
 @dataclass(frozen=True, slots=True)
