@@ -128,13 +128,50 @@ class Exchange:
         """Every plan of the client's councils, as the publisher has it."""
         after: str | None = None
         while True:
-            params = {"limit": str(PAGE), **({"after": after} if after else {})}
+            params = {"limit": "500", **({"after": after} if after else {})}
             page = (await self._send("GET", f"{self.reach.council_url}/v1/plans", client_id, params=params)).json()
             for row in page["plans"]:
                 yield row
             after = page["next"]
             if after is None:
                 return
+
+    async def put_directory(self, lines: bytes) -> list[Row]:
+        """NDJSON of organisations from a register; one answer per line."""
+        url = f"{self.reach.council_url}/v1/directory?keep_delivery=true"
+        headers = {"Content-Type": "application/x-ndjson"}
+        answer = await self._send("PUT", url, OPERATOR, content=lines, headers=headers, timeout=600)
+        return [orjson.loads(line) for line in answer.content.splitlines() if line]
+
+    async def directory(self, *, words: str | None = None, code: str | None = None) -> AsyncIterator[Row]:
+        """Organisations by words of their name or by ``scheme:value``; without either, all."""
+        after: str | None = None
+        asked = {name: value for name, value in (("q", words), ("code", code)) if value}
+        while True:
+            params = {"limit": "500", **asked, **({"after": after} if after else {})}
+            page = (await self._send("GET", f"{self.reach.council_url}/v1/directory", OPERATOR, params=params)).json()
+            for row in page["recipients"]:
+                yield row
+            after = page["next"]
+            if after is None:
+                return
+
+    async def policy(self, la_code: str) -> Row:
+        answer: Row = (await self._send("GET", f"{self.reach.council_url}/v1/policies/{la_code}", OPERATOR)).json()
+        return answer
+
+    async def put_policy(self, la_code: str, policy: bytes, *, dry_run: bool) -> Row:
+        url = f"{self.reach.council_url}/v1/policies/{la_code}"
+        params = {"dry_run": str(dry_run).lower()}
+        headers = {"Content-Type": "application/json"}
+        answer = await self._send("PUT", url, OPERATOR, content=policy, params=params, headers=headers, timeout=600)
+        result: Row = answer.json()
+        return result
+
+    async def explain_policy(self, la_code: str, asked: Row) -> Row:
+        url = f"{self.reach.council_url}/v1/policies/{la_code}/explain"
+        answer: Row = (await self._send("POST", url, OPERATOR, json=asked)).json()
+        return answer
 
     async def manual_deliveries(self, state: str | None = None) -> AsyncIterator[Row]:
         after: str | None = None

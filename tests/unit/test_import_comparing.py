@@ -3,6 +3,7 @@
 from datetime import date
 from typing import Any
 
+import orjson
 import pytest
 
 from schemas.lifecycle import CeaseReason
@@ -105,7 +106,7 @@ def test_how_many_could_be_delivered_and_what_the_others_lack() -> None:
     counted.take("EHC-2", lacks_here(here(has_nhs_number=False, shares=0)))
     counted.take("EHC-3", lacks_here(here(gaps=2)))
     counted.take("EHC-4", lacks_of(there(lacks=frozenset({Lack.DOCUMENT, Lack.NHS_NUMBER}))))
-    assert counted.as_row() == {
+    assert orjson.loads(orjson.dumps(counted.as_row())) == {
         "plans": 4, "ready": 1, "share_ready": 0.25,
         "lacking": {"document": 1, "nhs_number": 2, "recipient": 1, "share_gap": 1},
         "not_ready": [

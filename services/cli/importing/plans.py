@@ -50,6 +50,8 @@ class Version:
 class Ceased:
     on: date
     reason: CeaseReason
+    notified_on: date | None = None
+    """When the family was told; the exchange must know it, where it had no cease notice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Readiness:
             "plans": self.plans,
             "ready": self.ready,
             "share_ready": round(self.ready / self.plans, 4) if self.plans else None,
-            "lacking": {name: self.lacking[name] for name in (*Lack, GAP) if self.lacking[name]},
+            "lacking": {name: self.lacking[name] for name in (*(lack.value for lack in Lack), GAP) if self.lacking[name]},
             "not_ready": self.listed,
         }
 

@@ -249,12 +249,14 @@ class Sen2Extract:
         if start is not None and on < start:
             named.wrong("ceasedate", "the plan ceased before it began", _CHECK_DATES)
             return None
-        reason = cease_reason(named, "ceasereason")
+        reason, notified_on = cease_reason(named, "ceasereason"), named.day("notifiedon", self._today)
+        if notified_on is not None and notified_on > on:
+            named.wrong("notifiedon", "the plan ceased before the family was told", _CHECK_DATES)
         if reason is HANDED_OVER:
             named.wrong("ceasereason", "the plan went to another council, and SEN2 does not say to which",
                         "record the transfer: ehcp record transfer", refuses=False)  # fmt: skip
             return None
-        return Ceased(on, reason) if reason and on <= self._today else None
+        return Ceased(on, reason, notified_on) if reason and on <= self._today else None
 
     def _review_of(self, active: Cells) -> tuple[date | None, bool]:
         """The last decision, and whether it should have led to a new version."""
@@ -394,7 +396,8 @@ def _column_of(field: str) -> str:
     known = {
         "child/family_name": "surname", "child/given_names": "forename", "child/date_of_birth": "personbirthdate",
         "child/upn": "upn", "child/uln": "uniquelearnernumber", "child/nhs_number": "nhsnumber", "child/postcode": "postcode",
-        "version/issued_on": "startdate",
+        "version/issued_on": "startdate", "event/ceased_on": "ceasedate", "event/reason": "ceasereason",
+        "event/notified_on": "notifiedon",
     }  # fmt: skip
     return known.get(field, field)
 

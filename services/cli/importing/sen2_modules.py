@@ -53,7 +53,7 @@ MODULES = {
     "namedplan": Module(
         "4a named plan", "assessment",
         ("namedplantableid", "assessmenttableid", "nativeid", "startdate", "planres", "planwbp", "pb", "oa", "dp", "ceasedate",
-         "ceasereason", "casereference", "issuedon"),
+         "ceasereason", "notifiedon", "casereference", "issuedon"),
         ("namedplan", "namedplans"), required=("startdate",),
     ),
     "plandetail": Module(

@@ -175,6 +175,8 @@ class Sender:
             self.totals.plans["ceased_before"] += 1
             return
         event = {"type": "cease", "by": self._by, "ceased_on": str(plan.ceased.on), "reason": plan.ceased.reason}
+        if plan.ceased.notified_on is not None:
+            event["notified_on"] = str(plan.ceased.notified_on)
         line = orjson.dumps({"plan_id": here["plan_id"], "event": event})
         (row,) = await patiently(self._send_lines, f"case-system-{plan.la_code}", [line])
         if "problem" in row:

@@ -211,10 +211,15 @@ class SimpleExtract:
         ceased = None
         if ceased_on is not None:
             reason = cease_reason(cells, "cease_reason")
+            notified_on = cells.day("cease_notified_on", today)
+            if notified_on is not None and notified_on > ceased_on:
+                cells.wrong(
+                    "cease_notified_on", "the plan ceased before the family was told", "check which of the two is wrong"
+                )
             if (issued := _silently(cells, "issued_on")) and ceased_on < issued:
                 cells.wrong("ceased_on", "the plan ceased before it was issued", "check which of the two dates is wrong")
             elif reason and ceased_on <= today:
-                ceased = Ceased(ceased_on, reason)
+                ceased = Ceased(ceased_on, reason, notified_on)
         last_review = cells.day("last_review", today, refuses=False)
         return ceased, last_review, cells.text("review_outcome").casefold() not in self._defaults.maintained
 
@@ -248,7 +253,11 @@ def column_of(field: str, numbers: dict[str, list[int]]) -> str:
         case ["version", ("placements" | "family" | "involved") as part, *_]:
             group = "setting" if part == "placements" else part
             return f"{group}_1_{GROUPS[group][0]}"
-        case ["version", name, *_]:
+        case ["event", "reason"]:
+            return "cease_reason"
+        case ["event", "notified_on"]:
+            return "cease_notified_on"
+        case ["version" | "event", name, *_]:
             return name
         case [name, *_]:
             return name
