@@ -1,4 +1,7 @@
-"""HTTP in: versions from councils, documents and share lists for subscribers. No rules here; see ``issuing`` and ``reads``."""
+"""HTTP in: versions and events from councils, documents and share lists for subscribers.
+
+No rules here; see ``issuing``, ``events``, ``overview`` and ``reads``.
+"""
 
 import asyncio
 import hashlib
@@ -9,16 +12,19 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from schemas.documents import ReadRequest
+from schemas.lifecycle import PLAN_EVENT, EventLine, PlanEvent
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
 from services.ehcp_publisher import store
 from services.ehcp_publisher.documents import MAX_BYTES as MAX_FILE_BYTES
 from services.ehcp_publisher.documents import Received, receive_attachment, receive_document
+from services.ehcp_publisher.events import Events
 from services.ehcp_publisher.issuing import KEY_IN_USE, Answer, Issuing, Result, Submission
+from services.ehcp_publisher.overview import Overview
 from services.ehcp_publisher.reads import MAX_READS, Reads
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.json import dumps, json_answer
@@ -33,10 +39,11 @@ MAX_LINES = 10_000
 MAX_LINE_BYTES = 8 * 2**20
 CHUNK = 100
 """Lines issued in one transaction."""
+OPEN = ("gaps", "flags", "confirmations")
 _TEMPLATE = "a PDF in the part 'document', the JSON in the part 'submission', other files in parts 'attachment'"
 
 
-def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -> APIRouter:
+def make_router(issuing: Issuing, events: Events, overview: Overview, reads: Reads, verifier: Verifier, pool: Any) -> APIRouter:
     router = APIRouter(prefix="/v1")
     CallerOf = Annotated[Caller, Depends(verifier)]
 
@@ -73,6 +80,54 @@ def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -
             raise result
         return json_answer(result.body, result.status)
 
+    @router.post("/plans/{plan_id}/events", status_code=201, summary="Record what happened to a plan")
+    async def event(
+        plan_id: UUID, request: Request, caller: CallerOf,
+        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> Response:  # fmt: skip
+        """Cease notice, cease, re-opening, transfer, corrections, changes around the child, reviews, recall and more."""
+        caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
+        received = await _receive(request, "event")
+        happened: PlanEvent = parse(PLAN_EVENT, received.json, "event")
+        route = f"POST /v1/plans/{plan_id}/events"
+        if idempotency_key and (before := await _answer_before(caller, route, idempotency_key, received.hash)):
+            return before
+        idempotency = (route, idempotency_key, received.hash) if idempotency_key else None
+        try:
+            answer = await events.record(caller, plan_id, happened, received.document, received.attachments, idempotency)
+        except Problem as problem:
+            faster = idempotency_key is not None and problem.slug == KEY_IN_USE
+            if faster and (before := await _answer_before(caller, route, idempotency_key or "", received.hash)):
+                return before
+            raise
+        return json_answer(answer.body, answer.status)
+
+    @router.get("/plans", summary="The council's plans, paged")
+    async def plans(caller: CallerOf, after: UUID | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 500) -> Response:
+        caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
+        page = await overview.plans(caller, after, limit)
+        return json_answer({"plans": page, "next": page[-1]["plan_id"] if len(page) == limit else None})
+
+    @router.get("/plans/{plan_id}", summary="One plan with its history")
+    async def plan(plan_id: UUID, caller: CallerOf) -> Response:
+        caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
+        return json_answer(await overview.plan(caller, plan_id))
+
+    def list_open(what: str) -> None:
+        @router.get(f"/{what}", summary=f"Open {what.replace('gaps', 'share gaps')} of the council's plans, paged")
+        async def open_(
+            caller: CallerOf, after_plan: UUID | None = None, after_name: str = "",
+            limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+        ) -> Response:  # fmt: skip
+            caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
+            page = await overview.open(caller, what, (after_plan, after_name) if after_plan else None, limit)
+            last = page[-1] if len(page) == limit else None
+            following = last and {"after_plan": last["plan_id"], "after_name": last["name"]}
+            return json_answer({what: page, "next": following})
+
+    for what in OPEN:
+        list_open(what)
+
     async def _answer_before(caller: Caller, route: str, key: str, body_hash: str) -> Response | None:
         async with pool.acquire() as connection:
             before = await store.find_answer(connection, caller.client_id, route, key)
@@ -87,7 +142,7 @@ def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -
 
     @router.post("/batch", summary="Issue many versions: NDJSON in, one answer per line out")
     async def batch(request: Request, caller: CallerOf, render: bool = True) -> Response:
-        """Each line is a first version (as for /v1/plans) or ``{"plan_id": …, "version": …}``.
+        """Each line is a first version (as for /v1/plans), ``{"plan_id": …, "version": …}`` or ``{"plan_id": …, "event": …}``.
 
         A repeated line is harmless, so the whole batch may be sent again. ``render=false`` makes no PDF: recipients get
         the sections alone.
@@ -111,14 +166,24 @@ def make_router(issuing: Issuing, reads: Reads, verifier: Verifier, pool: Any) -
     async def _issue_lines(caller: Caller, lines: list[bytes], before: int, render: bool) -> list[bytes]:
         results: list[Result | None] = [None] * len(lines)
         submissions: dict[int, Submission] = {}
+
+        async def issue() -> None:
+            for index, result in zip(submissions, await issuing.issue(caller, list(submissions.values())), strict=True):
+                results[index] = result
+            submissions.clear()
+
         for index, line in enumerate(lines):
             await asyncio.sleep(0)  # a subscriber that reads meanwhile waits for one line, not for all
             try:
-                submissions[index] = _line(caller, line, render)
+                match _line(caller, line, render):
+                    case Submission() as submission:
+                        submissions[index] = submission
+                    case EventLine() as happened:
+                        await issue()  # an event concerns what was sent before it
+                        results[index] = await events.record(caller, happened.plan_id, happened.event)
             except Problem as problem:
                 results[index] = problem
-        for index, result in zip(submissions, await issuing.issue(caller, list(submissions.values())), strict=True):
-            results[index] = result
+        await issue()
         return [_line_answer(before + index + 1, result) for index, result in enumerate(results)]
 
     @router.post("/documents/read", summary="Read renderings by (share, seq): NDJSON, one line each")
@@ -177,7 +242,8 @@ class _InMemory(MultiPartParser):
     spool_max_size = MAX_BODY
 
 
-async def _receive(request: Request) -> _Received:
+async def _receive(request: Request, name: str = "submission") -> _Received:
+    """``name``: the part of multipart/form-data that holds the JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         return _Received(await _json(request), None, ())
@@ -189,7 +255,7 @@ async def _receive(request: Request) -> _Received:
     except MultiPartException as error:
         raise _broken(error.message) from None
     try:
-        return await _parts(form)
+        return await _parts(form, name)
     finally:
         await form.close()
 
@@ -203,18 +269,19 @@ async def _json(request: Request) -> bytes:
     return bytes(body)
 
 
-async def _parts(form: FormData) -> _Received:
-    unknown = form.keys() - {"submission", "document", "attachment"}
+async def _parts(form: FormData, name: str) -> _Received:
+    template = _TEMPLATE.replace("submission", name)
+    unknown = form.keys() - {name, "document", "attachment"}
     if unknown:
-        raise Problem(422, "unknown-part", "Unknown part", "Send " + _TEMPLATE)
-    submissions, documents = form.getlist("submission"), form.getlist("document")
+        raise Problem(422, "unknown-part", "Unknown part", "Send " + template)
+    submissions, documents = form.getlist(name), form.getlist("document")
     if not submissions:
         raise Problem(
-            422, "no-submission", "The part 'submission' is missing", "Send " + _TEMPLATE,
-            [FieldError("submission", "missing", "the plan version as JSON")],
+            422, f"no-{name}", f"The part '{name}' is missing", "Send " + template,
+            [FieldError(name, "missing", f"the {name} as JSON" if name == "event" else "the plan version as JSON")],
         )  # fmt: skip
     if len(submissions) > 1:
-        raise Problem(422, "submission", "Send one submission", "There are several parts 'submission'.")
+        raise Problem(422, name, f"Send one {name}", f"There are several parts '{name}'.")
     if len(documents) > 1 or any(isinstance(document, str) for document in documents):
         raise Problem(422, "document", "Send one document, as a file", "Further files go in parts 'attachment'.")
     attachments = form.getlist("attachment")
@@ -251,12 +318,13 @@ def _broken(message: str) -> Problem:
     return Problem(400, "malformed", "This is not multipart/form-data", f"{message.rstrip('.')}. Send {_TEMPLATE}")
 
 
-def parse(model: type[Model], body: bytes) -> Model:
-    """Raises :class:`Problem`: 400 when it is no JSON, 422 when it does not fit."""
+def parse(model: type[Model] | TypeAdapter[Model], body: bytes, within: str | None = None) -> Model:
+    """Raises :class:`Problem`: 400 when it is no JSON, 422 when it does not fit. ``within`` begins the names of fields."""
     try:
-        return model.model_validate_json(body)
+        return model.validate_json(body) if isinstance(model, TypeAdapter) else model.model_validate_json(body)
     except ValidationError as error:
         errors = error.errors(include_input=False, include_url=False)
+        errors = [each | {"loc": (within, *each["loc"])} for each in errors] if within else errors
         if errors[0]["type"] == "json_invalid":
             where = str(errors[0].get("ctx", {}).get("error", "")).partition(" at ")
             raise Problem(
@@ -266,10 +334,12 @@ def parse(model: type[Model], body: bytes) -> Model:
         raise invalid(errors) from None
 
 
-def _line(caller: Caller, line: bytes, render: bool) -> Submission:
+def _line(caller: Caller, line: bytes, render: bool) -> Submission | EventLine:
     if len(line) > MAX_LINE_BYTES:
         raise Problem(413, "too-large", "The line is too large", f"At most {MAX_LINE_BYTES // 2**20} MiB in one line.")
-    # Whether a line is a first version shows in its keys; a cheap look spares parsing the text twice.
+    # Which of the three a line is shows in its keys; a cheap look spares parsing the text twice.
+    if b'"event"' in line[:200] and b'"version"' not in line[:200]:
+        return parse(EventLine, line)
     if b'"plan_id"' in line[:200] or (b'"case_reference"' not in line and b'"plan_id"' in line):
         further = parse(VersionLine, line)
         return Submission(further.version, further.plan_id, render=render)

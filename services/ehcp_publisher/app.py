@@ -1,5 +1,6 @@
 """The council's publisher: wires settings, keys, API, relay and resend sweep into one process. No rules here."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ from services.ehcp_publisher.deciding import Deciding
 from services.ehcp_publisher.directory_api import ROUTES as DIRECTORY_ROUTES
 from services.ehcp_publisher.directory_api import make_directory_router
 from services.ehcp_publisher.directory_changes import DirectoryChanges
+from services.ehcp_publisher.events import Events
 from services.ehcp_publisher.feed import make_feed_router
 from services.ehcp_publisher.issuing import Issuing
+from services.ehcp_publisher.nightly import Nightly
 from services.ehcp_publisher.openapi import ROUTES
+from services.ehcp_publisher.overview import Overview
 from services.ehcp_publisher.policy_effects import PolicyEffects
 from services.ehcp_publisher.reads import Reads
+from services.ehcp_publisher.redeciding import Redeciding
 from services.ehcp_publisher.registry import Directory, Registry, read_registry
 from services.ehcp_publisher.rendering import Renderer
 from services.ehcp_publisher.resend import Resend
@@ -76,14 +81,19 @@ async def build() -> Service:
     reads = Reads(pool, child_keys, councils)
     app = make_app("EHC Plan Exchange: publisher", larger={"/v1/plans": MAX_BODY, "/v1/batch": MAX_BODY})
     app.include_router(Issuer(settings.issuer, token_key, find_client, first_use).router())
-    app.include_router(describe(make_router(issuing, reads, Verifier(settings.issuer, token_key), pool), ROUTES))
-    app.include_router(describe(make_feed_router(pool, councils, Verifier(settings.issuer, token_key)), ROUTES))
     verifier = Verifier(settings.issuer, token_key)
+    router = make_router(issuing, Events(pool, deciding), Overview(pool, deciding), reads, verifier, pool)
+    app.include_router(describe(router, ROUTES))
+    app.include_router(describe(make_feed_router(pool, councils, verifier), ROUTES))
     directory_router = make_directory_router(changes, PolicyEffects(pool, deciding), directory, verifier, pool)
     app.include_router(describe(directory_router, DIRECTORY_ROUTES))
     relay = Relay(settings.database_url, "publisher.outbox", kafka, NAME)
     resend = Resend(pool, councils, resend_after)
-    return Service(NAME, settings, app, pool, work={"relay": relay.run, "resend": resend.run, "directory": changes.keep_up})
+    work: dict[str, Callable[[], Awaitable[None]]] = {
+        "relay": relay.run, "resend": resend.run, "directory": changes.keep_up,
+        "redeciding": Redeciding(pool, deciding, councils).run, "nightly": Nightly(pool, deciding, councils).run,
+    }  # fmt: skip
+    return Service(NAME, settings, app, pool, work=work)
 
 
 def main() -> None:

@@ -6,11 +6,10 @@ happens under a lock.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -26,9 +25,9 @@ from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRende
 from services.ehcp_publisher.wishes import Asking, Current, Made, Thing
 from services.shared.clock import Clock, utc_now
 from services.shared.ids import new_id
+from services.shared.law.counting import london_date
 from services.shared.sealing.sealing import Key
 
-LONDON = ZoneInfo("Europe/London")
 PDF = "application/pdf"
 IN_FORCE = frozenset({PlanState.LIVE, PlanState.CEASING})
 
@@ -51,6 +50,8 @@ class Situation:
     key: Key
     remove: Mapping[UUID, tuple[UUID, ...]] = field(default_factory=dict)
     """By share, the versions that are recalled from it."""
+    anew: bool = False
+    """Everything is wanted again although nothing differs: in the name of another council."""
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ class Batch:
     versions: list[NewVersion] = field(default_factory=list)
     renewed: list[UUID] = field(default_factory=list)
     """Plans that have a new current version."""
-    people: list[Person] = field(default_factory=list)
+    people: dict[UUID, Person] = field(default_factory=dict)
     unknown: list[Known] = field(default_factory=list)
     wishes: list[Wish] = field(default_factory=list)
     outbox: list[instructions.OutboxRow] = field(default_factory=list)
@@ -71,7 +72,7 @@ class Batch:
     async def write(self, connection: Any, actor: str) -> None:
         await store.insert_versions(connection, self.versions)
         await store.take_circumstances(connection, self.renewed)
-        await store.save_recipients(connection, self.people, self.unknown)
+        await store.save_recipients(connection, list(self.people.values()), self.unknown)
         await store.write_wishes(connection, self.wishes, self.outbox)
         await store_events.write_decided(connection, actor, self.decided)
         await store_events.write_flags(connection, self.flags)
@@ -80,7 +81,7 @@ class Batch:
     def add(self, actor: str, key: Key, wanted: Sequence[Wanted], made: Made) -> None:
         for each in wanted:
             if each.member:
-                self.people.append(_person(made.asking, key, each.recipient, each.member))
+                self.people[each.recipient.recipient_id] = _person(made.asking, key, each.recipient, each.member)
             if each.unknown:
                 self.unknown.append(each.recipient)
         for wish in made.wishes:
@@ -120,7 +121,7 @@ class Deciding:
 
     def today(self) -> date:
         """Legal dates are England's."""
-        return self.clock().astimezone(LONDON).date()
+        return london_date(self.clock())
 
     async def read_people(self, connection: Any, plan_ids: Sequence[UUID]) -> People:
         decisions = await store_events.read_decisions(connection, plan_ids)
@@ -174,7 +175,7 @@ class Deciding:
                         plan.plan_id, plan.la_code, each.circumstances, each.child, people, issued_on=now.issued_on,
                         first=_is_first(plan, now), letters=map(SectionLetter, now.section_hashes),
                     )  # fmt: skip
-            asking = self.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
+            asking = replace(self.asking(plan.plan_id, plan.la_code, plan.identity_revision, at), anew=each.anew)
             before = standing.get(plan.plan_id, [])
             if plan.restricted is not None:
                 # Nothing leaves and nothing is taken back, but for copies that must go.

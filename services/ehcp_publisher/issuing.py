@@ -199,7 +199,7 @@ class Issuing:
             submission, plan_id, la_code, case_reference, new, text, decision, None, key, child, identity_revision
         )
         if isinstance(decision, versions.First | versions.Next | versions.History):
-            flags = currency.flags(version, child, version.circumstances(), self._deciding.today(), None)
+            flags = currency.flags(version, child, version.circumstances(), self._deciding.today(), None, la_code)
             ready = replace(ready, version=await self._new_version(caller, ready), flags=flags)
         return ready
 

@@ -20,6 +20,7 @@ from schemas.plan import Circumstances, FamilyMember, FamilyRole, Involved, Plac
 from services.ehcp_publisher import policy
 from services.ehcp_publisher.registry import Directory, Known, organisation_id, person_id
 from services.shared.law.ages import rights_pass_on
+from services.shared.law.counting import is_working_day, london_date
 from services.shared.law.rules import Who, recipients_for
 
 SETTINGS = frozenset(
@@ -341,5 +342,5 @@ def due_at(channel: Channel, requested_at: datetime) -> datetime:
     due, left = requested_at.astimezone(UTC), PEOPLE_DUE_WORKING_DAYS
     while left:
         due += timedelta(days=1)
-        left -= due.weekday() < 5
+        left -= is_working_day(london_date(due))
     return due

@@ -355,8 +355,14 @@ async def find_renderings(connection: Any, version_ids: Sequence[UUID]) -> dict[
 
 async def read_body(connection: Any, version_id: UUID) -> bytes:
     """A version's sealed text, as :func:`services.ehcp_publisher.versions.stored` made it."""
-    body: bytes = await connection.fetchval("SELECT body FROM publisher.version WHERE version_id = $1", version_id)
-    return body
+    return (await read_bodies(connection, [version_id]))[version_id]
+
+
+async def read_bodies(connection: Any, version_ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    rows = await connection.fetch(
+        "SELECT version_id, body FROM publisher.version WHERE version_id = ANY($1)", list(version_ids)
+    )
+    return {row["version_id"]: row["body"] for row in rows}
 
 
 # --- recipients and shares ---
@@ -426,9 +432,9 @@ async def write_wishes(connection: Any, wishes: Sequence[Wish], outbox: Sequence
             (share_id, la_code, plan_id, recipient_id, subscriber, seq, action, version_id, notice_id, rendering_id,
              identity_revision, removing)
         SELECT share_id, la_code, plan_id, recipient_id, subscriber, seq, action, version_id, notice_id, rendering_id,
-               identity_revision, ARRAY(SELECT jsonb_array_elements_text(removing)::uuid)
+               identity_revision, string_to_array(removing, ' ')::uuid[]
         FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::bigint[], $7::text[], $8::uuid[],
-                    $9::uuid[], $10::uuid[], $11::int[], $12::jsonb[])
+                    $9::uuid[], $10::uuid[], $11::int[], $12::text[])
         AS t (share_id, la_code, plan_id, recipient_id, subscriber, seq, action, version_id, notice_id, rendering_id,
               identity_revision, removing)
         ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, action = excluded.action, subscriber = excluded.subscriber,
@@ -439,7 +445,7 @@ async def write_wishes(connection: Any, wishes: Sequence[Wish], outbox: Sequence
             wishes,
             "share_id la_code plan_id recipient_id subscriber seq action version_id notice_id rendering_id identity_revision",
         ),
-        [[str(version_id) for version_id in wish.removing] for wish in wishes],
+        [" ".join(map(str, wish.removing)) for wish in wishes],
     )
     await connection.execute(
         """

@@ -138,6 +138,23 @@ async def last_event(connection: Any, plan_id: UUID) -> Row | None:
     return dict(row) if row else None
 
 
+async def find_custody(connection: Any, plan_id: UUID) -> Row | None:
+    """When a council of this transaction had the plan, if it has it no more."""
+    row = await connection.fetchrow(
+        "SELECT la_code, until_date FROM publisher.custody WHERE plan_id = $1 ORDER BY until_date DESC LIMIT 1", plan_id
+    )
+    return dict(row) if row else None
+
+
+async def read_manifest(connection: Any, version_id: UUID) -> Row:
+    """Of the whole version, as it was first rendered."""
+    manifest: Row = await connection.fetchval(
+        "SELECT manifest FROM publisher.rendering WHERE version_id = $1 AND sections = '*' ORDER BY identity_revision LIMIT 1",
+        version_id,
+    )
+    return manifest
+
+
 async def insert_event(connection: Any, event: NewEvent) -> None:
     await connection.execute(
         "INSERT INTO publisher.plan_event (plan_id, revision, la_code, type, by, happened_on, hash, data)"
@@ -158,6 +175,16 @@ async def update_child(connection: Any, child_id: UUID, changes: Mapping[str, An
     """Raises ``asyncpg.UniqueViolationError`` where another child of the council has the identifier."""
     columns = ", ".join(f"{name} = ${place}" for place, name in enumerate(changes, 2))
     await connection.execute(f"UPDATE publisher.child SET {columns} WHERE child_id = $1", child_id, *changes.values())
+
+
+async def last_moves(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, date]:
+    """The day of the last move (another placement, another home) that an event told of."""
+    rows = await connection.fetch(
+        "SELECT plan_id, max(happened_on) AS moved_on FROM publisher.plan_event"
+        " WHERE plan_id = ANY($1) AND type IN ('placement_changed', 'care_changed') GROUP BY plan_id",
+        list(plan_ids),
+    )
+    return {row["plan_id"]: row["moved_on"] for row in rows}
 
 
 async def insert_notice(connection: Any, notice: NewNotice) -> None:
@@ -237,20 +264,19 @@ async def confirm(connection: Any, plan_id: UUID, recipient_id: UUID, by: str, *
 # --- transfer between two councils of this exchange ---
 
 _OF_A_PLAN = ("plan_event", "review", "notice", "decision", "confirmation", "share_gap", "flag", "decision_queue", "recipient")
-_OF_A_SHARE = ("share_ground", "instruction", "unsatisfied")
+_OF_A_SHARE = ("share", "share_ground", "instruction", "unsatisfied")
 
 
-async def change_council(
-    connection: Any, plan_id: UUID, child_id: UUID, wrapped_key: bytes, from_: str, to: str, moved_on: date
-) -> None:
+async def change_council(connection: Any, plan_id: UUID, child_id: UUID, wrapped_key: bytes, to: str, moved_on: date) -> None:
     """Everything of the plan belongs to the new council from now on; ids and versions stay. Needs both councils' rows in sight.
 
-    Shares are not touched: each gets a new wish in the new council's name.
+    What is held is wanted anew in the new council's name; that is the caller's.
     """
     await connection.execute(
         "INSERT INTO publisher.custody (plan_id, la_code, case_reference, from_date, until_date)"
         " SELECT plan_id, la_code, case_reference,"
-        " coalesce((SELECT max(c.until_date) FROM publisher.custody c WHERE c.plan_id = p.plan_id), p.created_at::date),"
+        " coalesce((SELECT max(c.until_date) FROM publisher.custody c WHERE c.plan_id = p.plan_id), "
+        " (SELECT least($2, min(v.issued_on)) FROM publisher.version v WHERE v.plan_id = p.plan_id), $2),"
         " $2 FROM publisher.plan p WHERE plan_id = $1 ON CONFLICT (plan_id, until_date) DO NOTHING",
         plan_id, moved_on,
     )  # fmt: skip
@@ -266,12 +292,10 @@ async def change_council(
     await connection.execute("UPDATE publisher.version SET la_code = $2 WHERE plan_id = $1", plan_id, to)
     for table in _OF_A_PLAN:
         await connection.execute(f"UPDATE publisher.{table} SET la_code = $2 WHERE plan_id = $1", plan_id, to)
+    shares = "SELECT share_id FROM publisher.share WHERE plan_id = $1"
     for table in _OF_A_SHARE:
-        await connection.execute(
-            f"UPDATE publisher.{table} SET la_code = $2 WHERE la_code = $3"
-            " AND share_id IN (SELECT share_id FROM publisher.share WHERE plan_id = $1)",
-            plan_id, to, from_,
-        )  # fmt: skip
+        await connection.execute(f"UPDATE publisher.{table} SET la_code = $2 WHERE share_id IN ({shares})", plan_id, to)
+    await connection.execute(f"SELECT audit.change_council(ARRAY({shares}), $2)", plan_id, to)
 
 
 # --- the queue ---
@@ -330,3 +354,73 @@ async def page_of_plans(connection: Any, after: UUID | None, limit: int) -> list
         after, limit,
     )  # fmt: skip
     return [row["plan_id"] for row in rows]
+
+
+# --- what a council sees of its plans ---
+
+
+async def list_plans(connection: Any, after: UUID | None, limit: int, plan_id: UUID | None = None) -> list[Row]:
+    """A page of plans in order of ``plan_id``, or one; each with its council's counts of shares, gaps and flags."""
+    rows = await connection.fetch(
+        """
+        SELECT p.plan_id, p.la_code, p.case_reference, p.state, p.restricted, p.ceases_on, p.appeal_until, p.cease_reason,
+               c.nhs_lookup IS NOT NULL AS has_nhs_number,
+               (SELECT count(*) FROM publisher.share s WHERE s.plan_id = p.plan_id AND s.notice_id IS NULL
+                AND s.action = 'hold') AS shares,
+               (SELECT count(*) FROM publisher.share_gap g WHERE g.plan_id = p.plan_id) AS gaps,
+               (SELECT count(*) FROM publisher.flag f WHERE f.plan_id = p.plan_id) AS flags,
+               EXISTS (SELECT FROM publisher.confirmation k WHERE k.plan_id = p.plan_id AND k.decided_at IS NULL) AS to_confirm
+        FROM publisher.plan p JOIN publisher.child c USING (child_id)
+        WHERE ($1::uuid IS NULL OR p.plan_id > $1) AND ($3::uuid IS NULL OR p.plan_id = $3) ORDER BY p.plan_id LIMIT $2
+        """,
+        after, limit, plan_id,
+    )  # fmt: skip
+    return [dict(row) for row in rows]
+
+
+async def has_document(connection: Any, version_ids: Sequence[UUID]) -> set[UUID]:
+    rows = await connection.fetch(
+        "SELECT DISTINCT version_id FROM publisher.rendering WHERE version_id = ANY($1) AND document IS NOT NULL",
+        list(version_ids),
+    )
+    return {row["version_id"] for row in rows}
+
+
+async def read_history(connection: Any, plan_id: UUID) -> dict[str, list[Row]]:
+    """What happened to one plan: versions, events, reviews, earlier councils, and what is open about it."""
+    statements = {
+        "versions": "SELECT version_id, number AS version, issued_on, received_at, recalled_at FROM publisher.version"
+        " WHERE plan_id = $1 ORDER BY number",
+        "events": "SELECT revision, type, by, happened_on, recorded_at FROM publisher.plan_event WHERE plan_id = $1"
+        " ORDER BY revision",
+        "reviews": "SELECT review, meeting_on, invited_on, held_on, reported_on, decision, decided_on FROM publisher.review"
+        " WHERE plan_id = $1 ORDER BY coalesce(held_on, meeting_on)",
+        "notices": "SELECT notice_id, kind, happened_on FROM publisher.notice WHERE plan_id = $1 ORDER BY notice_id",
+        "custody": "SELECT la_code, case_reference, from_date, until_date FROM publisher.custody WHERE plan_id = $1"
+        " ORDER BY until_date",
+        "share_gaps": "SELECT who, reason, since FROM publisher.share_gap WHERE plan_id = $1 ORDER BY who",
+        "flags": "SELECT code, detail, since FROM publisher.flag WHERE plan_id = $1 ORDER BY code",
+        "confirmations": "SELECT recipient_id, kind, name, reason, asked_by, asked_at, decided_by, share"
+        " FROM publisher.confirmation WHERE plan_id = $1 ORDER BY asked_at",
+        "decisions": "SELECT recipient_id, share, scheme, value, lawful_basis, reason, by, until_date, decided_at"
+        " FROM publisher.decision WHERE plan_id = $1 ORDER BY decided_at",
+    }
+    return {name: [dict(row) for row in await connection.fetch(sql, plan_id)] for name, sql in statements.items()}
+
+
+_OPEN = {
+    "gaps": "SELECT plan_id, who AS name, reason, since FROM publisher.share_gap",
+    "flags": "SELECT plan_id, code AS name, detail AS reason, since FROM publisher.flag",
+    "confirmations": "SELECT plan_id, recipient_id::text AS name, reason, asked_at AS since FROM publisher.confirmation"
+    " WHERE decided_at IS NULL",
+}
+
+
+async def list_open(connection: Any, what: str, after: tuple[UUID, str] | None, limit: int) -> list[Row]:
+    """A page of share gaps, flags or confirmations of the transaction's councils, by plan and name."""
+    rows = await connection.fetch(
+        f"SELECT o.*, p.case_reference, p.la_code FROM ({_OPEN[what]}) o JOIN publisher.plan p USING (plan_id)"
+        " WHERE $1::uuid IS NULL OR (o.plan_id, o.name) > ($1, $2) ORDER BY o.plan_id, o.name LIMIT $3",
+        *(after or (None, None)), limit,
+    )  # fmt: skip
+    return [dict(row) for row in rows]

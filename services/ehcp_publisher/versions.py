@@ -105,6 +105,11 @@ def stored_sections(body: bytes) -> bytes:
     return body.partition(b"\n")[2]
 
 
+def hashes_by_letter(version: Issued) -> dict[SectionLetter, str]:
+    """The hash of each section, in the order of the regulations."""
+    return {letter: version.section_hashes[letter.value] for letter in SectionLetter if letter.value in version.section_hashes}
+
+
 def current(known: Sequence[Issued]) -> Issued | None:
     valid = (each for each in known if not each.recalled)
     return max(valid, key=lambda each: (each.issued_on, each.number), default=None)

@@ -55,6 +55,8 @@ class Asking:
     identity_revision: int
     at: datetime
     resend_after: timedelta
+    anew: bool = False
+    """Everything is wanted again although nothing differs: in the name of another council."""
 
 
 @dataclass(slots=True)
@@ -106,7 +108,7 @@ def make(
         made.answers.append(_answer(asking, share_id, seq, want))
     for share in before.values():
         removing = _removing(share, remove)
-        if removing and not (share.action == "recall" and share.removing == removing):
+        if removing and (asking.anew or not (share.action == "recall" and share.removing == removing)):
             made.wishes.append(recall(asking, share, removing))
         elif share.action == "hold" and not removing:
             made.wishes.append(withdraw(asking, share))
@@ -174,14 +176,11 @@ def _data(event: Open) -> bytes:
 
 def _differs(share: Share, asking: Asking, recipient: Known, thing: Thing, removing: tuple[UUID, ...]) -> bool:
     stands = (
-        share.action, share.version_id, share.rendering_id, share.subscriber, share.la_code, share.identity_revision,
-        share.removing,
+        share.action, share.version_id, share.rendering_id, share.subscriber, share.identity_revision, share.removing
     )  # fmt: skip
-    wanted = (
-        "hold", thing.thing_id, thing.rendering_id, recipient.subscriber, asking.la_code, asking.identity_revision, removing
-    )  # fmt: skip
+    wanted = ("hold", thing.thing_id, thing.rendering_id, recipient.subscriber, asking.identity_revision, removing)
     # A removal that is proved is no difference: the wish without it says nothing new.
-    return stands != wanted and not (share.satisfied and stands[:-1] == wanted[:-1] and not removing)
+    return asking.anew or (stands != wanted and not (share.satisfied and stands[:-1] == wanted[:-1] and not removing))
 
 
 def _removing(share: Share | None, remove: Mapping[UUID, tuple[UUID, ...]]) -> tuple[UUID, ...]:

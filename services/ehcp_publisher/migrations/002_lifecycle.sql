@@ -187,6 +187,12 @@ BEGIN
         EXECUTE format('CREATE POLICY own_councils ON publisher.%I USING (la_code = ANY (publisher.my_councils()))', t);
     END LOOP;
 END $$;
+-- Whoever may act for the plan sees where it was before.
+DROP POLICY own_councils ON publisher.custody;
+CREATE POLICY own_councils ON publisher.custody USING (
+    la_code = ANY (publisher.my_councils())
+    OR EXISTS (SELECT FROM publisher.plan p WHERE p.plan_id = custody.plan_id)
+);
 GRANT SELECT ON ALL TABLES IN SCHEMA publisher TO publisher_views;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA publisher TO :role;
 

@@ -1,0 +1,358 @@
+"""What follows from an event: the plan's next state, its circumstances, whom to tell. Pure; refuses what cannot be.
+
+Every event of the contract has its function here; which state it is allowed in is ``lifecycle``'s, what it means for the shares
+is decided anew by ``deciding``. Next: ``events`` writes it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from schemas.base import Grounds, RecipientKind
+from schemas.lifecycle import (
+    Adoption,
+    CareChanged,
+    Cease,
+    CeaseNotice,
+    CeaseReason,
+    ChildCorrected,
+    CommissionerChanged,
+    Confirm,
+    Death,
+    Decide,
+    FamilyChanged,
+    InvolvedChanged,
+    Lift,
+    Objection,
+    PlacementChanged,
+    PlanEvent,
+    PlanState,
+    Recall,
+    Reopen,
+    Restrict,
+    ReviewDecided,
+    ReviewHeld,
+    ReviewScheduled,
+    Transfer,
+)
+from schemas.notices import Notice, NoticeKind
+from schemas.plan import Child, Circumstances, PlanVersion
+from services.ehcp_publisher import lifecycle
+from services.ehcp_publisher.registry import Directory, organisation_id
+from services.ehcp_publisher.shares import FAMILY, Decided, Decision
+from services.ehcp_publisher.store import KnownPlan
+from services.ehcp_publisher.versions import Issued
+from services.shared.law import due
+from services.shared.law.counting import london_date
+from services.shared.postgres.pool import Row
+from services.shared.web.problems import FieldError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The plan as it is when the event comes."""
+
+    plan: KnownPlan
+    current: Issued | None
+    version: PlanVersion | None
+    child: Child
+    circumstances: Circumstances
+    review: Row | None
+    """The review that the event names, as it is known."""
+    confirmation: Row | None
+    """The confirmation that the event is about."""
+    decided: Decided | None
+    directory: Directory
+    has_document: bool
+    """A file came with the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """A notice, and the event of the law's rows that says who gets it."""
+
+    event: str
+    notice: Notice
+
+
+@dataclass(frozen=True, slots=True)
+class Consequences:
+    happened_on: date
+    state: PlanState
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """Columns of the plan."""
+    child_columns: Mapping[str, Any] = field(default_factory=dict)
+    child: Child | None = None
+    """The child as it is from now on, where that changed."""
+    circumstances: Circumstances | None = None
+    review: tuple[str, Mapping[str, Any]] | None = None
+    telling: Telling | None = None
+    decision: Decision | None = None
+    confirmed: tuple[UUID, bool] | None = None
+    to_council: str | None = None
+    """Of this exchange."""
+    quiet: bool = False
+    """Nothing more reaches the family."""
+    warnings: tuple[str, ...] = ()
+
+
+Event = TypeVar("Event")
+_Rule = Callable[[Any, Before, date, PlanState], Consequences]
+
+
+def consequences(event: PlanEvent, before: Before, today: date) -> Consequences:
+    """Raises :class:`Problem`."""
+    state = lifecycle.after(before.plan.state, event.type)
+    return _RULES[type(event)](event, before, today, state)
+
+
+# --- the plan's end, and its way back ---
+
+
+def _cease_notice(event: CeaseNotice, _: Before, today: date, state: PlanState) -> Consequences:
+    lifecycle.check_cease_notice(event)
+    _not_ahead(event.notified_on, "notified_on", today)
+    text = f"The council has decided to cease the plan on {_day(event.ceases_on)}. It stays in force until then"
+    text += f", and while an appeal is possible, until {_day(event.appeal_until)}." if event.appeal_until else "."
+    notice = Notice(
+        kind=NoticeKind.CEASE_NOTICE, happened_on=event.notified_on, text=text, ceases_on=event.ceases_on,
+        appeal_until=event.appeal_until, cease_reason=event.reason,
+    )  # fmt: skip
+    columns = {"ceases_on": event.ceases_on, "appeal_until": event.appeal_until, "cease_reason": event.reason}
+    return Consequences(event.notified_on, state, columns, telling=Telling("cease_notice", notice))
+
+
+def _cease(event: Cease, before: Before, today: date, state: PlanState) -> Consequences:
+    _not_ahead(event.ceased_on, "ceased_on", today)
+    lifecycle.check_cease(before.plan.state, event, before.plan.appeal_until)
+    return _ended(event.ceased_on, state, event.reason)
+
+
+def _ended(on: date, state: PlanState, reason: CeaseReason, **columns: Any) -> Consequences:
+    ended = {"ceases_on": on, "cease_reason": reason, "decide_on": None} | columns
+    return Consequences(on, state, ended, child_columns={"findable": False})
+
+
+def _reopen(event: Reopen, before: Before, today: date, state: PlanState) -> Consequences:
+    _not_ahead(event.reopened_on, "reopened_on", today)
+    columns = {"ceases_on": None, "appeal_until": None, "cease_reason": None, "died": False}
+    found = {"findable": True} if before.plan.state is PlanState.CEASED else {}
+    return Consequences(event.reopened_on, state, columns, child_columns=found)
+
+
+def _death(event: Death, _: Before, today: date, state: PlanState) -> Consequences:
+    _not_ahead(event.died_on, "died_on", today)
+    return replace(_ended(event.died_on, state, CeaseReason.DECEASED, died=True), quiet=True)
+
+
+def _adoption(event: Adoption, _: Before, today: date, state: PlanState) -> Consequences:
+    _not_ahead(event.adopted_on, "adopted_on", today)
+    return _ended(event.adopted_on, state, CeaseReason.OTHER)
+
+
+def _transfer(event: Transfer, before: Before, today: date, state: PlanState) -> Consequences:
+    _not_ahead(event.moved_on, "moved_on", today)
+    _not_ahead(event.aware_on, "aware_on", today)
+    plan = before.plan
+    if event.to_la_code == plan.la_code:
+        raise Problem(
+            422, "same-council", "The plan is this council's already", "Nothing was changed.",
+            [FieldError("event/to_la_code", "it is the plan's own council", "the council of the new home")],
+        )  # fmt: skip
+    last = due.transfer(event.moved_on, event.aware_on)
+    late = (f"It was due by {_day(last)} (15 working days, reg 15).",) if today > last else ()
+    if event.to_la_code not in before.directory.councils:
+        ended = _ended(event.moved_on, state, CeaseReason.TRANSFER)
+        return replace(ended, warnings=(*late, "The new council is not in this exchange: export the plan and send it there."))
+    columns = {"la_code": event.to_la_code, "case_reference": event.case_reference or plan.case_reference}
+    return Consequences(event.moved_on, plan.state, columns, to_council=event.to_la_code, warnings=late)
+
+
+# --- the child, and who is around it ---
+
+
+def _child_corrected(event: ChildCorrected, before: Before, today: date, state: PlanState) -> Consequences:
+    first = min((each.issued_on for each in before.plan.versions), default=today)
+    if event.child.date_of_birth > first:
+        raise Problem(
+            422, "dates", "The child would be born after its plan was issued", "Nothing was changed.",
+            [FieldError("event/child/date_of_birth", "it is after the first date of issue", "the right date of birth")],
+        )  # fmt: skip
+    return Consequences(today, state, child=event.child)
+
+
+def _placement_changed(event: PlacementChanged, before: Before, _: date, state: PlanState) -> Consequences:
+    return _around(event.changed_on, before, state, placements=event.placements)
+
+
+def _commissioner_changed(event: CommissionerChanged, before: Before, _: date, state: PlanState) -> Consequences:
+    return _around(event.changed_on, before, state, commissioning_bodies=event.commissioning_bodies)
+
+
+def _family_changed(event: FamilyChanged, before: Before, _: date, state: PlanState) -> Consequences:
+    return _around(event.changed_on, before, state, family=event.family)
+
+
+def _involved_changed(event: InvolvedChanged, before: Before, _: date, state: PlanState) -> Consequences:
+    return _around(event.changed_on, before, state, involved=event.involved)
+
+
+def _care_changed(event: CareChanged, before: Before, _: date, state: PlanState) -> Consequences:
+    return _around(
+        event.changed_on, before, state, looked_after_by=event.looked_after_by, resident_in=event.resident_in,
+        detained_at=event.detained_at,
+    )  # fmt: skip
+
+
+def _around(on: date, before: Before, state: PlanState, **changes: Any) -> Consequences:
+    return Consequences(on, state, circumstances=before.circumstances.model_copy(update=changes))
+
+
+# --- reviews ---
+
+
+def _review_scheduled(event: ReviewScheduled, before: Before, today: date, state: PlanState) -> Consequences:
+    if before.review and before.review["held_on"]:
+        raise _order("The review was held already", f"It was held on {before.review['held_on']}.", "meeting_on")
+    notice = Notice(
+        kind=NoticeKind.REVIEW_INVITATION, happened_on=today, review=event.review, meeting_on=event.meeting_on,
+        text=f"A meeting to review the plan is on {_day(event.meeting_on)}. You are invited to it, or to send advice "
+        "beforehand.",
+    )  # fmt: skip
+    short = event.meeting_on < today + timedelta(days=14)
+    warnings = ("The meeting is in less than two weeks: reg 20(3) asks for two weeks' notice.",) if short else ()
+    if event.meeting_on < today:
+        raise _order("The meeting would be in the past", "A meeting that was held is a review_held event.", "meeting_on")
+    review = (event.review, {"meeting_on": event.meeting_on, "invited_on": today})
+    return Consequences(today, state, review=review, telling=Telling("review_invitation", notice), warnings=warnings)
+
+
+def _review_held(event: ReviewHeld, before: Before, today: date, state: PlanState) -> Consequences:
+    _not_ahead(event.held_on, "held_on", today)
+    if before.review and before.review["decided_on"] and event.held_on > before.review["decided_on"]:
+        raise _order("The decision would be before the meeting", f"It was on {before.review['decided_on']}.", "held_on")
+    notice = Notice(
+        kind=NoticeKind.REVIEW_REPORT, happened_on=event.held_on, review=event.review, meeting_on=event.held_on,
+        text=f"The plan was reviewed on {_day(event.held_on)}. The report is attached.",
+    )  # fmt: skip
+    if not before.has_document:
+        return Consequences(event.held_on, state, review=(event.review, {"held_on": event.held_on}))
+    review = (event.review, {"held_on": event.held_on, "reported_on": today})
+    return Consequences(event.held_on, state, review=review, telling=Telling("review_report", notice))
+
+
+def _review_decided(event: ReviewDecided, before: Before, today: date, state: PlanState) -> Consequences:
+    _not_ahead(event.decided_on, "decided_on", today)
+    held_on: date | None = before.review["held_on"] if before.review else None
+    if held_on is None:
+        raise Problem(
+            409, "not-held", "The review was not held", "Send review_held with the day of the meeting first.",
+            [FieldError("event/review", "no meeting is known", "the reference of a review that was held")],
+        )  # fmt: skip
+    if event.decided_on < held_on:
+        raise _order("The decision would be before the meeting", f"The meeting was on {held_on}.", "decided_on")
+    words = {"maintain": "keep the plan as it is", "amend": "amend the plan", "cease": "cease the plan"}
+    notice = Notice(
+        kind=NoticeKind.REVIEW_DECISION, happened_on=event.decided_on, review=event.review, meeting_on=held_on,
+        decision=event.decision, text=f"After the review of {_day(held_on)} the council decided to {words[event.decision]}.",
+    )  # fmt: skip
+    review = (event.review, {"decision": event.decision, "decided_on": event.decided_on})
+    return Consequences(event.decided_on, state, review=review, telling=Telling("review_decision", notice))
+
+
+# --- what people decide about shares ---
+
+
+def _recall(event: Recall, before: Before, today: date, state: PlanState) -> Consequences:
+    aware_on = london_date(event.aware_at)
+    _not_ahead(aware_on, "aware_at", today)
+    if event.version_id not in {each.version_id for each in before.plan.versions}:
+        raise Problem(
+            422, "unknown-version", "The plan has no such version", "Nothing was recalled.",
+            [FieldError("event/version_id", "it is no version of this plan", "the version_id that the plan's list has")],
+        )  # fmt: skip
+    return Consequences(aware_on, state)
+
+
+def _restrict(event: Restrict, _: Before, today: date, state: PlanState) -> Consequences:
+    return Consequences(today, state, {"restricted": event.reason})
+
+
+def _lift(_: Lift, before: Before, today: date, state: PlanState) -> Consequences:
+    if before.plan.restricted is None:
+        raise Problem(409, "not-restricted", "The plan is not restricted", "There is nothing to lift.")
+    return Consequences(today, state, {"restricted": None})
+
+
+def _objection(event: Objection, before: Before, today: date, state: PlanState) -> Consequences:
+    _not_ahead(event.received_on, "received_on", today)
+    if event.from_reference not in {member.reference for member in before.circumstances.family}:
+        raise Problem(
+            422, "unknown-family", "Nobody of the family has this reference", "Nothing was recorded.",
+            [FieldError("event/from_reference", "it is nobody's reference", "the reference of a parent or young person")],
+        )  # fmt: skip
+    return Consequences(event.received_on, state)
+
+
+def _decide(event: Decide, before: Before, today: date, state: PlanState) -> Consequences:
+    known = before.directory.find(event.organisation, frozenset(RecipientKind) - FAMILY, today)
+    if known is None and event.share:
+        raise Problem(
+            422, "unknown-organisation", "The directory has no such organisation", "Nothing was decided.",
+            [FieldError("event/organisation", "it is not in the directory", "a registered code, or register it first")],
+        )  # fmt: skip
+    code = event.organisation
+    recipient_id = known.recipient_id if known else organisation_id(RecipientKind.SCHOOL, code.scheme, code.value)
+    owed = {
+        each.recipient.recipient_id
+        for each in (before.decided.wanted if before.decided else ())
+        if any(ground.grounds is Grounds.STATUTORY for ground in each.grounds)
+    }
+    if not event.share and recipient_id in owed:
+        raise Problem(
+            409, "statutory", "This share is owed by law", "It ends when the plan does not name the organisation any more; a "
+            "copy that went to the wrong recipient is recalled.",
+        )  # fmt: skip
+    decision = Decision(recipient_id, event.share, code if event.share else None, event.lawful_basis, event.reason, event.until)
+    return Consequences(today, state, decision=decision)
+
+
+def _confirm(event: Confirm, before: Before, today: date, state: PlanState) -> Consequences:
+    asked = before.confirmation
+    if asked is None:
+        raise Problem(404, "no-confirmation", "Nothing waits for a confirmation of this recipient", "See /v1/confirmations.")
+    if asked["decided_by"] is not None:
+        raise Problem(409, "confirmed", "A second person has decided already", f"It was decided by {asked['decided_by']}.")
+    if asked["asked_by"] == event.by:
+        raise Problem(
+            409, "same-person", "A second person must confirm it", "Whoever brought the recipient in cannot confirm it.",
+            [FieldError("event/by", "it is the person who asked", "another officer")],
+        )  # fmt: skip
+    return Consequences(today, state, confirmed=(event.recipient_id, event.share))
+
+
+_RULES: Mapping[type[Any], _Rule] = {
+    CeaseNotice: _cease_notice, Cease: _cease, Reopen: _reopen, Death: _death, Adoption: _adoption, Transfer: _transfer,
+    ChildCorrected: _child_corrected, PlacementChanged: _placement_changed, CommissionerChanged: _commissioner_changed,
+    FamilyChanged: _family_changed, InvolvedChanged: _involved_changed, CareChanged: _care_changed,
+    ReviewScheduled: _review_scheduled, ReviewHeld: _review_held, ReviewDecided: _review_decided, Recall: _recall,
+    Restrict: _restrict, Lift: _lift, Objection: _objection, Decide: _decide, Confirm: _confirm,
+}  # fmt: skip
+
+
+def _not_ahead(on: date, name: str, today: date) -> None:
+    if on > today:
+        raise Problem(
+            422, "in-future", "This has not happened yet", "Send the event when it has happened.",
+            [FieldError(f"event/{name}", "it is in the future", "a day up to today")],
+        )  # fmt: skip
+
+
+def _order(title: str, detail: str, name: str) -> Problem:
+    return Problem(409, "order", title, detail, [FieldError(f"event/{name}", "the order is impossible", "check the dates")])
+
+
+def _day(value: date) -> str:
+    return f"{value.day} {value:%B %Y}"

@@ -1,0 +1,369 @@
+"""What happens to a plan besides a new version: one event, applied in one transaction with all that follows from it.
+
+Invariant: the plan's new state, its circumstances, notices, wishes, outbox rows and acts are committed together or not at all.
+What an event means is prepared outside the transaction for one revision of the plan (``consequences``); where another request
+came first, it is prepared anew. The same event sent twice in a row is answered as before and changes nothing.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from schemas.events import PlanHappened, PlanRecalled, PlanTransferred, ReviewDecided, ReviewHappened
+from schemas.lifecycle import PlanEvent, Recall, RecallReason
+from schemas.manifest import FileEntry, Manifest, canonical, sha256
+from schemas.plan import Child, Circumstances
+from services.ehcp_publisher import currency, instructions, lifecycle, shares, store, store_events, versions, wishes
+from services.ehcp_publisher.consequences import Before, Consequences, Telling, consequences
+from services.ehcp_publisher.deciding import IN_FORCE, PDF, Batch, Deciding, RenderingNeededError, Situation, undeliverable
+from services.ehcp_publisher.documents import Received
+from services.ehcp_publisher.issuing import KEY_IN_USE, Answer
+from services.ehcp_publisher.rendering import RenderingError
+from services.ehcp_publisher.shares import FAMILY, Decision, Facts
+from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering
+from services.ehcp_publisher.wishes import Thing
+from services.shared.identity.tokens import Caller
+from services.shared.ids import new_id
+from services.shared.postgres.pool import council_transaction
+from services.shared.web.problems import Problem
+
+log = structlog.get_logger()
+_ATTEMPTS = 5
+
+
+class _Changed(Exception):  # noqa: N818 - not an error: the plan is no longer what the event was prepared for
+    pass
+
+
+class Events:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", deciding: Deciding) -> None:
+        self._pool = pool
+        self._deciding = deciding
+
+    async def record(
+        self, caller: Caller, plan_id: UUID, event: PlanEvent, document: Received | None = None,
+        attachments: Sequence[Received] = (), idempotency: tuple[str, str, str] | None = None,
+    ) -> Answer:  # fmt: skip
+        """Raises :class:`Problem`. ``idempotency`` is (route, key, body hash)."""
+        for _ in range(_ATTEMPTS):
+            before, repeated = await self._before(caller, plan_id, event, document, attachments)
+            if repeated:
+                return Answer(200, _body(before.plan, event) | {"status": "unchanged"})
+            follows = consequences(event, before, self._deciding.today())
+            typeset = await self._typeset_again(before, follows)
+            try:
+                return await self._apply(caller, event, before, follows, typeset, document, attachments, idempotency)
+            except _Changed:
+                continue
+            except RenderingNeededError as needed:
+                await self._render_parts(caller, before, follows, needed.sections)
+            except asyncpg.UniqueViolationError as error:
+                raise _taken(error) from None
+        raise Problem(409, "busy", "The plan keeps changing", "Send this event again.")
+
+    async def _before(
+        self, caller: Caller, plan_id: UUID, event: PlanEvent, document: Received | None, attachments: Sequence[Received]
+    ) -> tuple[Before, bool]:
+        """The plan as it is, and whether this very event is the last that happened to it."""
+        async with council_transaction(self._pool, caller.la_codes) as connection:
+            found = await store.find_plans(connection, [plan_id], [])
+            if not found:
+                raise await self._no_such_plan(connection, plan_id)
+            (plan,) = found
+            last = await store_events.last_event(connection, plan_id)
+            now = versions.current(plan.versions)
+            body = await store.read_body(connection, now.version_id) if now else None
+            review = None
+            if name := getattr(event, "review", None):
+                review = await store_events.find_review(connection, plan_id, name)
+            confirmation = None
+            if recipient_id := getattr(event, "recipient_id", None):
+                confirmation = await store_events.find_confirmation(connection, plan_id, recipient_id)
+            people = await self._deciding.read_people(connection, [plan_id])
+        version = self._deciding.version_of(plan, now.version_id, body) if now and body is not None else None
+        child, around = self._deciding.child_of(plan), self._deciding.circumstances_of(plan, version)
+        decided = None
+        if now:
+            decided = self._deciding.decide(
+                plan_id, plan.la_code, around, child, people, issued_on=now.issued_on, first=True, letters=()
+            )
+        before = Before(
+            plan, now, version, child, around, review, confirmation, decided, self._deciding.directory, document is not None
+        )
+        return before, last is not None and last["hash"] == _hash(event, document, attachments)
+
+    async def _no_such_plan(self, connection: Any, plan_id: UUID) -> Problem:
+        if moved := await store_events.find_custody(connection, plan_id):
+            return Problem(
+                409, "transferred", "The plan was transferred",
+                f"Another council has had it since {moved['until_date']}; only that one may act for it.",
+            )  # fmt: skip
+        return Problem(404, "unknown-plan", "There is no such plan", "No plan of your council has this id.")
+
+    async def _typeset_again(self, before: Before, follows: Consequences) -> list[NewRendering]:
+        """What was typeset here names the child: it is typeset again when the child's details change."""
+        plan, now, version = before.plan, before.current, before.version
+        if follows.child is None or now is None or version is None:
+            return []
+        async with council_transaction(self._pool, [plan.la_code]) as connection:
+            found = (await store.find_renderings(connection, [now.version_id])).get(now.version_id, {})
+        sections = sorted(key for key, row in found.items() if row["typeset"])
+        return [await self._rendering(before, follows.child, key, plan.identity_revision + 1) for key in sections]
+
+    async def _render_parts(self, caller: Caller, before: Before, follows: Consequences, sections: frozenset[str]) -> None:
+        revision = before.plan.identity_revision + (follows.child is not None)
+        made = [await self._rendering(before, follows.child or before.child, key, revision) for key in sorted(sections)]
+        async with council_transaction(self._pool, caller.la_codes) as connection:
+            await store.insert_renderings(connection, made)
+
+    async def _rendering(self, before: Before, child: Child, sections: str, revision: int) -> NewRendering:
+        assert before.current is not None
+        assert before.version is not None
+        plan, now = before.plan, before.current
+        async with council_transaction(self._pool, [plan.la_code]) as connection:
+            manifest = Manifest.model_validate(await store_events.read_manifest(connection, now.version_id))
+        key = self._deciding.key_of(plan)
+        try:
+            return await self._deciding.render(
+                plan.la_code, plan.case_reference, plan.plan_id, now.version_id, before.version, child, key, sections,
+                versions.hashes_by_letter(now), identity_revision=revision, attachments=manifest.attachments, text_bytes=0,
+            )  # fmt: skip
+        except RenderingError:
+            raise Problem(
+                422, "not-typeset", "No document could be made of the sections",
+                "Issue the current version again with the plan's PDF in the part 'document'.",
+            ) from None  # fmt: skip
+
+    async def _apply(
+        self, caller: Caller, event: PlanEvent, before: Before, follows: Consequences, typeset: Sequence[NewRendering],
+        document: Received | None, attachments: Sequence[Received], idempotency: tuple[str, str, str] | None,
+    ) -> Answer:  # fmt: skip
+        plan_id = before.plan.plan_id
+        councils = {*caller.la_codes, follows.to_council or before.plan.la_code}
+        async with council_transaction(self._pool, councils) as connection:
+            locked = (await store.lock_plans(connection, [plan_id])).get(plan_id)
+            if locked is None or locked.revision != before.plan.revision or locked.la_code not in caller.la_codes:
+                raise _Changed
+            at = await connection.fetchval("SELECT clock_timestamp()")
+            await self._write_plan(connection, event, locked, follows)
+            await store.insert_renderings(connection, typeset)
+            plan = (await store.lock_plans(connection, [plan_id]))[plan_id]
+            key = self._deciding.key_of(plan)
+            remove = await self._removals(connection, plan, event)
+            child, around = follows.child or before.child, follows.circumstances or before.circumstances
+            batch = Batch()
+            await self._deciding.again(
+                connection,
+                event.by,
+                [Situation(plan, child, around, key, remove, anew=follows.to_council is not None)],
+                at,
+                batch,
+            )
+            raised = len(batch.wishes)
+            notice_id = None
+            if follows.telling is not None:
+                notice_id = await self._tell(
+                    connection, caller, plan, child, around, follows.telling, document, attachments, at, batch
+                )
+            if follows.quiet:
+                await self._silence(connection, caller, plan, at, batch)
+            hash_, data = _hash(event, document, attachments), event.model_dump_json().encode()
+            await store_events.insert_event(
+                connection,
+                store_events.NewEvent(
+                    plan_id, plan.revision, plan.la_code, event.type, event.by, follows.happened_on, hash_,
+                    key.seal(data, f"event:{plan_id}:{plan.revision}"),
+                ),
+            )  # fmt: skip
+            details = {"by": event.by, "happened_on": str(follows.happened_on), "state": plan.state}
+            batch.acts.insert(0, Act(event.type, caller.client_id, before.plan.la_code, plan_id, details=details))
+            if (type_ := lifecycle.EVENTS.get(event.type)) is not None:
+                batch.outbox.append(
+                    instructions.domain_event(type_, plan_id, before.plan.la_code, _thin(event, before.plan, follows), at)
+                )
+            batch.flags[plan_id] = (plan.la_code, await self._flags(connection, before, plan, child, around))
+            await batch.write(connection, event.by)
+            warnings = list(follows.warnings)
+            if decided := batch.decided.get(plan_id):
+                warnings += undeliverable(decided[1].wanted)
+            answer = Answer(
+                201,
+                _body(plan, event) | {"status": "recorded", "shares_changed": raised, "notice_id": notice_id,
+                                      "told": len(batch.wishes) - raised if notice_id else 0, "warnings": warnings},
+            )  # fmt: skip
+            if idempotency:
+                route, name, body_hash = idempotency
+                if not await store.keep_answer(
+                    connection, caller.client_id, route, name, body_hash, answer.status, answer.body
+                ):
+                    raise Problem(
+                        409, KEY_IN_USE, "This idempotency key is being used by another request",
+                        "Send the request again to get its answer.",
+                    )  # fmt: skip
+        log.info("event_recorded", type=event.type, plan_id=str(plan_id), shares=raised)
+        return answer
+
+    async def _write_plan(self, connection: Any, event: PlanEvent, plan: KnownPlan, follows: Consequences) -> None:
+        key, changes = self._deciding.key_of(plan), dict(follows.plan)
+        if follows.state is not plan.state:
+            changes["state"] = follows.state
+        if follows.circumstances is not None:
+            opened = follows.circumstances.model_dump_json(by_alias=True).encode()
+            changes["circumstances"] = key.seal(opened, f"circumstances:{plan.plan_id}")
+        child = dict(follows.child_columns)
+        if follows.child is not None:
+            changes["identity_revision"] = plan.identity_revision + 1
+            keys = self._deciding.keys
+            child |= {
+                "identity": key.seal(follows.child.model_dump_json().encode(), f"child:{plan.child_id}"),
+                "nhs_lookup": keys.lookup("nhs", follows.child.nhs_number),
+                "upn_lookup": keys.lookup("upn", follows.child.upn),
+                "name_lookup": keys.name_lookup(follows.child),
+            }
+        if follows.to_council is not None:
+            wrapped = self._deciding.keys.rewrap(plan.la_code, follows.to_council, plan.child_id, plan.wrapped_key)
+            await store_events.change_council(
+                connection, plan.plan_id, plan.child_id, wrapped, follows.to_council, follows.happened_on
+            )
+        if child:
+            await store_events.update_child(connection, plan.child_id, child)
+        await store_events.update_plan(connection, plan.plan_id, changes)
+        la_code = follows.to_council or plan.la_code
+        if follows.review:
+            await store_events.save_review(connection, plan.plan_id, la_code, *follows.review)
+        if follows.decision:
+            await store_events.save_decision(connection, plan.plan_id, la_code, follows.decision, event.by)
+        if follows.confirmed:
+            recipient_id, share = follows.confirmed
+            await store_events.confirm(connection, plan.plan_id, recipient_id, event.by, share=share)
+        if isinstance(event, Recall) and event.reason is RecallReason.WRONG_CHILD:
+            await store_events.recall_version(connection, event.version_id)
+
+    async def _flags(
+        self, connection: Any, before: Before, plan: KnownPlan, child: Child, around: Circumstances
+    ) -> Sequence[currency.Flag]:
+        """What a person should look at now; nothing once the plan has ended."""
+        if plan.state not in IN_FORCE or before.version is None:
+            return ()
+        moved = (await store_events.last_moves(connection, [plan.plan_id])).get(plan.plan_id)
+        return currency.flags(before.version, child, around, self._deciding.today(), moved, plan.la_code)
+
+    async def _removals(self, connection: Any, plan: KnownPlan, event: PlanEvent) -> dict[UUID, tuple[UUID, ...]]:
+        """By share, which copies must go: everyone's of a version of the wrong child, all of a wrong recipient's."""
+        if not isinstance(event, Recall):
+            return {}
+        if event.reason is RecallReason.WRONG_CHILD:
+            return dict.fromkeys(
+                await store_events.shares_with(connection, plan.plan_id, event.version_id), (event.version_id,)
+            )
+        standing = {
+            share.share_id: share for share in (await store.lock_shares(connection, [plan.plan_id])).get(plan.plan_id, [])
+        }
+        if unknown := [share_id for share_id in event.shares if share_id not in standing]:
+            raise Problem(
+                422, "unknown-share", "A share is not of this plan",
+                f"{len(unknown)} of the shares named are not of this plan; nothing was recalled.",
+            )  # fmt: skip
+        for share_id in event.shares:
+            decision = Decision(
+                standing[share_id].recipient_id, share=False, code=None, lawful_basis="recall", reason=event.reason, until=None
+            )
+            await store_events.save_decision(connection, plan.plan_id, plan.la_code, decision, event.by)
+        return {share_id: tuple(await store_events.versions_of_share(connection, share_id)) for share_id in event.shares}
+
+    async def _tell(
+        self, connection: Any, caller: Caller, plan: KnownPlan, child: Child, around: Circumstances, telling: Telling,
+        document: Received | None, attachments: Sequence[Received], at: Any, batch: Batch,
+    ) -> UUID:  # fmt: skip
+        """A notice for everyone who must know, by the law's rows."""
+        key, notice_id, rendering_id = self._deciding.key_of(plan), new_id(), new_id()
+        notice = telling.notice
+        entries = tuple(
+            FileEntry(name=each.name, media_type=each.media_type, size=len(each.data), sha256=each.sha256)
+            for each in attachments
+        )
+        name = f"{plan.case_reference}-{notice.kind}.pdf".replace("/", "-")
+        entry = document and FileEntry(name=name, media_type=PDF, size=len(document.data), sha256=document.sha256)
+        manifest = Manifest(
+            plan_id=plan.plan_id, version_id=notice_id, issued_on=notice.happened_on, notice=notice.hash(), document=entry,
+            attachments=entries,
+        ).canonical()  # fmt: skip
+        body = canonical(notice.model_dump(mode="json", exclude_none=True))
+        await store_events.insert_notice(
+            connection,
+            store_events.NewNotice(
+                notice_id, plan.plan_id, plan.la_code, notice.kind, notice.happened_on, key.seal(body, f"notice:{notice_id}")
+            ),
+        )
+        size = len(body) + sum(each.size for each in entries) + (entry.size if entry else 0)
+        sealed = key.seal(document.data, f"document:{rendering_id}") if document else None
+        await store.insert_renderings(
+            connection,
+            [NewRendering(rendering_id, None, notice_id, plan.la_code, ALL_SECTIONS, sha256(manifest), manifest, sealed, size,
+                          plan.identity_revision, typeset=False)],
+        )  # fmt: skip
+        await store.insert_attachments(
+            connection,
+            [(notice_id, i, plan.la_code, key.seal(each.data, f"attachment:{notice_id}:{i}"))
+             for i, each in enumerate(attachments)],
+        )  # fmt: skip
+        facts = Facts(plan.plan_id, plan.la_code, around, child.date_of_birth, notice.happened_on)
+        told = shares.told(telling.event, facts, self._deciding.directory, self._deciding.today())
+        asking = self._deciding.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
+        thing = Thing(notice_id, rendering_id, sha256(manifest), 1, notice.happened_on, notice=notice.kind)
+        batch.add(caller.client_id, key, told, wishes.tell(asking, told, thing))
+        return notice_id
+
+    async def _silence(self, connection: Any, caller: Caller, plan: KnownPlan, at: Any, batch: Batch) -> None:
+        """Nothing more reaches the family: what they were still to be sent is taken back."""
+        asking = self._deciding.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
+        made = wishes.Made(asking)
+        for share in (await store.lock_shares(connection, [plan.plan_id], notices=True)).get(plan.plan_id, []):
+            if share.recipient.kind in FAMILY and share.action == "hold":
+                made.wishes.append(wishes.withdraw(asking, share))
+        batch.add(caller.client_id, self._deciding.key_of(plan), (), made)
+
+
+def _hash(event: PlanEvent, document: Received | None, attachments: Sequence[Received]) -> bytes:
+    digest = hashlib.sha256(event.model_dump_json().encode())
+    for file in (document, *attachments):
+        digest.update(file.sha256.encode() if file else b"-")
+    return digest.digest()
+
+
+def _body(plan: KnownPlan, event: PlanEvent) -> dict[str, Any]:
+    return {
+        "plan_id": plan.plan_id, "case_reference": plan.case_reference, "type": event.type, "state": plan.state,
+        "restricted": plan.restricted is not None,
+    }  # fmt: skip
+
+
+def _thin(event: PlanEvent, plan: KnownPlan, follows: Consequences) -> PlanHappened:
+    common: dict[str, Any] = {"la_code": plan.la_code, "plan_id": plan.plan_id, "happened_on": follows.happened_on}
+    match event.type:
+        case "transfer":
+            return PlanTransferred(**common, to_la_code=event.to_la_code)
+        case "recall":
+            return PlanRecalled(**common, version_id=event.version_id)
+        case "review_scheduled" | "review_held":
+            return ReviewHappened(**common, review=event.review)
+        case "review_decided":
+            return ReviewDecided(**common, review=event.review, decision=event.decision)
+        case _:
+            return PlanHappened(**common)
+
+
+def _taken(error: asyncpg.UniqueViolationError) -> Problem:
+    if (error.constraint_name or "").startswith("child_"):
+        return Problem(
+            409, "same-child", "Another plan is of a child with this NHS number or UPN",
+            "Nothing was changed. Check the identifier; two plans of one child are ended by ceasing one of them.",
+        )  # fmt: skip
+    return Problem(
+        409, "reference-taken", "The new council has a plan under this case reference",
+        "Send case_reference: the new council's own reference for this plan.",
+    )  # fmt: skip

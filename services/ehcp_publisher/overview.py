@@ -1,0 +1,73 @@
+"""What a council sees of its own plans: lists by page, one plan with its history, and what is open about them.
+
+Every look is an act in the ledger of the councils that were looked at. No child's name, no text: the case reference says which
+plan it is to those who may know.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from services.ehcp_publisher import store, store_events, versions
+from services.ehcp_publisher.deciding import Deciding
+from services.ehcp_publisher.store import Act, KnownPlan
+from services.shared.identity.tokens import Caller
+from services.shared.postgres.pool import council_transaction
+from services.shared.web.problems import Problem
+
+Row = dict[str, Any]
+
+
+class Overview:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", deciding: Deciding) -> None:
+        self._pool = pool
+        self._deciding = deciding
+
+    async def plans(self, caller: Caller, after: UUID | None, limit: int, plan_id: UUID | None = None) -> list[Row]:
+        async with council_transaction(self._pool, caller.la_codes) as connection:
+            rows = await store_events.list_plans(connection, after, limit, plan_id)
+            plans = {each.plan_id: each for each in await store.find_plans(connection, [row["plan_id"] for row in rows], [])}
+            current = {key: now for key, each in plans.items() if (now := versions.current(each.versions))}
+            version_ids = [now.version_id for now in current.values()]
+            documents = await store_events.has_document(connection, version_ids)
+            bodies = await store.read_bodies(connection, version_ids)
+            for la_code in sorted({row["la_code"] for row in rows}):
+                await store.insert_acts(connection, [Act("plans_read", caller.client_id, la_code, plan_id)])
+        for row in rows:
+            now = current.get(row["plan_id"])
+            row["current"] = now and {
+                "version_id": now.version_id, "version": now.number, "issued_on": now.issued_on,
+                "document": now.version_id in documents,
+            }  # fmt: skip
+            row["settings"] = self._settings(plans[row["plan_id"]], now, bodies)
+        return rows
+
+    def _settings(self, plan: KnownPlan, now: versions.Issued | None, bodies: dict[UUID, bytes]) -> list[Row]:
+        version = self._deciding.version_of(plan, now.version_id, bodies[now.version_id]) if now else None
+        return [
+            {"scheme": each.setting.scheme, "value": each.setting.value, "from": each.from_, "until": each.until}
+            for each in self._deciding.circumstances_of(plan, version).placements
+            if each.setting
+        ]
+
+    async def plan(self, caller: Caller, plan_id: UUID) -> Row:
+        found = await self.plans(caller, None, 1, plan_id)
+        async with council_transaction(self._pool, caller.la_codes) as connection:
+            if not found:
+                if moved := await store_events.find_custody(connection, plan_id):
+                    raise Problem(
+                        409, "transferred", "The plan was transferred",
+                        f"Another council has had it since {moved['until_date']}.",
+                    )  # fmt: skip
+                raise Problem(404, "unknown-plan", "There is no such plan", "No plan of your council has this id.")
+            history = await store_events.read_history(connection, plan_id)
+        return found[0] | history
+
+    async def open(self, caller: Caller, what: str, after: tuple[UUID, str] | None, limit: int) -> Sequence[Row]:
+        async with council_transaction(self._pool, caller.la_codes) as connection:
+            rows = await store_events.list_open(connection, what, after, limit)
+            for la_code in sorted({row["la_code"] for row in rows}):
+                await store.insert_acts(connection, [Act(f"{what}_read", caller.client_id, la_code)])
+        return rows

@@ -1,0 +1,107 @@
+"""Decide queued plans again: after a change of policy or directory, and when a day comes on which the wish may differ.
+
+Invariant: a plan leaves the queue in the transaction that writes what differs for it; ``seq`` rises only there. A plan that
+cannot be decided holds up no other: it goes to the end of the queue and is said in the log.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from schemas.manifest import Manifest
+from services.ehcp_publisher import store, store_events, versions
+from services.ehcp_publisher.deciding import Batch, Deciding, RenderingNeededError, Situation
+from services.ehcp_publisher.store import KnownPlan
+from services.shared.postgres.pool import council_transaction, transient
+
+log = structlog.get_logger()
+BATCH = 100
+ACTOR = "redeciding"
+
+
+class Redeciding:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", deciding: Deciding, councils: Sequence[str]) -> None:
+        self._pool = pool
+        self._deciding = deciding
+        self._councils = list(councils)
+        self._dated: date | None = None
+
+    async def run(self) -> None:
+        while True:
+            if not await self.step():
+                await asyncio.sleep(1)
+
+    async def step(self) -> int:
+        """One batch; returns how many plans were looked at."""
+        today = self._deciding.today()
+        async with council_transaction(self._pool, self._councils) as connection:
+            if today != self._dated:
+                await store_events.queue_dated(connection, today)
+                self._dated = today
+            plan_ids = await store_events.next_queued(connection, BATCH)
+        if plan_ids:
+            await self._decide(plan_ids)
+        return len(plan_ids)
+
+    async def _decide(self, plan_ids: Sequence[UUID]) -> None:
+        try:
+            raised = await self._write(plan_ids)
+        except RenderingNeededError as needed:
+            await self._render(needed)
+        except Exception as error:
+            if transient(error):
+                raise
+            if len(plan_ids) > 1:
+                for plan_id in plan_ids:
+                    await self._decide([plan_id])
+                return
+            log.exception("redeciding_failed", plan_id=str(plan_ids[0]))
+            async with council_transaction(self._pool, self._councils) as connection:
+                await store_events.put_last(connection, plan_ids)
+            await asyncio.sleep(1)
+        else:
+            log.info("decided_again", plans=len(plan_ids), shares=raised)
+
+    async def _write(self, plan_ids: Sequence[UUID]) -> int:
+        async with council_transaction(self._pool, self._councils) as connection:
+            plans = await store.lock_plans(connection, plan_ids)
+            situations = [await self._situation(connection, plan) for plan in plans.values()]
+            at = await connection.fetchval("SELECT clock_timestamp()")
+            batch = Batch()
+            await self._deciding.again(connection, ACTOR, situations, at, batch)
+            await batch.write(connection, ACTOR)
+            await store_events.leave_queue(connection, plan_ids)
+        return len(batch.wishes)
+
+    async def _situation(self, connection: Any, plan: KnownPlan) -> Situation:
+        deciding, version = self._deciding, None
+        if plan.circumstances is None and (now := versions.current(plan.versions)):
+            version = deciding.version_of(plan, now.version_id, await store.read_body(connection, now.version_id))
+        return Situation(plan, deciding.child_of(plan), deciding.circumstances_of(plan, version), deciding.key_of(plan))
+
+    async def _render(self, needed: RenderingNeededError) -> None:
+        """The parts that this plan's recipients are to get, before the batch is tried again."""
+        async with council_transaction(self._pool, self._councils) as connection:
+            (plan,) = await store.find_plans(connection, [needed.plan_id], [])
+            now = versions.current(plan.versions)
+            if now is None:
+                return
+            body = await store.read_body(connection, now.version_id)
+            manifest = Manifest.model_validate(await store_events.read_manifest(connection, now.version_id))
+        deciding = self._deciding
+        version, child, key = deciding.version_of(plan, now.version_id, body), deciding.child_of(plan), deciding.key_of(plan)
+        made = [
+            await deciding.render(
+                plan.la_code, plan.case_reference, plan.plan_id, now.version_id, version, child, key, sections,
+                versions.hashes_by_letter(now), identity_revision=plan.identity_revision, attachments=manifest.attachments,
+                text_bytes=len(body),
+            )
+            for sections in sorted(needed.sections)
+        ]  # fmt: skip
+        async with council_transaction(self._pool, self._councils) as connection:
+            await store.insert_renderings(connection, made)
