@@ -3,10 +3,12 @@
 import typer
 
 from services.cli.commands import (
+    directory,
     doctor,
     down,
     import_,
     migrate,
+    policy,
     publish,
     readiness,
     reconcile,
@@ -34,6 +36,8 @@ app.command("import")(import_.import_)
 app.command()(readiness.readiness)
 app.command()(watch.watch)
 app.add_typer(reconcile.app, name="reconcile")
+app.add_typer(directory.app, name="directory")
+app.add_typer(policy.app, name="policy")
 app.command()(status.status)
 app.command()(who.who)
 app.command()(sent.sent)

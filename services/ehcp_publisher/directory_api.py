@@ -10,7 +10,14 @@ from pydantic import model_validator
 from schemas.answers import LineRefused
 from schemas.base import Closed, ContractError
 from schemas.directory import DirectoryRecipient
-from schemas.directory_answers import DirectoryLineTaken, DirectoryPage, PolicyApplied, PolicyExplained, PolicyShown, PolicyTried
+from schemas.directory_answers import (
+    DirectoryLineTaken,
+    DirectoryPage,
+    PolicyApplied,
+    PolicyExplained,
+    PolicyShown,
+    PolicyTried,
+)
 from schemas.identifiers import CodeScheme, LaCode, OrganisationCode
 from schemas.plan import Circumstances, IsoDate, SectionLetter
 from schemas.policy import SharingPolicy
@@ -76,13 +83,17 @@ def make_directory_router(
     CallerOf = Annotated[Caller, Depends(verifier)]
 
     @router.put("/directory", summary="Add or replace organisations: NDJSON in, one answer per line out")
-    async def put_directory(request: Request, caller: CallerOf) -> Response:
-        """Each line is one organisation, whole; the same line again changes nothing. Plans it touches are decided again."""
+    async def put_directory(request: Request, caller: CallerOf, keep_delivery: bool = False) -> Response:
+        """Each line is one organisation, whole; the same line again changes nothing. Plans it touches are decided again.
+
+        ``keep_delivery`` is for lines from a register: of organisations that are listed already, subscriber, channel, contact,
+        key and areas stay.
+        """
         caller.must_be(CallerKind.OPERATOR)
         lines = [line for line in (await request.body()).split(b"\n") if line.strip()]
         if len(lines) > MAX_LINES:
             raise Problem(413, "too-many-lines", "Too many lines in one request", f"At most {MAX_LINES}; nothing was taken in.")
-        results = await changes.put(caller, [_recipient(line) for line in lines])
+        results = await changes.put(caller, [_recipient(line) for line in lines], keep_delivery=keep_delivery)
         answers = [_answer(place, result) for place, result in enumerate(results, 1)]
         return Response(b"".join(answers), media_type="application/x-ndjson")
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import structlog
 
+from schemas.base import Channel
 from schemas.directory import DatedCode, DirectoryRecipient
 from schemas.manifest import sha256
 from schemas.policy import SharingPolicy
@@ -72,8 +73,14 @@ class DirectoryChanges:
         async with self._pool.acquire() as connection, connection.transaction():
             await store_directory.refresh(connection, self._directory)
 
-    async def put(self, caller: Caller, recipients: Sequence[DirectoryRecipient | Problem]) -> list[dict[str, Any] | Problem]:
-        """Add or replace organisations; one result for each, in order."""
+    async def put(
+        self, caller: Caller, recipients: Sequence[DirectoryRecipient | Problem], *, keep_delivery: bool = False
+    ) -> list[dict[str, Any] | Problem]:
+        """Add or replace organisations; one result for each, in order.
+
+        ``keep_delivery``: they come from a register, which knows names, codes and dates; how a listed organisation is reached
+        and whom it serves stays as it is.
+        """
         results: dict[int, dict[str, Any] | Problem] = {}
         chunk = _Chunk()
         for place, recipient in enumerate(recipients):
@@ -81,21 +88,23 @@ class DirectoryChanges:
                 results[place] = recipient
                 continue
             if not chunk.takes(recipient):
-                results |= await self._put_chunk(caller, chunk)
+                results |= await self._put_chunk(caller, chunk, keep_delivery)
                 chunk = _Chunk()
             chunk.add(place, recipient)
-        results |= await self._put_chunk(caller, chunk)
+        results |= await self._put_chunk(caller, chunk, keep_delivery)
         await self.refresh()
         return [results[place] for place in range(len(recipients))]
 
-    async def _put_chunk(self, caller: Caller, chunk: _Chunk) -> dict[int, dict[str, Any] | Problem]:
+    async def _put_chunk(self, caller: Caller, chunk: _Chunk, keep_delivery: bool) -> dict[int, dict[str, Any] | Problem]:
         try:
             async with council_transaction(self._pool, self._councils) as connection:
                 revision = await store_directory.hold_alone(connection, self._directory)
                 subscribers = await store_directory.subscribers(connection)
                 results: dict[int, dict[str, Any] | Problem] = {}
                 changes: list[_Change] = []
-                for place, recipient in chunk.lines.items():
+                kept = await self._delivery(connection, chunk) if keep_delivery else {}
+                for place, sent in chunk.lines.items():
+                    recipient = sent.model_copy(update=kept.get(place, {}))
                     change = _Change(recipient, listed(recipient), self._directory.get(listed(recipient).recipient_id))
                     problem = refusal(change.now, recipient, self._directory, subscribers)
                     results[place] = problem or {"result": change.result, "recipient_id": change.now.recipient_id}
@@ -109,6 +118,15 @@ class DirectoryChanges:
             log.exception("directory_not_changed", lines=len(chunk.lines))
             failed = Problem(500, "internal", "This line could not be stored", "Nothing of it was kept; send it again.")
             return dict.fromkeys(chunk.lines, failed)
+
+    async def _delivery(self, connection: Any, chunk: _Chunk) -> dict[int, dict[str, Any]]:
+        ids = {place: listed(recipient).recipient_id for place, recipient in chunk.lines.items()}
+        found = await store_directory.delivery_of(connection, list(ids.values()))
+        return {
+            place: found[each] | {"channel": Channel(found[each]["channel"]), "areas": tuple(found[each]["areas"])}
+            for place, each in ids.items()
+            if each in found
+        }
 
     async def _write(
         self, connection: Any, actor: str, revision: int, changes: Sequence["_Change"], *, file: bool

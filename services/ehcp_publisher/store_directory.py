@@ -8,7 +8,7 @@ it; whoever changes the directory holds it alone. So no decision by an older dir
 plans that it touches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -189,6 +189,16 @@ async def write_recipients(
 
 
 _COLUMNS = {"kind", "name", "subscriber", "channel", "contact", "public_key", "areas"}
+
+
+async def delivery_of(connection: Any, recipient_ids: Sequence[UUID]) -> dict[UUID, Row]:
+    """What a register does not know of organisations that are listed: how they are reached, and whom they serve."""
+    rows = await connection.fetch(
+        "SELECT recipient_id, subscriber, channel, contact, public_key, areas FROM publisher.recipient"
+        " WHERE registered AND recipient_id = ANY($1)",
+        list(recipient_ids),
+    )
+    return {row["recipient_id"]: {key: value for key, value in row.items() if key != "recipient_id"} for row in rows}
 
 
 async def file_hashes(connection: Any) -> dict[UUID, str]:

@@ -1,0 +1,1 @@
+"""Reads national registers of organisations into lines of the exchange's directory."""
