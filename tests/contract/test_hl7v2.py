@@ -21,14 +21,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hl7.mllp import open_hl7_connection  # type: ignore[import-untyped]
 
 from schemas.notices import Notice, NoticeKind
 from schemas.plan import SectionLetter
 from services.cli.machine.ports import HOST, free_ports
 from services.health_subscriber.filing import Stop
 from services.health_subscriber.hl7v2 import NOTHING_TO_SEND, Hl7v2Receiver, build_hl7v2
-from services.health_subscriber.hl7v2_messages import Names
+from services.health_subscriber.hl7v2_messages import Names, read_answer
 from services.health_subscriber.matching import Doubt
+from services.health_subscriber.store import Document, save_documents
 from services.shared.postgres.pool import open_pool
 from services.shared.record_systems.port import (
     Awaiting,
@@ -43,7 +45,8 @@ from services.shared.record_systems.port import (
     Withdrawn,
 )
 from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
-from tests.support.contents import RNA, child, content, pdf
+from tests.support.contents import RNA, child, content, decision, pdf
+from tests.support.hapi_server import running_hapi
 from tests.support.mllp_receiver import CLOSE, Answers, Engine, Received, running_engine
 from tests.support.servers import RunningPostgres
 from tests.support.subscriber import books
@@ -389,6 +392,41 @@ class TestWithdrawAndRecall:
     async def test_what_the_record_holds_cannot_be_asked(self, receiver: Hl7v2Receiver) -> None:
         with pytest.raises(RecordAwayError):
             await receiver.holds(RNA, [uuid4()])
+
+
+class TestHapi:
+    """Another's parser, with its validation, reads every kind of message; nobody behind it takes them."""
+
+    PARSED = Retry("the receiver rejected it for now (207: an internal error)")
+
+    async def test_every_message_is_parsed(self, pool: "asyncpg.Pool[asyncpg.Record]", tmp_path: Path) -> None:
+        with running_hapi(tmp_path / "hapi.log") as port:
+            receiver = a_receiver(pool, Engine(port=port), timeout=15)
+            plan = content(
+                document=pdf("plan"), attachments=[("Advice.pdf", pdf("advice"))], whose=child(family_name="O^N|l~é")
+            )
+            async with pool.acquire() as connection:
+                held = Document(plan.share_id, 1, plan.version_id, accepted=True)
+                await save_documents(connection, "engine", [held])
+            outcomes: list[object] = [
+                *await receiver.deliver([content(document=pdf("first")), content(), replace(plan, seq=2), told()]),
+                *await receiver.withdraw([Withdrawal(plan.share_id, 3, plan.plan_id, RNA)]),
+                *await receiver.recall([Recall(plan.share_id, 4, plan.plan_id, RNA, (plan.version_id,))]),
+            ]
+            triggers = [line for line in (tmp_path / "hapi.log").read_text().splitlines() if "MDM" in line]
+        assert outcomes == [self.PARSED] * 6, triggers
+
+    async def test_a_message_that_breaks_the_standard_is_not(self, tmp_path: Path) -> None:
+        with running_hapi(tmp_path / "hapi.log") as port:
+            reader, writer = await open_hl7_connection(HOST, port)
+            writer.writeblock(b"MSH|^~\\&|a|b|c|d|2026||MDM^T02^MDM_T02|1|P|2.4\rEVN|T02|yesterday\r")
+            answer = read_answer(await reader.readblock())
+            writer.close()
+        assert (answer.code, answer.error) == ("AE", "207")
+
+
+def told() -> Content:
+    return content(notice=decision(), document=pdf("letter"))
 
 
 # --- TLS and settings
