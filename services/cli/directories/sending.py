@@ -52,7 +52,7 @@ def _readable(entries: Entries, totals: Totals, findings: Findings) -> Entries:
             totals.results["refused"] += 1
             findings.add(entry.place, entry.faults, entry.header, entry.values)
         else:
-            totals.kinds[entry.recipient.kind] += 1
+            totals.kinds[entry.recipient.kind.value] += 1
             yield entry
 
 
