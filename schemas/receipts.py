@@ -51,9 +51,9 @@ _WEAKEST_THAT_SATISFIES = {
 def satisfies(channel: Channel, status: Status) -> bool:
     """Whether this status, for the newest ``seq``, makes a share of this channel satisfied.
 
-    A withdrawal is satisfied by ``withdrawn`` whatever the channel.
+    A withdrawal is satisfied by ``withdrawn``, a recall by ``recalled``, whatever the channel.
     """
-    if status in (Status.WITHDRAWN, Status.RELEASED):
+    if status in (Status.WITHDRAWN, Status.RECALLED, Status.RELEASED):
         return True
     return _STRENGTH.get(status, 0) >= _STRENGTH[_WEAKEST_THAT_SATISFIES[channel]]
 

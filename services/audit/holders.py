@@ -27,6 +27,7 @@ class Shown(StrEnum):
     MISSED = "missed"
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
+    RECALLED = "recalled"
 
 
 _EVIDENCE: dict[Status | None, Shown] = {
@@ -35,7 +36,9 @@ _EVIDENCE: dict[Status | None, Shown] = {
     Status.OPENED: Shown.OPENED,
     Status.FILED: Shown.FILED,
 }
-_SATISFYING = {*_EVIDENCE, Status.WITHDRAWN, Status.RELEASED}
+_SATISFYING = {*_EVIDENCE, Status.WITHDRAWN, Status.RECALLED, Status.RELEASED}
+_ENDED = {"withdraw": Shown.WITHDRAWN, "recall": Shown.RECALLED}
+"""What is shown once an ending is satisfied."""
 
 
 class Holder(BaseModel):
@@ -49,10 +52,12 @@ class Holder(BaseModel):
     """Name of an organisation; for a person the council's reference label, never a name."""
     recipient_kind: str
     channel: str
+    notice: str | None
+    """The kind of the notice that the share is of; None for the plan itself."""
     subscriber: str | None
     hosted_by: str | None
     version: int | None
-    """The version wanted; None where the share was withdrawn: nothing more is wanted then, whatever is held."""
+    """The version wanted; None where the share was withdrawn or recalled: nothing more is wanted then, whatever is held."""
     version_id: UUID | None
     seq: int
     status: Shown
@@ -101,16 +106,17 @@ def holder(row: Mapping[str, Any]) -> Holder:
 
 
 _AS_IS = (
-    "share_id", "plan_id", "case_reference", "la_code", "recipient_kind", "channel", "subscriber", "hosted_by",
+    "share_id", "plan_id", "case_reference", "la_code", "recipient_kind", "channel", "notice", "subscriber", "hosted_by",
     "seq", "held_version", "held_record", "requested_at", "due_at",
 )  # fmt: skip
 
 
 def _status(row: Mapping[str, Any], told: Status | None, *, satisfied: bool) -> Shown:
-    if row["action"] == "withdraw" and row["subscriber"] is None:
-        return Shown.WITHDRAWN  # nobody was ever there to hold it
+    ended = _ENDED.get(row["action"])
+    if ended is not None and (satisfied or row["subscriber"] is None):
+        return ended  # satisfied, or nobody was ever there to hold it
     if satisfied:
-        return Shown.WITHDRAWN if row["action"] == "withdraw" else _EVIDENCE.get(told, Shown.WAITING)
+        return _EVIDENCE.get(told, Shown.WAITING)
     if told is Status.REFUSED:
         return Shown.REFUSED  # also when overdue: it says what to do, and the missed alert is raised all the same
     if row["due_at"] < row["now"]:

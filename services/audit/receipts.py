@@ -19,8 +19,12 @@ from services.shared.identity.receipts import ReceiptError, verify
 from services.shared.kafka.consume import Record
 from services.shared.kafka.header_names import REPLACED
 
-_ENDED = frozenset({Status.WITHDRAWN, Status.RELEASED})
-"""What a subscriber says when it has ended a share: the answer to a withdrawal and to nothing else."""
+_ANSWERS = {
+    "withdraw": frozenset({Status.WITHDRAWN, Status.RELEASED}),
+    "recall": frozenset({Status.RECALLED}),
+}
+"""What a subscriber says when it has ended a share, by what the council wants: the answer to that and to nothing else."""
+_ENDED = frozenset(status for statuses in _ANSWERS.values() for status in statuses)
 FARTHEST_AHEAD = 1_000_000
 """How far a receipt's ``seq`` may be above the wish. A restored backup explains a few; the publisher answers by wanting again
 above it, so that one receipt for the highest number there is would leave it none to count on with."""
@@ -53,7 +57,8 @@ class Share:
     subscriber: str | None
     channel: Channel
     seq: int
-    withdrawn: bool
+    action: str
+    """hold, withdraw or recall."""
     version_id: UUID
     sha256: str
 
@@ -171,8 +176,9 @@ def _contradiction(receipt: Receipt, share: Share) -> str | None:
         return "the receipt is for an instruction that the council has not given"
     if receipt.seq < share.seq:
         return None
-    if share.withdrawn:
-        return None if receipt.status in _ENDED else "the share is withdrawn, which this does not answer"
+    if (answers := _ANSWERS.get(share.action)) is not None:
+        ended = "withdrawn" if share.action == "withdraw" else "recalled"
+        return None if receipt.status in answers else f"the share is {ended}, which this does not answer"
     if receipt.status in _ENDED:
         return "the recipient should hold the plan, which this does not answer"
     if receipt.version_id not in (None, share.version_id) or receipt.sha256 not in (None, share.sha256):

@@ -66,7 +66,7 @@ async def read_shares(connection: Connection, share_ids: Collection[UUID]) -> di
     return {
         row["share_id"]: Share(
             row["share_id"], row["la_code"], row["plan_id"], row["subscriber"], Channel(row["channel"]), row["seq"],
-            row["action"] == "withdraw", row["version_id"], row["sha256"],
+            row["action"], row["version_id"], row["sha256"],
         )
         for row in rows
     }  # fmt: skip
@@ -215,7 +215,7 @@ async def write_heartbeats(connection: Connection, subscribers: Collection[str])
 # --- who holds what -----------------------------------------------------------------------------
 
 _HOLDERS = """
-    SELECT s.share_id, s.plan_id, s.case_reference, s.la_code, s.recipient_name, s.recipient_kind, s.channel,
+    SELECT s.share_id, s.plan_id, s.case_reference, s.la_code, s.recipient_name, s.recipient_kind, s.channel, s.notice,
            s.subscriber, s.hosted_by, s.seq, s.action, s.version, s.version_id, s.requested_at,
            coalesce(u.due_at, s.due_at) AS due_at, n.seq AS told_seq, n.status, n.record, n.reason, n.at,
            coalesce(n.satisfied_seq, 0) AS satisfied_seq, h.number AS held_version, n.held_status, n.held_record,

@@ -458,7 +458,7 @@ async def write_wishes(connection: Any, wishes: Sequence[Wish], outbox: Sequence
     # A withdrawal that has no subscriber is done with: nobody holds anything, and nobody would ever answer.
     answered = [wish for wish in wishes if wish.subscriber or wish.action == "hold"]
     if len(answered) < len(wishes):
-        gone = [wish.share_id for wish in wishes if not wish.subscriber and wish.action == "withdraw"]
+        gone = [wish.share_id for wish in wishes if not wish.subscriber and wish.action != "hold"]
         await connection.execute("DELETE FROM publisher.unsatisfied WHERE share_id = ANY($1)", gone)
     # The due time of the oldest unsatisfied instruction stays, unless that one is satisfied and only not yet swept away.
     await connection.execute(

@@ -354,7 +354,7 @@ class Exchange:
         if share is None:
             return None
         return JudgedShare(
-            share_id, LA_CODE, PLAN, SUBSCRIBER, share.recipient.channel, share.seq, share.action is Action.WITHDRAW,
+            share_id, LA_CODE, PLAN, SUBSCRIBER, share.recipient.channel, share.seq, share.action,
             share.version.version_id, self.renderings[share.version.version_id].sha256,
         )  # fmt: skip
 

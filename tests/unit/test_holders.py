@@ -15,7 +15,7 @@ REQUESTED = NOW - timedelta(hours=1)
 def shown(**changes: Any) -> Holder:
     row: dict[str, Any] = {
         "share_id": uuid4(), "plan_id": uuid4(), "case_reference": "EHCP-1", "la_code": "332",
-        "recipient_name": "Dudley Group", "recipient_kind": "trust", "channel": "fhir", "subscriber": "health",
+        "recipient_name": "Dudley Group", "recipient_kind": "trust", "channel": "fhir", "notice": None, "subscriber": "health",
         "hosted_by": "agency", "seq": 2, "action": "hold", "version": 2, "version_id": uuid4(), "requested_at": REQUESTED,
         "due_at": NOW + timedelta(days=1), "told_seq": None, "status": None, "record": None, "reason": None, "at": None,
         "satisfied_seq": 0, "held_version": None, "held_status": None, "held_record": None, "held_at": None, "now": NOW,

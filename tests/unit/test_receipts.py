@@ -20,7 +20,7 @@ HEALTH = Subscriber("health", HostedBy.AGENCY, KEY)
 SCHOOL = Subscriber("school", HostedBy.AGENCY, OTHER_KEY)
 SUBSCRIBERS = {each.topic: each for each in (HEALTH, SCHOOL)}
 VERSION, OLD_VERSION = uuid4(), uuid4()
-SHARE = Share(uuid4(), "332", uuid4(), "health", Channel.FHIR, 3, withdrawn=False, version_id=VERSION, sha256="ab" * 32)
+SHARE = Share(uuid4(), "332", uuid4(), "health", Channel.FHIR, 3, action="hold", version_id=VERSION, sha256="ab" * 32)
 TYPE = ("ce_type", b"ehcp.receipt.v1")
 
 
@@ -231,7 +231,7 @@ def test_the_older_instruction_was_satisfied_with_its_own_version() -> None:
 
 @pytest.mark.parametrize(("status", "enough"), [(Status.WITHDRAWN, True), (Status.FILED, False)])
 def test_only_withdrawn_answers_a_withdrawal(status: Status, enough: bool) -> None:
-    outcome = judged(filed(status=status), replace(SHARE, withdrawn=True))
+    outcome = judged(filed(status=status), replace(SHARE, action="withdraw"))
     assert isinstance(outcome, Judged)
     assert outcome.satisfies is enough
 
@@ -242,3 +242,12 @@ def test_a_seq_that_no_backup_explains_is_refused() -> None:
     assert isinstance(far, DeadLetter)
     assert far.reason == "the receipt's seq is farther ahead than any backup explains"
     assert isinstance(judged(filed(seq=SHARE.seq + 1000)), Judged)
+
+
+@pytest.mark.parametrize(("status", "satisfied"), [("recalled", True), ("withdrawn", False), ("released", False)])
+def test_only_proof_of_removal_answers_a_recall(status: str, satisfied: bool) -> None:
+    outcome = judged(filed(status=status), replace(SHARE, action="recall"))
+    assert isinstance(outcome, Judged)
+    assert (outcome.satisfies, outcome.reason) == (
+        satisfied, None if satisfied else "the share is recalled, which this does not answer"
+    )  # fmt: skip
