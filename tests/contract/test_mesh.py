@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -56,6 +57,7 @@ from tests.support.fault_proxy import FaultProxy, Request
 from tests.support.fhir_server import SERVER, install
 from tests.support.mesh_server import OTHER, OURS, PASSWORD, SHARED_KEY, TRUST, Collected, Desk, MeshServer
 from tests.support.servers import RunningPostgres
+from tests.support.services import running_service
 from tests.support.subscriber import SubscriberStub, Wanted, books, subscriber_on, wanted
 from tests.support.waiting import until
 
@@ -766,6 +768,41 @@ class TestEvidence:
             trust.collect()
             await mesh.look()
             await subscriber.until_said(gone, Status.WITHDRAWN)
+
+
+class TestService:
+    async def test_the_health_subscriber_fetches_by_itself_from_its_settings(
+        self, postgres_server: RunningPostgres, owner_dsn: str, server: MeshServer, trust: Desk, tmp_path: Path
+    ) -> None:
+        entries = [
+            {
+                "name": "mesh", "kind": "mesh", "recipients": [{"scheme": "ods", "value": "RNA"}], "url": server.url,
+                "secret": PASSWORD, "allow_private": True,
+                "options": {"mailbox": OURS, "shared_key": SHARED_KEY, "mailboxes": {"RNA": TRUST}, "poll_seconds": 0.2},
+            },
+            {"name": "engine", "kind": "hl7v2", "recipients": [{"scheme": "ods", "value": "RXK"}],
+             "url": "mllps://engine.example:2575"},
+        ]  # fmt: skip
+        key = json.dumps(OKPKey.generate_key("Ed25519").as_dict(private=True)).encode()
+        files = {
+            "EHCP_CLIENT_KEY_FILE": key, "EHCP_RECEIPT_KEY_FILE": key, "EHCP_TOKEN_KEY_FILE": key,
+            "EHCP_MASTER_KEY_FILE": base64.b64encode(b"m" * 32), "EHCP_INBOX_CLIENTS_FILE": b"[]",
+            "EHCP_RECORD_SYSTEMS_FILE": json.dumps({"record_systems": entries}).encode(),
+        }  # fmt: skip
+        for name, data in files.items():
+            (tmp_path / name).write_bytes(data)
+        environment = {
+            "DATABASE_URL": postgres_server.dsn_as("health_subscriber", owner_dsn), "EHCP_FEED": "https",
+            "EHCP_SUBSCRIBER": "health", "EHCP_CLIENT_ID": "subscriber-health", "EHCP_COUNCIL_URL": "http://127.0.0.1:9",
+            "EHCP_ISSUER": "http://127.0.0.1:9", **{name: str(tmp_path / name) for name in files},
+        }  # fmt: skip
+        async with subscriber_on(postgres_server, owner_dsn) as base, running_service("health_subscriber", environment):
+            message_id = trust.send(OURS, b"not a receipt", WORKFLOWS.receipt)
+
+            async def set_aside() -> bool:
+                return bool(await base.owner.fetchval("SELECT 1 FROM delivery.dead_letter WHERE key = $1", message_id.encode()))
+
+            await until(set_aside, within=30, what="the message in our mailbox was taken up")
 
 
 class TestSettings:
