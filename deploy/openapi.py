@@ -39,7 +39,8 @@ def make_apps() -> dict[str, FastAPI]:
         "family_subscriber": make_app("EHC Plan Exchange: family subscriber"),
     }
     apps["ehcp_publisher"].include_router(_ISSUER.router())
-    apps["ehcp_publisher"].include_router(describe(publisher.make_router(_NONE, _NONE, _VERIFIER, _NONE), ROUTES))
+    plans = publisher.make_router(_NONE, _NONE, _NONE, _NONE, _VERIFIER, _NONE)
+    apps["ehcp_publisher"].include_router(describe(plans, ROUTES))
     apps["ehcp_publisher"].include_router(describe(make_feed_router(_NONE, (), _VERIFIER), ROUTES))
     directory = make_directory_router(_NONE, _NONE, _NONE, _VERIFIER, _NONE)
     apps["ehcp_publisher"].include_router(describe(directory, DIRECTORY_ROUTES))

@@ -54,6 +54,8 @@ class SharedWith(Open):
     channel: Channel
     grounds: tuple[Grounds, ...]
     due_at: datetime
+    sections: tuple[SectionLetter, ...] | None = None
+    """Where the recipient gets some sections only."""
 
 
 class IssueResult(StrEnum):

@@ -114,7 +114,7 @@ def make_router(issuing: Issuing, events: Events, overview: Overview, reads: Rea
         return json_answer(await overview.plan(caller, plan_id))
 
     def list_open(what: str) -> None:
-        @router.get(f"/{what}", summary=f"Open {what.replace('gaps', 'share gaps')} of the council's plans, paged")
+        @router.get(f"/{what}", name=what, summary=f"Open {what.replace('gaps', 'share gaps')} of the council's plans, paged")
         async def open_(
             caller: CallerOf, after_plan: UUID | None = None, after_name: str = "",
             limit: Annotated[int, Query(ge=1, le=1000)] = 1000,

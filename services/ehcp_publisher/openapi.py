@@ -5,7 +5,17 @@ One row for each route of ``api`` that the framework cannot describe, by the nam
 
 from schemas.answers import LineRefused, LineTaken, VersionAnswer
 from schemas.documents import ReadAnswer, ReadRequest, SharesPage
+from schemas.lifecycle import PLAN_EVENT, EventLine
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
+from schemas.plan_answers import (
+    ConfirmationsPage,
+    EventAnswer,
+    EventLineTaken,
+    FlagsPage,
+    GapsPage,
+    PlanShown,
+    PlansPage,
+)
 from services.shared.web import event_batch
 from services.shared.web.openapi import (
     Described,
@@ -19,8 +29,16 @@ from services.shared.web.openapi import (
 _PARTS = "The JSON in the part `submission`; beside it one PDF of your own, and files such as the advice of section K."
 _CONFLICTS = (
     "`same-text`: it is the current version's text. `plan-exists`: the case reference is another plan's. `child-differs`: the "
-    "child has other details here. `key-reused`: the idempotency key was used with another body. `busy`: send it again."
+    "child has other details here. `same-child`: the child has a plan already. `recalled`: this version was recalled. "
+    "`not-in-this-state`: the plan takes no version now. `key-reused`: the idempotency key was used with another body. `busy`: "
+    "send it again."
 )
+_EVENT_CONFLICTS = (
+    "`not-in-this-state`: what is allowed from the plan's state is said. `no-cease-notice`, `appeal-time`: it cannot cease "
+    "yet. `transferred`: another council has the plan. `same-child`, `reference-taken`: another plan has what this would give "
+    "it. `key-reused`: the idempotency key was used with another body. `busy`: send it again."
+)
+_NO_PLAN = "No plan of this id, or not of a council that this client acts for."
 _ISSUED = {
     200: ("The same version again: nothing was stored.", gives_json(VersionAnswer)),
     201: ("Issued, or kept as history, and who it goes to.", gives_json(VersionAnswer)),
@@ -38,11 +56,29 @@ ROUTES = {
     "further_version": Described(
         takes_json_or_parts(VersionSubmission, "submission", _PARTS),
         _ISSUED,
-        _BODY | {404: "No plan of this id, or not of a council that this client acts for."},
+        _BODY | {404: _NO_PLAN},
     ),
+    "event": Described(
+        takes_json_or_parts(
+            PLAN_EVENT, "event", "The JSON in the part `event`; beside it what comes with it, such as a report."
+        ),
+        {
+            200: ("The same event again: nothing was changed.", gives_json(EventAnswer)),
+            201: ("Recorded, and what followed from it.", gives_json(EventAnswer)),
+        },
+        _BODY | {404: _NO_PLAN, 409: _EVENT_CONFLICTS},
+    ),
+    "plans": Described(gives={200: ("A page of plans.", gives_json(PlansPage))}),
+    "plan": Described(
+        gives={200: ("The plan, and what happened to it.", gives_json(PlanShown))},
+        refuses={404: _NO_PLAN, 409: "`transferred`: another council has the plan."},
+    ),
+    "gaps": Described(gives={200: ("Those involved who have no share.", gives_json(GapsPage))}),
+    "flags": Described(gives={200: ("What a person should look at.", gives_json(FlagsPage))}),
+    "confirmations": Described(gives={200: ("What waits for a second person.", gives_json(ConfirmationsPage))}),
     "batch": Described(
-        takes_lines(PlanSubmission, VersionLine),
-        {200: ("One answer for each line, in order.", gives_lines(LineTaken, LineRefused))},
+        takes_lines(PlanSubmission, VersionLine, EventLine),
+        {200: ("One answer for each line, in order.", gives_lines(LineTaken, EventLineTaken, LineRefused))},
         {413: "Too many lines; those before the limit were taken."},
     ),
     "documents": Described(

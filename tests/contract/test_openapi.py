@@ -177,6 +177,10 @@ async def test_every_answer_of_the_publisher_is_one_that_is_published(at_hand: P
         ("post", "/v1/plans/{plan_id}/versions", "404"), ("post", "/v1/plans/{plan_id}/versions", "409"),
         ("post", "/v1/batch", "200"), ("post", "/v1/documents/read", "200"), ("post", "/v1/documents/read", "400"),
         ("get", "/v1/shares", "200"), ("get", "/v1/shares", "422"),
+        *((("post", "/v1/plans/{plan_id}/events", status)) for status in ("200", "201", "404", "409", "422")),
+        ("get", "/v1/plans", "200"), ("get", "/v1/plans/{plan_id}", "200"), ("get", "/v1/plans/{plan_id}", "404"),
+        ("get", "/v1/gaps", "200"), ("get", "/v1/flags", "200"), ("get", "/v1/confirmations", "200"),
+        ("get", "/v1/directory", "200"), ("put", "/v1/directory", "200"),
     } <= documented.seen  # fmt: skip
 
 
@@ -213,3 +217,39 @@ async def _use_every_route(publisher: PublisherAtHand) -> None:
     outcomes = {line["outcome"] for line in await publisher.read("subscriber-health", *wanted, (uuid4(), 1))}
     assert outcomes >= {"ok", "stale", "unknown"}
     await publisher.post("/v1/documents/read", b"{", client="subscriber-health")
+    await _live_a_life(publisher)
+    operator = await publisher.headers("operator")
+    for path in ("/v1/plans", "/v1/gaps?limit=1", "/v1/flags?limit=1", "/v1/confirmations", "/v1/directory?limit=5"):
+        await publisher.http.get(path, headers=operator)
+    await publisher.http.get(f"/v1/plans/{uuid4()}", headers=operator)
+    organisation = {"kind": "trust", "name": "A trust", "codes": [{"scheme": "ods", "value": "R99"}]}
+    lines = [orjson.dumps(organisation), orjson.dumps(organisation | {"codes": []})]
+    await publisher.http.put("/v1/directory", content=b"\n".join(lines), headers=operator)
+
+
+async def _live_a_life(publisher: PublisherAtHand) -> None:
+    """One plan through many events, and what is refused on the way."""
+    someone = {"role": "provision", "profession": "Physiotherapist"}
+    plan_id = (await publisher.issue(submission(version=version(involved=[someone]))))["plan_id"]
+    path, by = f"/v1/plans/{plan_id}/events", {"by": "officer-7"}
+    review = by | {"review": "R1"}
+    scheduled = review | {"type": "review_scheduled", "meeting_on": "2026-12-14"}
+    report = ("document", ("report.pdf", pdf_document("Report"), "application/pdf"))
+    held = review | {"type": "review_held", "held_on": "2026-11-02"}
+    answers = [
+        await publisher.post(path, scheduled),
+        await publisher.post(path, scheduled),
+        await publisher.upload(("event", (None, orjson.dumps(held), "application/json")), report, path=path),
+        await publisher.post(path, review | {"type": "review_decided", "decision": "maintain", "decided_on": "2026-11-20"}),
+        await publisher.post(path, by | {"type": "restrict", "reason": "court_order"}),
+        await publisher.post(path, by | {"type": "lift"}),
+        await publisher.post(path, by | {"type": "reopen", "reopened_on": "2026-11-20", "reason": "appeal_succeeded"}),
+        await publisher.post(path, by | {"type": "cease"}),
+        await publisher.post(f"/v1/plans/{uuid4()}/events", scheduled),
+    ]
+    assert [answer.status_code for answer in answers] == [201, 200, 201, 201, 201, 201, 409, 422, 404]
+    answer, _ = await publisher.batch([{"plan_id": plan_id, "event": scheduled}, {"plan_id": plan_id, "event": {}}])
+    assert answer.status_code == 200
+    shown = await publisher.http.get(f"/v1/plans/{plan_id}", headers=await publisher.headers())
+    assert [each["type"] for each in shown.json()["events"]][:2] == ["review_scheduled", "review_held"]
+    assert shown.json()["share_gaps"]

@@ -11,13 +11,14 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from schemas.answers import Problem
 from schemas.generate import without_closing
 
 Json = dict[str, Any]
+Taken = type[BaseModel] | TypeAdapter[Any]
 TOKEN_PATH = "/oauth/token"  # noqa: S105 - an address
 _REF = "#/components/schemas/"
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": f"{_REF}Problem"}}}}
@@ -30,11 +31,11 @@ section 2.2, OpenID Connect Core section 9). Send it as `Authorization: Bearer`.
 follows from its entry in the registry."""
 
 
-def takes_json(model: type[BaseModel]) -> Json:
+def takes_json(model: Taken) -> Json:
     return {"application/json": {"schema": _taken(model)}}
 
 
-def takes_json_or_parts(model: type[BaseModel], part: str, about: str) -> Json:
+def takes_json_or_parts(model: Taken, part: str, about: str) -> Json:
     """JSON alone, or ``part`` beside a document and attachments."""
     parts: Json = {
         "type": "object",
@@ -152,7 +153,10 @@ def _complete(operation: Json, path: str) -> None:
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def _taken(model: type[BaseModel]) -> Json:
+def _taken(model: Taken) -> Json:
+    if isinstance(model, TypeAdapter):
+        schema: Json = _without_null_defaults(model.json_schema(by_alias=True, ref_template=_REF + "{model}"))
+        return schema
     return _schema(model, lambda definitions: definitions)
 
 

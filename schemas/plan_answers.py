@@ -1,0 +1,215 @@
+"""What the publisher answers about a council's plans: lists, one plan with its history, what is open. For OpenAPI.
+
+No child's name and no text: the case reference says which plan it is to those who may know.
+"""
+
+from datetime import date, datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.base import Open, RecipientKind
+from schemas.events import VersionNumber
+from schemas.identifiers import CodeScheme
+from schemas.lifecycle import CeaseReason, PlanState, RestrictionReason, ReviewOutcome
+from schemas.notices import NoticeKind
+
+
+class CurrentVersion(Open):
+    version_id: UUID
+    version: VersionNumber
+    issued_on: date
+    document: bool
+    """Whether it has a PDF."""
+
+
+class PlacedAt(Open):
+    """A named setting of section I, with the days between which it holds."""
+
+    scheme: CodeScheme
+    value: str
+    from_: Annotated[date, Field(alias="from")]
+    until: date | None
+
+
+class _Plan(Open):
+    plan_id: UUID
+    la_code: str
+    case_reference: str
+    state: PlanState
+    restricted: RestrictionReason | None
+    ceases_on: date | None
+    appeal_until: date | None
+    cease_reason: CeaseReason | None
+    has_nhs_number: bool
+    current: CurrentVersion | None
+    """Null where every version was recalled."""
+    settings: tuple[PlacedAt, ...]
+    shares: int
+    gaps: int
+    to_confirm: bool
+
+
+class PlanEntry(_Plan):
+    flags: int
+
+
+class PlansPage(Open):
+    plans: tuple[PlanEntry, ...]
+    next: UUID | None
+    """Send it as ``after`` for the next page; null on the last."""
+
+
+class VersionOfPlan(Open):
+    version_id: UUID
+    version: VersionNumber
+    issued_on: date
+    received_at: datetime
+    recalled_at: datetime | None
+
+
+class EventOfPlan(Open):
+    revision: int
+    type: str
+    by: str
+    happened_on: date
+    recorded_at: datetime
+
+
+class ReviewOfPlan(Open):
+    review: str
+    meeting_on: date | None
+    invited_on: date | None
+    held_on: date | None
+    reported_on: date | None
+    decision: ReviewOutcome | None
+    decided_on: date | None
+
+
+class NoticeOfPlan(Open):
+    notice_id: UUID
+    kind: NoticeKind
+    happened_on: date
+
+
+class Custody(Open):
+    """A council that had the plan before."""
+
+    la_code: str
+    case_reference: str
+    from_date: date
+    until_date: date
+
+
+class GapOfPlan(Open):
+    who: str
+    reason: str
+    since: datetime
+
+
+class FlagOfPlan(Open):
+    code: str
+    detail: str
+    since: datetime
+
+
+class Confirmation(Open):
+    """An unusual recipient that waits, or waited, for a second person."""
+
+    recipient_id: UUID
+    kind: RecipientKind
+    name: str
+    reason: str
+    asked_by: str
+    asked_at: datetime
+    decided_by: str | None
+    share: bool | None
+
+
+class DecisionOfPlan(Open):
+    """To share with somebody, or not to, by a decision of its own."""
+
+    recipient_id: UUID
+    share: bool
+    scheme: str | None
+    value: str | None
+    lawful_basis: str
+    reason: str
+    by: str
+    until_date: date | None
+    decided_at: datetime
+
+
+class PlanShown(_Plan):
+    versions: tuple[VersionOfPlan, ...]
+    events: tuple[EventOfPlan, ...]
+    reviews: tuple[ReviewOfPlan, ...]
+    notices: tuple[NoticeOfPlan, ...]
+    custody: tuple[Custody, ...]
+    share_gaps: tuple[GapOfPlan, ...]
+    flags: tuple[FlagOfPlan, ...]
+    confirmations: tuple[Confirmation, ...]
+    decisions: tuple[DecisionOfPlan, ...]
+
+
+class OpenOfPlan(Open):
+    plan_id: UUID
+    la_code: str
+    case_reference: str
+    name: str
+    """Of a gap who it is, of a flag its code, of a confirmation the recipient's id."""
+    reason: str
+    since: datetime
+
+
+class NextOpen(Open):
+    after_plan: UUID
+    after_name: str
+
+
+class _OpenPage(Open):
+    next: NextOpen | None
+    """Send its members as parameters for the next page; null on the last."""
+
+
+class GapsPage(_OpenPage):
+    gaps: tuple[OpenOfPlan, ...]
+
+
+class FlagsPage(_OpenPage):
+    flags: tuple[OpenOfPlan, ...]
+
+
+class ConfirmationsPage(_OpenPage):
+    confirmations: tuple[OpenOfPlan, ...]
+
+
+EventResult = Literal["recorded", "unchanged"]
+
+
+class _Happened(Open):
+    plan_id: UUID
+    case_reference: str
+    type: str
+    """The event's."""
+    state: PlanState
+    """Of the plan, after it."""
+    restricted: bool
+    shares_changed: int = 0
+    notice_id: UUID | None = None
+    told: int = 0
+    """How many get the notice."""
+    warnings: tuple[str, ...] = ()
+
+
+class EventAnswer(_Happened):
+    status: EventResult
+
+
+class EventLineTaken(_Happened):
+    """One line of a batch's answer: the event was recorded, or had been before."""
+
+    line: Annotated[int, Field(ge=1)]
+    status: int
+    result: EventResult
