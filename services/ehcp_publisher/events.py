@@ -17,7 +17,17 @@ from schemas.events import PlanHappened, PlanRecalled, PlanTransferred, ReviewDe
 from schemas.lifecycle import PlanEvent, Recall, RecallReason
 from schemas.manifest import FileEntry, Manifest, canonical, sha256
 from schemas.plan import Child, Circumstances
-from services.ehcp_publisher import currency, instructions, lifecycle, shares, store, store_events, versions, wishes
+from services.ehcp_publisher import (
+    currency,
+    instructions,
+    lifecycle,
+    shares,
+    store,
+    store_directory,
+    store_events,
+    versions,
+    wishes,
+)
 from services.ehcp_publisher.consequences import Before, Consequences, Telling, consequences
 from services.ehcp_publisher.deciding import IN_FORCE, PDF, Batch, Deciding, RenderingNeededError, Situation, undeliverable
 from services.ehcp_publisher.documents import Received
@@ -145,6 +155,7 @@ class Events:
         plan_id = before.plan.plan_id
         councils = {*caller.la_codes, follows.to_council or before.plan.la_code}
         async with council_transaction(self._pool, councils) as connection:
+            await store_directory.refresh(connection, self._deciding.directory)
             locked = (await store.lock_plans(connection, [plan_id])).get(plan_id)
             if locked is None or locked.revision != before.plan.revision or locked.la_code not in caller.la_codes:
                 raise _Changed

@@ -19,7 +19,7 @@ import structlog
 from schemas.events import EventType, PlanAmended, PlanFinalised
 from schemas.manifest import FileEntry
 from schemas.plan import Child, PlanSubmission, PlanVersion, SectionLetter
-from services.ehcp_publisher import currency, instructions, lifecycle, store, versions, wishes
+from services.ehcp_publisher import currency, instructions, lifecycle, store, store_directory, versions, wishes
 from services.ehcp_publisher.deciding import Batch, Deciding, People, undeliverable
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.rendering import RenderingError
@@ -296,6 +296,7 @@ class Issuing:
 
     async def _write(self, connection: Any, caller: Caller, prepared: dict[int, _Prepared]) -> dict[int, Result | _Changed]:
         results: dict[int, Result | _Changed] = {}
+        await store_directory.refresh(connection, self._deciding.directory)
         new = [p.new for p in prepared.values() if p.new]
         same = await store.find_same_children(connection, new) if new else {}
         made = await store.insert_plans(connection, [each for each in _one_per_child(new) if each.plan_id not in same])

@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from schemas.manifest import Manifest
-from services.ehcp_publisher import store, store_events, versions
+from services.ehcp_publisher import store, store_directory, store_events, versions
 from services.ehcp_publisher.deciding import Batch, Deciding, RenderingNeededError, Situation
 from services.ehcp_publisher.store import KnownPlan
 from services.shared.postgres.pool import council_transaction, transient
@@ -69,6 +69,7 @@ class Redeciding:
 
     async def _write(self, plan_ids: Sequence[UUID]) -> int:
         async with council_transaction(self._pool, self._councils) as connection:
+            await store_directory.refresh(connection, self._deciding.directory)
             plans = await store.lock_plans(connection, plan_ids)
             situations = [await self._situation(connection, plan) for plan in plans.values()]
             at = await connection.fetchval("SELECT clock_timestamp()")
