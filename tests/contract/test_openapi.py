@@ -223,8 +223,8 @@ async def _use_every_route(publisher: PublisherAtHand) -> None:
         await publisher.http.get(path, headers=operator)
     await publisher.http.get(f"/v1/plans/{uuid4()}", headers=operator)
     organisation = {"kind": "trust", "name": "A trust", "codes": [{"scheme": "ods", "value": "R99"}]}
-    lines = [orjson.dumps(organisation), orjson.dumps(organisation | {"codes": []})]
-    await publisher.http.put("/v1/directory", content=b"\n".join(lines), headers=operator)
+    listed = [orjson.dumps(each) for each in (organisation, organisation | {"codes": []})]
+    await publisher.http.put("/v1/directory", content=b"\n".join(listed), headers=operator)
 
 
 async def _live_a_life(publisher: PublisherAtHand) -> None:
