@@ -22,7 +22,7 @@ from schemas.plan import Child, PlanSubmission, PlanVersion, SectionLetter
 from services.ehcp_publisher import currency, instructions, lifecycle, store, store_directory, versions, wishes
 from services.ehcp_publisher.deciding import Batch, Deciding, People, undeliverable
 from services.ehcp_publisher.documents import Received
-from services.ehcp_publisher.rendering import RenderingError
+from services.ehcp_publisher.rendering import MAX_TEXT_BYTES, RenderingError
 from services.ehcp_publisher.shares import Unusual
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan, NewRendering, NewVersion
 from services.ehcp_publisher.wishes import Current, Thing
@@ -139,7 +139,8 @@ class Issuing:
             except RenderingError:
                 results[index] = Problem(
                     422, "not-typeset", "No document could be made of the sections",
-                    "Send the plan's PDF in the part 'document', or the sections alone in a batch with render=false.",
+                    f"Send the plan's PDF in the part 'document', or the sections alone in a batch with render=false. "
+                    f"More than {MAX_TEXT_BYTES // 1000} KB of text are not typeset here.",
                 )  # fmt: skip
             except Exception:  # whatever it is, it is this line's own: the others go through
                 log.exception("prepare_failed")

@@ -35,6 +35,10 @@ FAMILIES = (
 )
 
 
+MAX_TEXT_BYTES = 1_000_000
+"""Of the sections as JSON: fifty times the usual, and about six seconds of a core. A longer one would hold up all others."""
+
+
 class RenderingError(Exception):
     """Typst refused the document. The message holds no plan text."""
 
@@ -105,7 +109,9 @@ class Renderer:
         version: PlanVersion,
         included: frozenset[SectionLetter] | None = None,
     ) -> bytes:
-        """As :func:`render`; waits its turn when all workers are busy."""
+        """As :func:`render`; waits its turn when all workers are busy. Refuses what is longer than ``MAX_TEXT_BYTES``."""
+        if len(version.model_dump_json(include={"sections"})) > MAX_TEXT_BYTES:
+            raise RenderingError("the sections are too long to be typeset here")
         work = (child, council_name, case_reference, version, included)
         return await asyncio.get_running_loop().run_in_executor(self._pool, render, *work)
 

@@ -25,6 +25,7 @@ from tests.support.publisher import (
     built,
     document_alone,
     part,
+    pdf_document,
     problem,
     publisher_at_hand,
     started_again,
@@ -74,6 +75,21 @@ async def test_a_plan_that_cannot_be_typeset_is_one_bad_line(
         assert lines[2]["problem"]["type"].endswith(slug)
         problem(await at_hand.post("/v1/plans", bad), status, slug)
     assert [await at_hand.plans_of(each["case_reference"]) for each in (*good, bad)] == [1, 1, 1, 0]
+
+
+async def test_a_text_too_long_to_be_typeset_is_refused_and_taken_with_its_own_document(
+    at_hand: PublisherAtHand,
+) -> None:
+    """Typeset, it would hold up everybody else's for minutes."""
+    items = [{"ref": f"B{n}", "text": "Autism. " * 20_000} for n in range(7)]
+    sent = submission()
+    sent["version"]["sections"]["B"] = {"items": items}
+    refused = problem(await at_hand.post("/v1/plans", sent), 422, "not-typeset")
+    assert "More than 1000 KB of text are not typeset here." in refused["detail"]
+    answer = await at_hand.upload(
+        part("submission", orjson.dumps(sent)), part("document", pdf_document("long"), "plan.pdf", "application/pdf")
+    )
+    assert answer.status_code == 201, answer.text
 
 
 async def test_a_line_that_the_database_refuses_is_one_bad_line(at_hand: PublisherAtHand) -> None:
