@@ -260,3 +260,10 @@ async def test_a_watched_folder(council: Council, tmp_path: Path) -> None:
     assert (code, {each["name"]: each["outcome"] for each in results}) == (0, {"first.json": "taken", "whole.json": "taken"})
     assert await council.run(*watch) == (0, []), "nothing is taken twice"
     assert sorted(await council.versions("DROP-")) == [f"DROP-{n}" for n in range(1, 7)]
+
+    plan_id = await council.owner.fetchval("SELECT plan_id::text FROM publisher.plan WHERE case_reference = 'DROP-6'")
+    event = {"type": "cease", "by": "officer-1", "ceased_on": "2026-09-30", "notified_on": "2026-07-01", "reason": "employed"}
+    (drop / "ended.json").write_bytes(orjson.dumps({"plan_id": plan_id, "event": event}, option=orjson.OPT_INDENT_2))
+    code, results = await council.run(*watch)
+    assert (code, results[0]["outcome"]) == (0, "taken"), results
+    assert await council.state("DROP-6") == "ceased"

@@ -148,6 +148,38 @@ def test_documents_are_found_by_name_or_by_reference_and_day(tmp_path: Path) -> 
     assert plans[4].lacks == {Lack.DOCUMENT}
 
 
+def test_no_document_goes_out_as_the_plan_of_two_children(tmp_path: Path) -> None:
+    same = pdf_document("the same")
+    for name, content in (
+        ("EHC-1.pdf", same), ("EHC-2.pdf", same), ("EHC-3.pdf", pdf_document("3")), ("Shared.pdf", pdf_document("4")),
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    row = ROW | {"section_a": "", "document": ""}
+    path = written(
+        tmp_path, row, row | {"case_reference": "EHC-2"}, row | {"case_reference": "EHC-3"},
+        row | {"case_reference": "EHC-4", "document": "Shared.pdf"},
+        row | {"case_reference": "EHC-5", "document": "Shared.pdf"},
+    )  # fmt: skip
+    plans, findings = read(path)
+    assert [plan.case_reference for plan in plans if plan.versions] == ["EHC-3"]
+    assert [(fault["line"], fault["problem"]) for fault in findings.shown] == [
+        (2, "the folder has the same document under another plan's name"),
+        (3, "the folder has the same document under another plan's name"),
+        (5, "two plans have this document"),
+        (6, "two plans have this document"),
+    ]
+
+
+def test_how_a_file_was_read_and_what_was_not_used_of_it_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "plans.csv"
+    header = "case_reference,family_name,given_names,date_of_birth,issued_on,setting_1_unr\n"
+    path.write_bytes((header + "EHC-1,Brontë,Zoë,2014-05-06,2026-02-10,993202\n").encode("cp1252"))
+    with opened(Asked(path, Profile(la_code="332"), TODAY), Findings()) as extract:
+        assert extract.notes() == [
+            "plans.csv was read as Windows-1252", "plans.csv has columns that are not used: setting_1_unr",
+        ]  # fmt: skip
+
+
 def test_a_document_outside_the_folder_is_never_read(tmp_path: Path) -> None:
     (tmp_path / "secret.pdf").write_bytes(pdf_document("secret"))
     documents = tmp_path / "documents"

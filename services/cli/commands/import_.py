@@ -66,7 +66,7 @@ def import_(
 ) -> None:
     """Take in a council's extract: a SEN2 return, or a CSV with PDFs. May be repeated, and broken off at any time."""
     asked = Asked(path, profile_of(profile, home), london_today(), council, documents, tuple(corrections or ()))
-    folder = work or path.with_name(f"{path.resolve().name}.import")
+    folder = work or path.resolve().with_name(f"{path.resolve().name}.import")
     result = run(preview(asked, folder) if dry_run else take_in(asked, folder, home, by, render=render))
     if as_json:
         print_json(result)
@@ -90,8 +90,7 @@ async def preview(asked: Asked, folder: Path) -> Row:
     """Everything but the sending."""
     with found_errors(folder) as findings, opened(asked, findings) as extract, bar_for(extract) as advance:
         totals = count_only(extract, advance)
-        unused = findings.list_unused(extract.unused_documents())
-        result = result_of(asked, totals, findings, extract.duplicates, unused, dry_run=True)
+        result = result_of(asked, extract, totals, findings, dry_run=True)
     return with_errors(result, findings)
 
 
@@ -103,8 +102,7 @@ async def take_in(asked: Asked, folder: Path, home: Path, by: str, *, render: bo
         with found_errors(folder) as findings, opened(asked, findings) as extract, bar_for(extract) as advance:
             async with Exchange(reach) as exchange:
                 totals = await Sender(exchange, extract, progress, by, render=render).send(advance)
-            unused = findings.list_unused(extract.unused_documents())
-            result = result_of(asked, totals, findings, extract.duplicates, unused, dry_run=False)
+            result = result_of(asked, extract, totals, findings, dry_run=False)
         ended = True
     finally:
         progress.close(ended=ended)
@@ -135,7 +133,7 @@ def bar_for(extract: Extract) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def result_of(asked: Asked, totals: Totals, findings: Findings, repeated: int, unused: int, *, dry_run: bool) -> Row:
+def result_of(asked: Asked, extract: Extract, totals: Totals, findings: Findings, *, dry_run: bool) -> Row:
     return {
         "extract": str(asked.path),
         "dry_run": dry_run,
@@ -143,8 +141,9 @@ def result_of(asked: Asked, totals: Totals, findings: Findings, repeated: int, u
         "versions": dict(totals.versions),
         "rows_refused": findings.refused,
         "rows_noted": findings.noted,
-        "repeated_rows": repeated,
-        "documents_not_used": unused,
+        "repeated_rows": extract.duplicates,
+        "documents_not_used": findings.list_unused(extract.unused_documents()),
+        "notes": extract.notes(),
         "faults": findings.shown,
     }
 
@@ -161,6 +160,8 @@ def show(result: Row) -> None:
         if result[name]:
             rows.append({"what": label, "count": result[name]})
     print_table({"what": "What", "count": "Count"}, rows)
+    for note in result["notes"]:
+        err.print(note, style="dim", markup=False, soft_wrap=True)
     for fault in result["faults"][:FAULTS_SHOWN]:
         where = f"{fault['file']} line {fault['line']} {fault['column']}".rstrip()
         style = "red" if fault["effect"] == NOT_SENT else "yellow"

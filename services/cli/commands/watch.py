@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -76,9 +76,12 @@ class Watcher:
 
     async def once(self) -> list[Row]:
         self.check()
-        self._watched.look()
-        await asyncio.sleep(self._watched.settle)
-        return [row for dropped in self._watched.look() if (row := await self._take(dropped)) is not None]
+        try:
+            self._watched.look()
+            await asyncio.sleep(self._watched.settle)
+            return [row for dropped in self._watched.look() if (row := await self._take(dropped)) is not None]
+        except OSError as error:
+            raise MachineError(f"{error.filename or self._watched.folder}: {error.strerror}.") from error
 
     async def for_ever(self, every: float) -> None:
         self.check()
@@ -102,7 +105,7 @@ class Watcher:
                 case Kind.SUBMISSION:
                     row = await self._submission(dropped.path)
                 case Kind.BATCH:
-                    row = await self._batch(dropped.path)
+                    row = await self._batch(chunks(dropped.path))
                 case Kind.CSV:
                     row = await self._extract(dropped.path)
                 case Kind.FOLDER if is_plans(dropped.path):
@@ -125,6 +128,8 @@ class Watcher:
         if path.stat().st_size > MAX_SUBMISSION:  # noqa: ASYNC240 - a look at one local file
             return refused(f"it is larger than {MAX_SUBMISSION // 2**20} MiB: send texts as JSON and files beside it")
         version = read_version(path)
+        if is_event(version):
+            return await self._batch([[orjson.dumps(orjson.loads(version.content.submission))]])
         if waits_for_document(version):
             return {"outcome": "waiting", "versions": {}, "problem": f"waits for {path.stem}.pdf, since it has no sections"}
         async with Exchange(Reach.of(self._home)) as exchange:
@@ -138,13 +143,13 @@ class Watcher:
                     answers.add(await publish_version(exchange, version, self._council))
         return answers.summary()
 
-    async def _batch(self, path: Path) -> Row:
+    async def _batch(self, chunks_of_lines: Iterable[list[bytes]]) -> Row:
         if self._council is None:
-            return refused("a batch does not say whose it is: start `ehcp watch` with --council")
+            return refused("this does not say whose it is: start `ehcp watch` with --council")
         answers = Answers()
         async with Exchange(Reach.of(self._home)) as exchange:
             line = 0
-            async for lines in chunks(path):
+            for lines in chunks_of_lines:
                 for row in await exchange.issue_batch(f"case-system-{self._council}", b"\n".join(lines)):
                     line += 1
                     answers.add(
@@ -212,6 +217,13 @@ def waits_for_document(version: VersionFile) -> bool:
         return False  # the publisher says better what is wrong
 
 
+def is_event(version: VersionFile) -> bool:
+    try:
+        return "event" in orjson.loads(version.content.submission)
+    except (orjson.JSONDecodeError, TypeError):
+        return False
+
+
 def is_plans(path: Path) -> bool:
     return next(folders_of_plans(path), None) is not None
 
@@ -224,7 +236,7 @@ def folders_of_plans(path: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
-async def chunks(path: Path) -> AsyncIterator[list[bytes]]:
+def chunks(path: Path) -> Iterator[list[bytes]]:
     """Lines that are not blank, so many at a time that memory stays small. A line that is too long is cut, and refused."""
     lines: list[bytes] = []
     size = 0

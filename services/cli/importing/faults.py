@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from services.cli.machine.errors import UsageError
 from services.cli.output import RefusedError
 
 COLUMNS = ("error_line", "error_column", "error_problem", "error_instead", "error_effect")
@@ -45,6 +46,14 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.file} line {self.line}"
+
+
+def make_private(folder: Path) -> None:
+    """For this user alone. Raises UsageError where nothing can be written."""
+    try:
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made ({error.strerror}): name another folder with --work.") from error
 
 
 @dataclass(slots=True)
@@ -102,8 +111,8 @@ class Findings:
 
     def _made(self, name: str) -> Path:
         assert self.folder is not None
-        for folder in (self.folder.parent, self.folder):
-            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        make_private(self.folder.parent)
+        make_private(self.folder)
         path = self.folder / name
         path.touch(mode=FILE_MODE)
         return path

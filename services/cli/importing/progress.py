@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from services.cli.importing.faults import FILE_MODE, FOLDER_MODE
+from services.cli.importing.faults import FILE_MODE, make_private
 from services.cli.importing.plans import Version
 from services.cli.output import RefusedError
 
@@ -20,7 +20,7 @@ class Progress:
     ``patience``: seconds to wait for another run to end."""
 
     def __init__(self, file: Path, exchange: str, patience: float = 5.0) -> None:
-        file.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        make_private(file.parent)
         file.touch(mode=FILE_MODE)
         self._file = file
         self._patience = patience
@@ -55,8 +55,9 @@ class Progress:
 
     def close(self, *, ended: bool) -> None:
         """``ended``: the whole extract was gone through, so that the next run begins anew."""
+        (count,) = self._db.execute("SELECT count(*) FROM answered").fetchone()
         self._db.close()
-        if ended:
+        if ended or not count:
             self._file.unlink(missing_ok=True)
             with suppress(OSError):  # errors are in it
                 self._file.parent.rmdir()

@@ -16,7 +16,7 @@ from schemas.base import ContractError
 from schemas.identifiers import CodeScheme, OrganisationCode, check_la_code, check_nhs_number, check_uln, check_upn
 from schemas.lifecycle import CeaseReason
 from services.cli.importing.cells import Cells
-from services.cli.importing.documents import Documents, check_pdf
+from services.cli.importing.documents import Documents
 from services.cli.importing.faults import Fault, UnreadableError
 from services.cli.importing.plans import Ceased, ExtractPlan, Lack, Version, as_json, cease_reason, submission_of
 from services.cli.importing.profiles import Profile
@@ -81,6 +81,9 @@ class Sen2Extract:
 
     def unused_documents(self) -> Iterator[str]:
         return self._documents.unused()
+
+    def notes(self) -> list[str]:
+        return self._tables.notes()
 
     def refuse(self, source: Ref, refusals: Sequence[Fault]) -> None:
         case = self._case(source)
@@ -365,7 +368,7 @@ class Sen2Extract:
             issued_on = day or cells.day(column, self._today) or start
             main = case.of(case.main)
             try:
-                check_pdf(path)
+                self._documents.check(path, reference)
             except ContractError as error:
                 main.wrong("document", error.problem, error.instead)
                 continue

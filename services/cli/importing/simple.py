@@ -14,7 +14,7 @@ from schemas.base import ContractError
 from schemas.identifiers import CodeScheme, OrganisationCode, check_la_code, check_nhs_number, check_uln, check_upn
 from schemas.plan import PlanSubmission, SectionLetter
 from services.cli.importing.cells import Cells
-from services.cli.importing.documents import Documents, check_pdf
+from services.cli.importing.documents import Documents
 from services.cli.importing.faults import Fault
 from services.cli.importing.plans import Ceased, ExtractPlan, Lack, Version, as_json, cease_reason, submission_of
 from services.cli.importing.simple_fields import GROUPS, NUMBERS
@@ -51,7 +51,13 @@ class SimpleExtract:
         self._tables = tables
         self._documents = documents
         self._defaults = defaults
-        tables.index(TABLE, key_of)
+        tables.index(TABLE, self._key_of)
+
+    def _key_of(self, cells: Cells) -> tuple[str, str]:
+        id_, reference = key_of(cells)
+        if reference and cells.has("document"):
+            self._documents.claim(cells.text("document"), reference)
+        return id_, reference
 
     def count(self) -> int:
         return self._tables.count_parents(TABLE)
@@ -62,6 +68,9 @@ class SimpleExtract:
 
     def unused_documents(self) -> Iterator[str]:
         return self._documents.unused()
+
+    def notes(self) -> list[str]:
+        return self._tables.notes()
 
     def refuse(self, source: Ref, refusals: Sequence[Fault]) -> None:
         cells = self._tables.cells(source)
@@ -189,7 +198,7 @@ class SimpleExtract:
                 path = dated.get(date.fromisoformat(issued_on)) if issued_on else None
                 path = path or (dated.get(None) if is_newest else None)
             if path is not None:
-                check_pdf(path)
+                self._documents.check(path, cells.text("case_reference"))
         except ContractError as error:
             cells.wrong("document", error.problem, error.instead)
             return None

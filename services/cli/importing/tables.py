@@ -36,6 +36,12 @@ class Table:
     file: CsvFile
     place_of: Mapping[str, int]
 
+    def unused(self) -> list[str]:
+        """Columns that are no field here. A typing error looks just like one that nobody needs."""
+        used = set(self.place_of.values())
+        names = ((name, place) for name, place in self.file.place_of.items() if name and name not in _ERROR_COLUMNS)
+        return [self.file.header[place] for name, place in names if place not in used]
+
     def kept(self) -> list[int]:
         """Places of columns that are the council's own."""
         return [place for name, place in self.file.place_of.items() if name not in _ERROR_COLUMNS]
@@ -74,6 +80,15 @@ class Tables:
         for source in self._sources:
             for each in source.values():
                 each.file.close()
+
+    def notes(self) -> list[str]:
+        found = []
+        for each in (table for source in self._sources for table in source.values()):
+            if each.file.encoding != "utf-8":
+                found.append(f"{each.file.path.name} was read as Windows-1252")
+            if unused := each.unused():
+                found.append(f"{each.file.path.name} has columns that are not used: {', '.join(unused)}")
+        return found
 
     # --- reading all rows once ------------------------------------------------------------------------------------------
 
