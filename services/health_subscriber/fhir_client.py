@@ -270,9 +270,11 @@ class FhirClient:
             async with self._slots, asyncio.timeout(self._timeout):
                 response = await self._http.request(method, url, content=content, headers=sent)
         except (TimeoutError, httpx2.TimeoutException):
-            raise FhirError(Retry(f"the record did not answer within {self._timeout:g} seconds"), unreachable=True) from None
+            silent = Retry(f"the record did not answer within {self._timeout:g} seconds", away=True)
+            raise FhirError(silent, unreachable=True) from None
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise FhirError(Retry(f"the record is not reachable ({type(error).__name__})"), unreachable=True) from None
+            away = Retry(f"the record is not reachable ({type(error).__name__})", away=True)
+            raise FhirError(away, unreachable=True) from None
         if response.is_success or (absent_is_fine and response.status_code in (404, 410)):
             return response
         raise self._error(response.status_code, _outcome_codes(response), response.headers, fenced=fenced)
@@ -300,7 +302,7 @@ class FhirClient:
             case 401 | 403:
                 return FhirError(Retry(f"the record refused our sign-in ({status})"))
             case 429:
-                return FhirError(Retry("the record asked to be sent less (429)", self._asked_to_wait(headers)))
+                return FhirError(Retry("the record asked to be sent less (429)", self._asked_to_wait(headers), away=True))
             case _ if 300 <= status < 400:
                 return FhirError(Retry(f"the record answered from another address ({status}); check the configured one"))
             case _:

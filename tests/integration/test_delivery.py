@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from schemas.receipts import Status
 from services.shared.clock import utc_now
+from services.shared.delivery import breaker, evidence, store
 from services.shared.delivery import dispatcher as dispatching
-from services.shared.delivery import evidence, store
 from services.shared.record_systems.port import Collected, Content, Filed, Outcome, Refused, Retry, Sent, Withdrawal, Withdrawn
 from tests.support.servers import RunningPostgres
 from tests.support.subscriber import (
@@ -47,6 +47,13 @@ async def database(postgres_server: RunningPostgres) -> str:
 async def subscriber(postgres_server: RunningPostgres, database: str) -> AsyncIterator[SubscriberStub]:
     async with subscriber_on(postgres_server, database) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane that nobody answered at is asked again soon."""
+    monkeypatch.setattr(breaker, "FIRST_REST_SECONDS", 0.05)
+    monkeypatch.setattr(breaker, "LONGEST_REST_SECONDS", 0.2)
 
 
 async def dead_letters(subscriber: SubscriberStub) -> list[Any]:
@@ -561,6 +568,79 @@ async def test_what_did_not_fit_into_an_answer_is_asked_for_again(subscriber: Su
             await subscriber.until_said(wish, Status.FILED)
     assert [len(reads) for reads in subscriber.council.reads] == [5, 3, 1]
     assert sorted(subscriber.rna.delivered) == sorted((wish.share_id, 1) for wish in wishes)
+
+
+# --- a record system that is away ---------------------------------------------------------------------------------------
+
+
+async def test_when_it_answers_again_nothing_waits_out_its_own_back_off(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "PER_LANE", 20)
+    wishes = [wanted() for _ in range(100)]
+    subscriber.council.wants(*wishes)
+    subscriber.rna.decide = lambda _: Retry("the record is not reachable", away=True)
+    await subscriber.park(*wishes)
+    async with subscriber.dispatching() as dispatcher:
+        for wish in wishes:
+            await subscriber.until_said(wish, Status.FAILED)
+        # As after a long night: each would wait for hours yet.
+        await subscriber.owner.execute("UPDATE delivery.delivery SET next_attempt_at = now() + interval '10 hours'")
+        subscriber.rna.decide = None
+        newcomer = wanted()
+        subscriber.council.wants(newcomer)
+        await subscriber.park(newcomer)
+        dispatcher.wake()
+        for wish in [newcomer, *wishes]:
+            await subscriber.until_said(wish, Status.FILED, within=30)
+
+
+async def test_what_failed_for_its_own_reasons_is_not_hurried(subscriber: SubscriberStub) -> None:
+    own, other = wanted(), wanted()
+    subscriber.council.wants(own, other)
+    subscriber.rna.decide = lambda content: (
+        Retry("the record failed (500)", after=3600) if content.share_id == own.share_id else subscriber.rna.filed(content)
+    )
+    await subscriber.park(own)
+    async with subscriber.dispatching() as dispatcher:
+        failed = await subscriber.until_said(own, Status.FAILED)
+        await subscriber.park(other)
+        dispatcher.wake()
+        await subscriber.until_said(other, Status.FILED)
+    assert (await subscriber.row(own))["next_attempt_at"] == failed.next_try_at
+
+
+async def test_while_nobody_answers_the_rest_is_not_tried_one_by_one(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_REST_SECONDS", 60.0)
+    monkeypatch.setattr(breaker, "LONGEST_REST_SECONDS", 60.0)
+    monkeypatch.setattr(dispatching, "PER_LANE", 10)
+    wishes, near = [wanted() for _ in range(200)], wanted(RXK)
+    subscriber.council.wants(near, *wishes)
+    subscriber.rna.decide = lambda _: Retry("the record is not reachable", away=True)
+    await subscriber.park(*wishes)
+    async with subscriber.dispatching() as dispatcher:
+        await subscriber.until_in_flight()
+        await subscriber.park(near)
+        dispatcher.wake()
+        await subscriber.until_said(near, Status.FILED)
+    # The batch that met the silence, and the one that was read while it did.
+    assert len(subscriber.rna.batches) <= 2
+
+
+async def test_a_refusal_that_people_put_right_is_tried_when_the_council_puts_it_out_again(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish)
+    subscriber.rna.decide = lambda _: Refused("no patient in this record has the plan's NHS number")
+    await subscriber.park(wish)
+    async with subscriber.dispatching() as dispatcher:
+        await subscriber.until_said(wish, Status.REFUSED)
+        subscriber.rna.decide = None  # the patient was registered
+        await subscriber.park(wish)
+        dispatcher.wake()
+        await subscriber.until_said(wish, Status.FILED)
+    assert subscriber.rna.delivered == [(wish.share_id, 1)] * 2
 
 
 # --- the council's answers ----------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from schemas.documents import ReadAnswer, ReadOutcome, Rendering
 from schemas.receipts import Status
 from services.shared.clock import Clock, utc_now
 from services.shared.delivery import states, store
+from services.shared.delivery.breaker import Breaker
 from services.shared.delivery.council import (
     BadRenderingError,
     Council,
@@ -112,6 +113,7 @@ class Dispatcher:
         self._ahead: set[str] = set()
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By lane: whose turn it is at the record system, first come, first served."""
+        self._breakers: dict[str, Breaker] = defaultdict(Breaker)
 
     def wake(self) -> None:
         """Something may be due."""
@@ -135,7 +137,7 @@ class Dispatcher:
     async def _claim_and_start(self) -> bool:
         claim = _Claim(new_id(), _loop_time() + store.LEASE_SECONDS, self._clock())
         async with self._pool.acquire() as connection:
-            claimed = await store.claim(connection, claim.claim_id, self._instance, list(self._ahead), PER_LANE)
+            claimed = await store.claim(connection, claim.claim_id, self._instance, self._not_now(), PER_LANE)
         lanes: dict[str, list[Claimed]] = {}
         for each in claimed:
             lanes.setdefault(each.lane, []).append(each)
@@ -162,9 +164,14 @@ class Dispatcher:
             self._ahead.discard(claim.lane)
             self.wake()
 
+    def _not_now(self) -> list[str]:
+        """Lanes that nothing is claimed for: a batch is ahead, or nobody answered there just now."""
+        now = _loop_time()
+        return [*self._ahead, *(lane for lane, each in self._breakers.items() if each.rests(now))]
+
     async def _until_next(self) -> float:
         async with self._pool.acquire() as connection:
-            due = await store.next_due(connection, list(self._ahead))
+            due = await store.next_due(connection, self._not_now())
         if due is None:
             return 1.0
         return min(max((due - self._clock()).total_seconds(), 0.02), 1.0)
@@ -183,7 +190,7 @@ class Dispatcher:
         try:
             answers = await self._council.read([(each.share_id, each.seq) for each in batch])
         except CouncilAwayError as error:
-            await self._finish(claim, [(each, Retry(str(error)), None) for each in batch])
+            await self._finish(claim, [(each, Retry(str(error), away=True), None) for each in batch])
             return []
         outcomes: list[tuple[Claimed, AnyOutcome | Conflict | Restricted, str | None]] = []
         contents: list[tuple[Claimed, Content]] = []
@@ -257,11 +264,11 @@ class Dispatcher:
             async with asyncio.timeout(HARD_DEADLINE_SECONDS):
                 done: Sequence[Out | Retry] = await call([item for _, item in batch])
         except TimeoutError:
-            done = [Retry(f"the record system took longer than {HARD_DEADLINE_SECONDS} s")] * len(batch)
+            done = [Retry(f"the record system took longer than {HARD_DEADLINE_SECONDS} s", away=True)] * len(batch)
         except Exception as error:
             if transient(error):
                 log.warning("record_system_away", reason=type(error).__name__)
-                done = [Retry(f"the record system is away ({type(error).__name__})")] * len(batch)
+                done = [Retry(f"the record system is away ({type(error).__name__})", away=True)] * len(batch)
             elif len(batch) > 1:  # one that breaks the adapter must not hold up the others
                 return [outcome for each in batch for outcome in await self._call(call, [each], claim)]
             else:
@@ -289,11 +296,14 @@ class Dispatcher:
             result, draft = record(each, outcome, sha, now)
             results.append(result)
             drafts.append(draft)
+        back = self._answers(claim.lane, [outcome for _, outcome, _ in outcomes])
         wait = 0.1
         while True:
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
                     mine = await store.finish(connection, claim.claim_id, claim.began, results)
+                    if back and (again := await store.hasten_lane(connection, claim.lane)):
+                        log.info("record_system_back", lane=claim.lane, tried_again=again)
                     await self._receipts.write(connection, [draft for draft in drafts if draft.share_id in mine])
                 return
             except Exception as error:
@@ -301,6 +311,17 @@ class Dispatcher:
                     raise
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 2)
+
+    def _answers(self, lane: str, outcomes: Sequence[object]) -> bool:
+        """Learn from a batch whether anybody answers there; True when somebody does again."""
+        silent = [each for each in outcomes if isinstance(each, Retry) and each.away]
+        if not outcomes:
+            return False
+        if len(silent) < len(outcomes):
+            return self._breakers[lane].answered()
+        rest = self._breakers[lane].nobody_answered(_loop_time(), max(each.after or 0.0 for each in silent))
+        log.warning("record_system_left_alone", lane=lane, seconds=round(rest), reason=silent[0].reason)
+        return False
 
 
 def _judge(
@@ -360,6 +381,7 @@ def record(
     result = Result(
         each.share_id, each.seq, status, reason, where or None, held, held_version, proof if held else None, next_try,
         removed=isinstance(outcome, Removed) or each.removed_seq == each.seq,
+        away=isinstance(outcome, Retry) and outcome.away,
     )  # fmt: skip
     draft = Draft(
         each.share_id, each.seq, status, version, proof if held else None, where or None, reason, next_try,

@@ -126,7 +126,7 @@ class Parking:
         done = sort_out(known, instructions, self._systems, self._clock(), listed=listed)
         if done.parked:
             await store.save_parked(connection, done.parked)
-        await store.hasten(connection, done.again)
+        await store.hasten(connection, done.again, self._systems.lanes())
         await self._receipts.send_again(connection, done.again)
         await self._receipts.write(connection, done.drafts)
         for draft in done.drafts:

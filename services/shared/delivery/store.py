@@ -65,6 +65,8 @@ class Result:
     next_attempt_at: datetime | None
     removed: bool = False
     """What the instruction names to remove is proved to be gone."""
+    away: bool = False
+    """It failed because nobody answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +102,32 @@ async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
                              $8::text[], $9::timestamptz[])
         ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, action = excluded.action, instruction = excluded.instruction,
             sha256 = excluded.sha256, lane = excluded.lane, next_attempt_at = excluded.next_attempt_at,
-            state = excluded.state, attempts = 0, parked_at = now(), check_at = NULL
+            state = excluded.state, attempts = 0, parked_at = now(), check_at = NULL, away = false
         WHERE d.seq < excluded.seq
         """,
         *_columns(sorted(parked, key=_by_share), "share_id seq action instruction sha256 plan_id lane state next_attempt_at"),
     )
 
 
-async def hasten(connection: Any, share_ids: Sequence[UUID]) -> None:
-    """Try at once what waits because the council held it back: it has put the instruction out again, so it may be free."""
+async def hasten(connection: Any, share_ids: Sequence[UUID], lanes: Sequence[str]) -> None:
+    """Try at once what the council puts out again: it may have lifted what it held back, or people may have put right why it
+    was refused (a patient registered, an endpoint moved). ``lanes`` have a record system; people are not hurried."""
     if share_ids:
         await connection.execute(
-            "UPDATE delivery.delivery SET next_attempt_at = now()"
-            " WHERE share_id = ANY($1) AND state = 'waiting' AND next_attempt_at > now()",
-            list(share_ids),
-        )
+            "UPDATE delivery.delivery SET next_attempt_at = now() WHERE share_id = ANY($1) AND lane = ANY($2)"
+            " AND (state = 'waiting' AND next_attempt_at > now() OR state = 'refused' AND next_attempt_at IS NULL)",
+            list(share_ids), list(lanes),
+        )  # fmt: skip
+
+
+async def hasten_lane(connection: Any, lane: str) -> int:
+    """The record system answers again: what failed for that reason alone is tried now, in no order, over some seconds."""
+    done: str = await connection.execute(
+        "UPDATE delivery.delivery SET next_attempt_at = least(next_attempt_at, now() + random() * interval '5 seconds'),"
+        " away = false WHERE lane = $1 AND away AND state = 'failed'",
+        lane,
+    )
+    return int(done.rpartition(" ")[2])
 
 
 async def release(connection: Any, instance: str) -> None:
@@ -201,11 +214,11 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
         """
         WITH result AS (
             SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bool[], $7::uuid[], $8::text[],
-                                 $9::timestamptz[], $10::bool[])
-            AS t (share_id, seq, status, record, held, version_id, sha256, next_attempt_at, removed)
+                                 $9::timestamptz[], $10::bool[], $11::bool[])
+            AS t (share_id, seq, status, record, held, version_id, sha256, next_attempt_at, removed, away)
         ), mine AS (
             SELECT d.share_id, d.seq = r.seq AND d.held_seq = r.seq AND EXISTS (
-                SELECT FROM unnest($11::text[], $12::text[]) AS t (outcome, state)
+                SELECT FROM unnest($12::text[], $13::text[]) AS t (outcome, state)
                 WHERE t.outcome = r.status AND t.state = d.state
             ) AS overtaken
             FROM delivery.delivery d JOIN result r USING (share_id)
@@ -216,17 +229,18 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
             held_version_id = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.version_id ELSE d.held_version_id END,
             held_sha256 = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.sha256 ELSE d.held_sha256 END,
             held_record = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.record ELSE d.held_record END,
+            away = r.away AND d.seq = r.seq,
             removed_seq = CASE WHEN r.removed AND d.seq = r.seq THEN r.seq ELSE d.removed_seq END,
             state = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.status ELSE d.state END,
             attempts = CASE WHEN d.seq = r.seq THEN d.attempts + 1 ELSE d.attempts END,
             next_attempt_at = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.next_attempt_at ELSE d.next_attempt_at END,
             check_at = CASE WHEN d.seq <> r.seq OR mine.overtaken THEN d.check_at
-                            WHEN r.status = ANY($13::text[]) AND d.instruction->>'notice' IS NULL
-                            THEN now() + make_interval(secs => $14) END
+                            WHEN r.status = ANY($14::text[]) AND d.instruction->>'notice' IS NULL
+                            THEN now() + make_interval(secs => $15) END
         FROM result r JOIN mine USING (share_id) WHERE d.share_id = r.share_id
         RETURNING d.share_id, mine.overtaken
         """,
-        claim_id, *_columns(results, "share_id seq status record held version_id sha256 next_attempt_at removed"),
+        claim_id, *_columns(results, "share_id seq status record held version_id sha256 next_attempt_at removed away"),
         [outcome for outcome, _ in OVERTAKEN], [state for _, state in OVERTAKEN], _CHECKED, FIRST_CHECK_SECONDS,
     )  # fmt: skip
     mine = {row["share_id"] for row in rows}

@@ -7,7 +7,7 @@ in flight per share and never hands out an older ``seq`` after a newer one was t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
 from uuid import UUID
@@ -125,6 +125,8 @@ class Retry:
 
     reason: str
     after: float | None = None
+    away: bool = field(default=False, compare=False)
+    """Nobody answered, or wants anything now: it says nothing about this content, and others would fare the same."""
 
 
 @dataclass(frozen=True, slots=True)

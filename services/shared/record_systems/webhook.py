@@ -187,9 +187,9 @@ class WebhookEndpoint:
             answer = await self._http.request("POST", content=message.body, headers=headers, timeout=timeout)
         except PrivateAddressError as error:
             # Not refused: a name that points inside for an hour must not stop its plans for good. Nothing is sent meanwhile.
-            return self._stop(Retry(f"nothing was sent to the endpoint: {error}"), batch)
+            return self._stop(Retry(f"nothing was sent to the endpoint: {error}", away=True), batch)
         except UnreachableError as error:
-            failed = Retry(f"the endpoint: {error}")
+            failed = Retry(f"the endpoint: {error}", away=True)
             batch.silent += 1
             if not error.connected or batch.silent >= _SILENT:
                 return self._stop(failed, batch)
