@@ -2,7 +2,7 @@
 
 Invariant: the plan's new state, its circumstances, notices, wishes, outbox rows and acts are committed together or not at all.
 What an event means is prepared outside the transaction for one revision of the plan (``consequences``); where another request
-came first, it is prepared anew. The same event sent twice in a row is answered as before and changes nothing.
+came first, it is prepared anew. The last word about a thing said once more is answered and changes nothing.
 """
 
 import hashlib
@@ -78,13 +78,13 @@ class Events:
     async def _before(
         self, caller: Caller, plan_id: UUID, event: PlanEvent, document: Received | None, attachments: Sequence[Received]
     ) -> tuple[Before, bool]:
-        """The plan as it is, and whether this very event is the last that happened to it."""
+        """The plan as it is, and whether this very event was the last word about its thing."""
         async with council_transaction(self._pool, caller.la_codes) as connection:
             found = await store.find_plans(connection, [plan_id], [])
             if not found:
                 raise await self._no_such_plan(connection, plan_id)
             (plan,) = found
-            last = await store_events.last_event(connection, plan_id)
+            last = await store_events.last_event(connection, plan_id, lifecycle.about(event))
             now = versions.current(plan.versions)
             body = await store.read_body(connection, now.version_id) if now else None
             review = None
@@ -104,7 +104,8 @@ class Events:
         before = Before(
             plan, now, version, child, around, review, confirmation, decided, self._deciding.directory, document is not None
         )
-        return before, last is not None and last["hash"] == _hash(event, document, attachments)
+        said = last is not None and last["hash"] == _hash(event, document, attachments)
+        return before, said and last is not None and (lifecycle.lasts(event) or last["revision"] == plan.revision)
 
     async def _no_such_plan(self, connection: Any, plan_id: UUID) -> Problem:
         if moved := await store_events.find_custody(connection, plan_id):
@@ -186,7 +187,8 @@ class Events:
             await store_events.insert_event(
                 connection,
                 store_events.NewEvent(
-                    plan_id, plan.revision, plan.la_code, event.type, event.by, follows.happened_on, hash_,
+                    plan_id, plan.revision, plan.la_code, event.type, lifecycle.about(event), event.by,
+                    follows.happened_on, hash_,
                     key.seal(data, f"event:{plan_id}:{plan.revision}"),
                 ),
             )  # fmt: skip

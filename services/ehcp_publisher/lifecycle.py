@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import date
 
 from schemas.events import EventType
-from schemas.lifecycle import EVENT_MODELS, Cease, CeaseNotice, PlanState
+from schemas.lifecycle import EVENT_MODELS, Cease, CeaseNotice, PlanEvent, PlanState
 from schemas.notices import NoticeKind
 from services.shared.web.problems import FieldError, Problem
 
@@ -117,6 +117,25 @@ def check_cease_notice(event: CeaseNotice) -> None:
             422, "dates", "The appeal time ends before the notice", "Nothing was changed.",
             [FieldError("event/appeal_until", "it is before notified_on", "the last day on which the family may appeal")],
         )  # fmt: skip
+
+
+_ENDS = frozenset({"cease_notice", "cease", "reopen", "transfer", "adoption", "death"})
+_AROUND = frozenset({"placement_changed", "commissioner_changed", "family_changed", "involved_changed", "care_changed"})
+
+
+def about(event: PlanEvent) -> str:
+    """What the event is about: a repeat of the last word about the same thing changes nothing, whatever else came between."""
+    if event.type in _ENDS:
+        return "end"
+    for name in ("review", "organisation", "recipient_id", "version_id"):
+        if (value := getattr(event, name, None)) is not None:
+            return f"{event.type}:{value}"
+    return "restriction" if event.type in ("restrict", "lift") else event.type
+
+
+def lasts(event: PlanEvent) -> bool:
+    """Whether a new version leaves standing what the event said; it brings circumstances of its own."""
+    return event.type not in _AROUND
 
 
 def event_types() -> frozenset[str]:

@@ -32,6 +32,7 @@ class NewEvent:
     revision: int
     la_code: str
     type: str
+    about: str
     by: str
     happened_on: date
     hash: bytes
@@ -131,10 +132,11 @@ async def _replace(
 # --- events ---
 
 
-async def last_event(connection: Any, plan_id: UUID) -> Row | None:
+async def last_event(connection: Any, plan_id: UUID, about: str) -> Row | None:
     row = await connection.fetchrow(
-        "SELECT revision, type, hash FROM publisher.plan_event WHERE plan_id = $1 ORDER BY revision DESC LIMIT 1", plan_id
-    )
+        "SELECT revision, hash FROM publisher.plan_event WHERE plan_id = $1 AND about = $2 ORDER BY revision DESC LIMIT 1",
+        plan_id, about,
+    )  # fmt: skip
     return dict(row) if row else None
 
 
@@ -157,9 +159,10 @@ async def read_manifest(connection: Any, version_id: UUID) -> Row:
 
 async def insert_event(connection: Any, event: NewEvent) -> None:
     await connection.execute(
-        "INSERT INTO publisher.plan_event (plan_id, revision, la_code, type, by, happened_on, hash, data)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        event.plan_id, event.revision, event.la_code, event.type, event.by, event.happened_on, event.hash, event.data,
+        "INSERT INTO publisher.plan_event (plan_id, revision, la_code, type, about, by, happened_on, hash, data)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        event.plan_id, event.revision, event.la_code, event.type, event.about, event.by, event.happened_on,
+        event.hash, event.data,
     )  # fmt: skip
 
 
@@ -359,8 +362,10 @@ async def page_of_plans(connection: Any, after: UUID | None, limit: int) -> list
 # --- what a council sees of its plans ---
 
 
-async def list_plans(connection: Any, after: UUID | None, limit: int, plan_id: UUID | None = None) -> list[Row]:
-    """A page of plans in order of ``plan_id``, or one; each with its council's counts of shares, gaps and flags."""
+async def list_plans(
+    connection: Any, after: UUID | None, limit: int, plan_id: UUID | None = None, case_reference: str | None = None
+) -> list[Row]:
+    """A page of plans in order of ``plan_id``, or one, or those of one case reference; each with its council's counts of shares, gaps and flags."""
     rows = await connection.fetch(
         """
         SELECT p.plan_id, p.la_code, p.case_reference, p.state, p.restricted, p.ceases_on, p.appeal_until, p.cease_reason,
@@ -371,9 +376,10 @@ async def list_plans(connection: Any, after: UUID | None, limit: int, plan_id: U
                (SELECT count(*) FROM publisher.flag f WHERE f.plan_id = p.plan_id) AS flags,
                EXISTS (SELECT FROM publisher.confirmation k WHERE k.plan_id = p.plan_id AND k.decided_at IS NULL) AS to_confirm
         FROM publisher.plan p JOIN publisher.child c USING (child_id)
-        WHERE ($1::uuid IS NULL OR p.plan_id > $1) AND ($3::uuid IS NULL OR p.plan_id = $3) ORDER BY p.plan_id LIMIT $2
+        WHERE ($1::uuid IS NULL OR p.plan_id > $1) AND ($3::uuid IS NULL OR p.plan_id = $3)
+        AND ($4::text IS NULL OR p.case_reference = $4) ORDER BY p.plan_id LIMIT $2
         """,
-        after, limit, plan_id,
+        after, limit, plan_id, case_reference,
     )  # fmt: skip
     return [dict(row) for row in rows]
 

@@ -58,6 +58,8 @@ CREATE TABLE publisher.plan_event (
     revision integer NOT NULL,
     la_code text NOT NULL,
     type text NOT NULL,
+    -- Events about the same thing, such as one review: a repeat of the last of them changes nothing.
+    about text NOT NULL,
     by text NOT NULL,
     happened_on date NOT NULL,
     hash bytea NOT NULL,
