@@ -34,8 +34,8 @@ class Taken:
 
 
 def receipts_handler(pool: store.Pool) -> Handler:
-    async def handle(records: Sequence[Record]) -> None:
-        await take_in(pool, records)
+    async def handle(records: Sequence[Record]) -> list[tuple[Record, str]]:
+        return [(each.record, each.reason) for each in (await take_in(pool, records)).refused]
 
     return handle
 

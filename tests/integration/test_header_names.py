@@ -45,8 +45,9 @@ async def test_everything_is_delivered(kafka_server: RunningKafka, monkeypatch: 
         await sender.flush()
     taken: list[Record] = []
 
-    async def handler(records: Any) -> None:
+    async def handler(records: Any) -> list[tuple[Record, str]]:
         taken.extend(records)
+        return []
 
     broker = make_broker(settings, "test")
     consume(broker, [topic], "ehcp.test.header-names", handler)
