@@ -211,8 +211,9 @@ class Answer:
 
 def read_answer(block: bytes) -> Answer:
     """Raises :class:`UnreadableAnswerError`."""
+    lines = [line for line in block.decode(errors="replace").replace("\n", "\r").split("\r") if line]
     try:
-        message: Any = hl7.parse(block.decode(errors="replace").strip("\r\n").replace("\n", "\r") + "\r")
+        message: Any = hl7.parse("\r".join(lines) + "\r")
         names = [str(segment[0]) for segment in message]
         if names[:1] != ["MSH"] or "MSA" not in names:
             raise UnreadableAnswerError("the receiver answered something else than an acknowledgement")
@@ -225,7 +226,7 @@ def read_answer(block: bytes) -> Answer:
 
 def _error_code(message: Any) -> str:
     """ERR-3 (2.5 and later), else the fourth component of ERR-1 (2.4)."""
-    segment = message.segment("ERR")
+    segment = next(each for each in message if str(each[0]) == "ERR")
     for field, component in ((3, 0), (1, 3)):
         try:
             repetition = segment[field][0]

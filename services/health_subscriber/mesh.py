@@ -258,7 +258,7 @@ class MeshRecord:
             return None  # whether it was taken is not known: sent twice is better than not at all
         if known.state in ("refused", "failed"):
             return known
-        recent = known.sent_at is not None and self._clock() - known.sent_at < _SAME
+        recent = known.known_at is not None and self._clock() - known.known_at < _SAME
         return known if recent or known.about != About.CONTENT else None
 
     async def _send(self, each: _Sending, batch: _Batch) -> None:
@@ -338,7 +338,7 @@ class MeshRecord:
             case None:
                 await self._bad(connection, row, "failed", "MESH knows the message no more")
                 return
-        age = self._clock() - (row.sent_at or self._clock())
+        age = self._clock() - (row.known_at or self._clock())
         await store.look_later(connection, row.local_id, self._clock() + min(max(age / 4, _FIRST_LOOK), _SELDOM))
 
     async def _take_in(self, incoming: Incoming) -> bool:
@@ -368,7 +368,7 @@ class MeshRecord:
         if incoming.is_report:
             # Of an earlier sending: what counts is the last one.
             return row if incoming.linked_message_id in ("", row.message_id) else None
-        if incoming.sender != row.mailbox:
+        if incoming.sender.upper() != row.mailbox.upper():
             raise UnreadableReceiptError("it comes from another mailbox than the message went to")
         return row
 
@@ -396,8 +396,11 @@ class MeshRecord:
                 await evidence.record(connection, self._receipts, row.share_id, row.seq, status, proof=record)
             except evidence.EvidenceRefusedError:
                 delivery = await delivery_store.lock_for_evidence(connection, row.share_id)
-                if delivery is not None and delivery["seq"] == row.seq and delivery["state"] in _TOO_EARLY:
+                now = delivery["state"] if delivery is not None and delivery["seq"] == row.seq else None
+                if now in _TOO_EARLY:
                     return False
+                if now == Status.REFUSED:  # the receiver's people put right what was wrong: it is asked for, and found done
+                    await store.try_again(connection, row.share_id, row.seq)
         else:
             await store.try_again(connection, row.share_id, row.seq)
         await store.message_told(connection, row.local_id, state, record=record)

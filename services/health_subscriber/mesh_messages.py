@@ -263,7 +263,8 @@ def read_receipt(body: bytes) -> Receipt:
         header = resources[0]
         if (bundle["resourceType"], bundle["type"], header["resourceType"]) != ("Bundle", "message", "MessageHeader"):
             raise UnreadableReceiptError("it is no FHIR message")
-        if header["eventCoding"] != {"system": MESSAGE_EVENT, "code": Event.RECEIPT.value} or "response" not in header:
+        event = (header["eventCoding"]["system"], header["eventCoding"]["code"])
+        if event != (MESSAGE_EVENT, Event.RECEIPT.value) or "response" not in header:
             raise UnreadableReceiptError("it is a FHIR message of another event than a receipt")
         local_id, said = UUID(header["response"]["identifier"]), Said(header["response"]["code"])
         filed = [each for each in resources if each["resourceType"] in ("DocumentReference", "Communication")]

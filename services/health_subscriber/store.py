@@ -61,11 +61,12 @@ class Message:
     message_id: str | None
     record: str | None
     reason: str | None
-    sent_at: datetime | None
+    known_at: datetime | None
+    """When it was sent, or when something became known of it."""
 
 
 _MESSAGE = (
-    "local_id, mailbox, share_id, seq, about, version_id, replaces, sha256, proofs, state, message_id, record, reason, sent_at"
+    "local_id, mailbox, share_id, seq, about, version_id, replaces, sha256, proofs, state, message_id, record, reason, known_at"
 )
 
 
@@ -96,7 +97,7 @@ _BEGUN = "local_id mailbox share_id seq about version_id replaces sha256 proofs"
 async def message_sent(connection: Any, local_id: UUID, message_id: str, look_at: datetime) -> None:
     """MESH has taken it. Its receipt may have come already; then that stands."""
     await connection.execute(
-        "UPDATE health.mesh_message SET message_id = $2, sent_at = now(),"
+        "UPDATE health.mesh_message SET message_id = $2, known_at = now(),"
         " state = CASE WHEN state = 'sending' THEN 'sent' ELSE state END,"
         " look_at = CASE WHEN state = 'sending' THEN $3::timestamptz END WHERE local_id = $1",
         local_id, message_id, look_at,
@@ -108,7 +109,8 @@ async def message_told(
 ) -> None:
     """What became known of it. Nothing is weaker than ``sent``, and ``collected`` says less than all that follows."""
     await connection.execute(
-        "UPDATE health.mesh_message SET state = $2, record = coalesce($3, record), reason = $4, look_at = NULL"
+        "UPDATE health.mesh_message SET state = $2, record = coalesce($3, record), reason = $4,"
+        " known_at = now(), look_at = NULL"
         " WHERE local_id = $1 AND (state IN ('sending', 'sent') OR $2 <> 'collected')",
         local_id, state, record, reason,
     )  # fmt: skip

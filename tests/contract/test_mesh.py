@@ -704,7 +704,13 @@ class TestEvidence:
             trust.send(OURS, a_receipt(message, said="fatal-error", issue="not-found"), WORKFLOWS.receipt)
             await mesh.fetch()
             refused = await subscriber.until_said(wish, Status.REFUSED)
-        assert refused.reason == "the receiver refused it (not-found)"
+            assert refused.reason == "the receiver refused it (not-found)"
+
+            # The trust's staff found the patient: what was refused is filed after all, and not sent a second time.
+            trust.send(OURS, a_receipt(message), WORKFLOWS.receipt)
+            assert await mesh.fetch() == 1
+            await subscriber.until_said(wish, Status.FILED)
+        assert len(trust.ids()) == 1
 
     @pytest.mark.parametrize(
         "body",

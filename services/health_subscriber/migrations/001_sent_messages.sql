@@ -32,7 +32,7 @@ CREATE TABLE health.mesh_message (
     message_id text,
     record text,
     reason text,
-    sent_at timestamptz,
+    known_at timestamptz,
     look_at timestamptz
 );
 CREATE INDEX mesh_message_look ON health.mesh_message (system, look_at) WHERE look_at IS NOT NULL;
