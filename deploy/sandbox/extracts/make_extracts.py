@@ -259,12 +259,16 @@ def write_samples() -> None:
 
 def write_many(folder: Path, plans: int) -> None:
     """Both layouts with so many plans; the simple one has texts of sections, since it has no documents."""
-    chance = random.Random("many")
 
     def submissions() -> Iterator[JSON]:
+        chance = random.Random("many")
+        taken: set[str] = set()
         for n in range(1, plans + 1):
-            setting = _SCHOOLS[n % len(_SCHOOLS)]
-            yield submission_of(f"BIG-{n:06}", child_of(chance, n), f"2026-0{1 + n % 9}-15", setting)
+            child = child_of(chance, n)
+            while not taken.isdisjoint(ids := {child["nhs_number"], child["upn"]}):  # two children with one number are one
+                child = child_of(chance, n) | {"upn": upn(chance, f"332{chance.randrange(1000, 9999)}", 2018)}
+            taken |= ids
+            yield submission_of(f"BIG-{n:06}", child, f"2026-0{1 + n % 9}-15", _SCHOOLS[n % len(_SCHOOLS)])
 
     def sen2_rows() -> Rows:
         yield "sen2", {"sen2tableid": "S1", "lea": "332"}

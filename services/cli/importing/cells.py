@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from pydantic import ValidationError
+
 from schemas.base import ContractError
-from schemas.identifiers import CodeScheme, OrganisationCode, check_ukprn, check_urn
+from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.refusals import explain
 from services.cli.importing.faults import Fault
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -53,15 +56,11 @@ def parse_organisation(text: str) -> OrganisationCode:
 
 def organisation(scheme: CodeScheme, value: str) -> OrganisationCode:
     """Raises ContractError where the code breaks its scheme's rule."""
-    if check := _CHECKS.get(scheme):
-        check(value)
     try:
         return OrganisationCode(scheme=scheme, value=value)
-    except ValueError:
-        raise ContractError(f"it is not a code of the scheme {scheme}", "check it against the register") from None
-
-
-_CHECKS: dict[CodeScheme, Callable[[str], str]] = {CodeScheme.URN: check_urn, CodeScheme.UKPRN: check_ukprn}
+    except ValidationError as error:
+        first = explain(error.errors(include_input=False, include_url=False))[0]
+        raise ContractError(first.problem, first.instead) from None
 
 
 class Cells:

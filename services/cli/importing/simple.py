@@ -118,6 +118,7 @@ class SimpleExtract:
             "la_code": cells.number("la_code", check_la_code) or self._defaults.la_code or "",
             "case_reference": cells.text("case_reference"),
             "child": self._child_of(cells),
+            "different_child_from": cells.text("different_child_from").split(),
             "version": {
                 "issued_on": str(issued_on) if issued_on else None,
                 "views_recorded_on": _text(cells.day("views_recorded_on", self._defaults.today)),

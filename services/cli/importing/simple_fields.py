@@ -9,7 +9,7 @@ NEEDED = ("case_reference", "family_name", "given_names", "date_of_birth", "issu
 SINGLE = (
     *NEEDED, "la_code", "preferred_name", "nhs_number", "upn", "uln", "address_1", "address_2", "address_3", "address_4",
     "postcode", "views_recorded_on", "document", "attachments", "commissioning_bodies", "looked_after_by", "resident_in",
-    "ceased_on", "cease_reason", "cease_notified_on", "last_review", "review_outcome",
+    "ceased_on", "cease_reason", "cease_notified_on", "last_review", "review_outcome", "different_child_from",
     *(f"section_{letter.value.lower()}" for letter in SectionLetter),
 )  # fmt: skip
 GROUPS = {
