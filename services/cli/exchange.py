@@ -124,11 +124,29 @@ class Exchange:
         found: list[Row] = answer.json()["holders"]
         return found
 
-    async def plans(self, client_id: str = OPERATOR) -> AsyncIterator[Row]:
-        """Every plan of the client's councils, as the publisher has it."""
+    async def record_event(self, client_id: str, plan_id: str, content: "Content") -> Row:
+        return await self._post_content(f"{self.reach.council_url}/v1/plans/{plan_id}/events", client_id, content, "event")
+
+    async def plan(self, plan_id: str, client_id: str = OPERATOR) -> Row:
+        """One plan with its history."""
+        answer: Row = (await self._send("GET", f"{self.reach.council_url}/v1/plans/{plan_id}", client_id)).json()
+        return answer
+
+    async def open(self, what: str) -> AsyncIterator[Row]:
+        """``gaps``, ``flags`` or ``confirmations`` of the operator's councils."""
+        params: dict[str, str] | None = {}
+        while params is not None:
+            page = (await self._send("GET", f"{self.reach.council_url}/v1/{what}", OPERATOR, params=params)).json()
+            for row in page[what]:
+                yield row
+            params = page["next"]
+
+    async def plans(self, client_id: str = OPERATOR, *, case_reference: str | None = None) -> AsyncIterator[Row]:
+        """Every plan of the client's councils, as the publisher has it; or those of one case reference."""
         after: str | None = None
+        asked = {"case_reference": case_reference} if case_reference else {}
         while True:
-            params = {"limit": "500", **({"after": after} if after else {})}
+            params = {"limit": "500", **asked, **({"after": after} if after else {})}
             page = (await self._send("GET", f"{self.reach.council_url}/v1/plans", client_id, params=params)).json()
             for row in page["plans"]:
                 yield row
@@ -189,11 +207,11 @@ class Exchange:
         answer: Row = (await self._send("POST", url, OPERATOR, json=record)).json()
         return answer
 
-    async def _post_content(self, url: str, client_id: str, content: "Content") -> Row:
+    async def _post_content(self, url: str, client_id: str, content: "Content", name: str = "submission") -> Row:
         if content.document is None and not content.attachments:
             sent = {"content": content.submission, "headers": {"Content-Type": "application/json"}}
         else:
-            files = [("submission", ("submission.json", content.submission, "application/json"))]
+            files = [(name, (f"{name}.json", content.submission, "application/json"))]
             if content.document is not None:
                 files.append(("document", (content.document.name, content.document.read_bytes(), "application/pdf")))
             files += [

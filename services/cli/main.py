@@ -8,10 +8,12 @@ from services.cli.commands import (
     down,
     import_,
     migrate,
+    plans,
     policy,
     publish,
     readiness,
     reconcile,
+    record,
     run,
     sent,
     status,
@@ -32,6 +34,12 @@ app.command()(down.down)
 app.command()(run.run)
 app.command()(migrate.migrate)
 app.command()(publish.publish)
+app.add_typer(record.app, name="record")
+app.command()(plans.plans)
+app.command()(plans.plan)
+app.command()(plans.gaps)
+app.command()(plans.flags)
+app.command()(plans.confirmations)
 app.command("import")(import_.import_)
 app.command()(readiness.readiness)
 app.command()(watch.watch)

@@ -103,9 +103,13 @@ def make_router(issuing: Issuing, events: Events, overview: Overview, reads: Rea
         return json_answer(answer.body, answer.status)
 
     @router.get("/plans", summary="The council's plans, paged")
-    async def plans(caller: CallerOf, after: UUID | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 500) -> Response:
+    async def plans(
+        caller: CallerOf, after: UUID | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 500,
+        case_reference: Annotated[str | None, Query(max_length=100)] = None,
+    ) -> Response:  # fmt: skip
+        """With `case_reference`, only the plan that has it, of each of the council's own."""
         caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
-        page = await overview.plans(caller, after, limit)
+        page = await overview.plans(caller, after, limit, case_reference=case_reference)
         return json_answer({"plans": page, "next": page[-1]["plan_id"] if len(page) == limit else None})
 
     @router.get("/plans/{plan_id}", summary="One plan with its history")

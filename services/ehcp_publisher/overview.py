@@ -25,9 +25,11 @@ class Overview:
         self._pool = pool
         self._deciding = deciding
 
-    async def plans(self, caller: Caller, after: UUID | None, limit: int, plan_id: UUID | None = None) -> list[Row]:
+    async def plans(
+        self, caller: Caller, after: UUID | None, limit: int, plan_id: UUID | None = None, case_reference: str | None = None
+    ) -> list[Row]:
         async with council_transaction(self._pool, caller.la_codes) as connection:
-            rows = await store_events.list_plans(connection, after, limit, plan_id)
+            rows = await store_events.list_plans(connection, after, limit, plan_id, case_reference)
             plans = {each.plan_id: each for each in await store.find_plans(connection, [row["plan_id"] for row in rows], [])}
             current = {key: now for key, each in plans.items() if (now := versions.current(each.versions))}
             version_ids = [now.version_id for now in current.values()]

@@ -140,6 +140,16 @@ async def last_event(connection: Any, plan_id: UUID, about: str) -> Row | None:
     return dict(row) if row else None
 
 
+async def read_events_since(connection: Any, plan_id: UUID, version_id: UUID) -> list[Row]:
+    """The events that came after this version, or tell of what happened after it, in their order; sealed."""
+    rows = await connection.fetch(
+        "SELECT e.revision, e.data FROM publisher.plan_event e JOIN publisher.version v ON v.version_id = $2"
+        " WHERE e.plan_id = $1 AND (e.recorded_at >= v.received_at OR e.happened_on > v.issued_on) ORDER BY e.revision",
+        plan_id, version_id,
+    )  # fmt: skip
+    return [dict(row) for row in rows]
+
+
 async def find_custody(connection: Any, plan_id: UUID) -> Row | None:
     """When a council of this transaction had the plan, if it has it no more."""
     row = await connection.fetchrow(
@@ -273,7 +283,7 @@ _OF_A_SHARE = ("share", "share_ground", "instruction", "unsatisfied")
 async def change_council(connection: Any, plan_id: UUID, child_id: UUID, wrapped_key: bytes, to: str, moved_on: date) -> None:
     """Everything of the plan belongs to the new council from now on; ids and versions stay. Needs both councils' rows in sight.
 
-    What is held is wanted anew in the new council's name; that is the caller's.
+    What is held is wanted anew in the new council's name, which is not the one of its instruction.
     """
     await connection.execute(
         "INSERT INTO publisher.custody (plan_id, la_code, case_reference, from_date, until_date)"
@@ -365,7 +375,10 @@ async def page_of_plans(connection: Any, after: UUID | None, limit: int) -> list
 async def list_plans(
     connection: Any, after: UUID | None, limit: int, plan_id: UUID | None = None, case_reference: str | None = None
 ) -> list[Row]:
-    """A page of plans in order of ``plan_id``, or one, or those of one case reference; each with its council's counts of shares, gaps and flags."""
+    """A page of plans in order of ``plan_id``, or one, or those of one case reference.
+
+    Each with its council's counts of shares, gaps and flags.
+    """
     rows = await connection.fetch(
         """
         SELECT p.plan_id, p.la_code, p.case_reference, p.state, p.restricted, p.ceases_on, p.appeal_until, p.cease_reason,
