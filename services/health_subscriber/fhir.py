@@ -273,6 +273,27 @@ class FhirRecord:
         plans_held = {plan: _held(parts[0], intact=plan not in damaged) for plan, parts in held.items() if parts}
         return {plan: version for plan, version in plans_held.items() if version is not None}
 
+    async def holds_notices(self, recipient: Recipient, notices: Sequence[UUID]) -> dict[UUID, Held]:
+        """Notices that are filed and not in error, with whether their files are all there. Raises RecordAwayError."""
+        groups = [notices[n : n + _PLANS_IN_A_SEARCH] for n in range(0, len(notices), _PLANS_IN_A_SEARCH)]
+        found: list[Resource] = []
+        for answer in await self._client.read([_of("Communication", mapping.VERSION, *group) for group in groups]):
+            if not isinstance(answer, Found):
+                raise RecordAwayError(_trouble(answer).reason)
+            found += answer.resources
+        filed = [each for each in map(Document, found) if each.is_notice and each.current]
+        filed = [each for each in filed if each.identifier(mapping.RECIPIENT) == mapping.recipient_code(recipient)]
+        files = [(each, attached) for each in filed for attached in each.attached]
+        answers = await self._client.read([_attached_file(attached) for _, attached in files])
+        damaged: set[str] = set()
+        for (each, attached), answer in zip(files, answers, strict=True):
+            if not isinstance(answer, FileRead):
+                raise RecordAwayError(_trouble(answer).reason)
+            if answer.data is None or mapping.sha1_base64(answer.data) != attached.get("hash"):
+                damaged.add(each.reference)
+        held = [_held(each, intact=each.reference not in damaged) for each in filed]
+        return {each.version_id: each for each in held if each is not None}
+
     async def _look(self, pending: Sequence[_Delivery]) -> None:
         """Read what each needs to decide: the patient (once), the plan's documents, and the files just written."""
         wanted: list[tuple[_Delivery, Search | ReadFile]] = []
@@ -431,9 +452,12 @@ def _of(type_: str, system: str, *ids: UUID) -> Search:
 
 
 def _file_of(document: Document) -> ReadFile:
-    size = document.attachment.get("size")
-    media_type = document.attachment.get("contentType")
-    return ReadFile(document.url, str(media_type or "*/*"), size if isinstance(size, int) else 0)
+    return _attached_file(document.attachment)
+
+
+def _attached_file(attached: Resource) -> ReadFile:
+    size, media_type = attached.get("size"), attached.get("contentType")
+    return ReadFile(str(attached.get("url") or ""), str(media_type or "*/*"), size if isinstance(size, int) else 0)
 
 
 def _files_in(bundle: Resource, parts: Sequence[Part]) -> dict[str, Part]:

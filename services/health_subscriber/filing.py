@@ -125,8 +125,13 @@ class Document:
     @property
     def urls(self) -> list[str]:
         """Of every file, a notice's too."""
-        sent = [each.get("contentAttachment") or {} for each in self.resource.get("payload") or []]
-        return [url for url in (self.url, *(str(each.get("url") or "") for each in sent)) if url]
+        return [url for url in (self.url, *(str(each.get("url") or "") for each in self.attached)) if url]
+
+    @property
+    def attached(self) -> list[Resource]:
+        """A notice's files as attachments."""
+        payload = self.resource.get("payload") or []
+        return [each["contentAttachment"] for each in payload if each.get("contentAttachment")]
 
     @property
     def seq(self) -> int:

@@ -178,7 +178,7 @@ async def test_silence_is_not_absence(subscriber: SubscriberStub) -> None:
 
 
 async def test_nobody_is_asked_what_cannot_be_asked(subscriber: SubscriberStub) -> None:
-    await filed(subscriber, wanted_notice())
+    await filed(subscriber, wanted_notice())  # this record system has no question for notices
     await subscriber.park(wanted(PARENT))
     unopened = wanted(SCHOOL)
     await filed(subscriber, unopened)
@@ -238,8 +238,10 @@ async def test_a_fhir_server_that_was_emptied_is_filled_again(
             numbers = ["9434765919", "9434765870", "9990000018"]
             wishes = [replace(wanted(), whose=child(nhs_number=number)) for number in numbers]
             _admit(server, numbers)
+            told = replace(wanted_notice(plan_id=wishes[0].plan_id), whose=wishes[0].whose)
             await filed(subscriber, *wishes)
-            assert _documents(server) == 3
+            await filed(subscriber, told)
+            assert (_documents(server), _notices(server)) == (3, 1)
             assert (await subscriber.record_check().once(full=True)).differences == Counter()
             server.kill()
             for file in (tmp_path / "fhir").rglob("*.sqlite*"):
@@ -251,11 +253,11 @@ async def test_a_fhir_server_that_was_emptied_is_filled_again(
             assert _documents(server) == 0
 
             outcome = await subscriber.record_check().once(full=True)
-            assert outcome.differences == {Difference.MISSING_FROM_RECORD: 3}
+            assert outcome.differences == {Difference.MISSING_FROM_RECORD: 4}
             await mended(subscriber)
 
-            assert _documents(server) == 3
-            for wish in wishes:
+            assert (_documents(server), _notices(server)) == (3, 1)
+            for wish in [*wishes, told]:
                 assert await subscriber.said(wish) == [(1, Status.FILED), (1, Status.FAILED), (1, Status.FILED)]
         await record.close()
 
@@ -274,6 +276,25 @@ def _admit(server: FhirServer, numbers: list[str]) -> None:
 def _documents(server: FhirServer) -> int:
     answer = httpx2.get(f"{server.base('RNA')}/DocumentReference", params={"_summary": "count", "status": "current"})
     return int(answer.json()["total"])
+
+
+def _notices(server: FhirServer) -> int:
+    answer = httpx2.get(f"{server.base('RNA')}/Communication", params={"_summary": "count", "status": "completed"})
+    return int(answer.json()["total"])
+
+
+async def test_a_notice_s_end_says_nothing_of_the_plan(postgres_server: RunningPostgres, database: str, tmp_path: Path) -> None:
+    with FhirServer(tmp_path / "fhir") as server:
+        record = FhirRecord(server.base("RNA"))
+        async with subscriber_on(postgres_server, database, rna=record) as subscriber:
+            plan = wanted()
+            told, wrong = wanted_notice(plan_id=plan.plan_id), wanted_notice(plan_id=plan.plan_id)
+            _admit(server, ["9434765919"])
+            await filed(subscriber, plan, told, wrong)
+            await filed(subscriber, told.next(withdrawn=True), wrong.recall())
+            outcome = await subscriber.record_check().once(full=True)
+            assert (outcome.checked, outcome.differences) == (3, Counter())
+        await record.close()
 
 
 # --- the council's list -------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ HELD = Held(SECOND, TWO, "DocumentReference/1")
 def believed(action: str = "hold", **changes: Any) -> Believed:
     given: dict[str, Any] = {
         "share_id": SHARE, "seq": 2, "action": action, "state": "filed", "instruction": {"remove": [str(SECOND)]},
-        "held_version_id": SECOND, "held_sha256": TWO, "shared_anew": False,
+        "held_version_id": SECOND, "held_sha256": TWO, "notice": False, "shared_anew": False,
     }  # fmt: skip
     return Believed(**given | changes)
 

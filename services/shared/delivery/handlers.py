@@ -233,8 +233,9 @@ def _take(each: Instruction, systems: Systems, now: datetime) -> tuple[store.Par
     else:
         due = now
     parking = store.Parking(
-        each.share_id, each.wish.seq, each.wish.action, each.data, each.wish.sha256, each.plan_id, lane or "", state, due
-    )
+        each.share_id, each.wish.seq, each.wish.action, each.data, each.wish.sha256, each.plan_id, lane or "", state, due,
+        notice=bool(each.data.get("notice")),
+    )  # fmt: skip
     return parking, drafts
 
 

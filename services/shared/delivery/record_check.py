@@ -25,7 +25,7 @@ from services.shared.delivery.receipts import Draft, Receipts
 from services.shared.delivery.states import Action
 from services.shared.delivery.store_checks import Believed
 from services.shared.postgres.pool import transient
-from services.shared.record_systems.port import Held, Recipient, RecordAwayError, RecordSystem
+from services.shared.record_systems.port import Held, HoldsNotices, Recipient, RecordAwayError, RecordSystem
 from services.shared.record_systems.systems import Systems
 
 log = structlog.get_logger()
@@ -33,6 +33,8 @@ log = structlog.get_logger()
 AT_ONCE = 50
 """Copies in one question."""
 ANSWER_SECONDS = 90.0
+NOT_AGAIN_SECONDS = 3600.0
+"""A record system that did not answer is asked again after this; some channels can never be asked."""
 
 
 class Difference(StrEnum):
@@ -108,6 +110,7 @@ class RecordCheck:
         self._wake = wake
         self._every = every
         self._clock = clock
+        self._not_before: dict[str, float] = {}
 
     async def run(self) -> None:
         """Until cancelled; raises when the database fails, to be started again."""
@@ -120,7 +123,9 @@ class RecordCheck:
         outcome = Outcome()
         # Fixed at the beginning: what was looked at is due again only after this.
         until = None if full else self._clock()
-        await asyncio.gather(*(self._check_lane(lane, until, outcome) for lane in self._systems.lanes()))
+        now = asyncio.get_running_loop().time()
+        lanes = [lane for lane in self._systems.lanes() if full or self._not_before.get(lane, 0.0) <= now]
+        await asyncio.gather(*(self._check_lane(lane, until, outcome) for lane in lanes))
         if outcome.checked or outcome.not_asked:
             log.info(
                 "reconciled_with_records", checked=outcome.checked, not_asked=outcome.not_asked,
@@ -148,19 +153,24 @@ class RecordCheck:
                 NOT_ASKED.inc()
                 log.info("record_not_asked", lane=lane, reason=str(error))
                 outcome.not_asked.append(lane)
+                self._not_before[lane] = loop.time() + NOT_AGAIN_SECONDS
                 return
             await asyncio.sleep(loop.time() - began)
 
     async def _check(self, system: RecordSystem, batch: Sequence[Believed], outcome: Outcome) -> None:
         """Raises :class:`RecordAwayError`; what was answered before that is kept."""
-        of_recipient: dict[Recipient, list[Believed]] = defaultdict(list)
+        asked: dict[tuple[Recipient, bool], list[Believed]] = defaultdict(list)
         for each in batch:
             code = each.instruction["recipient"]
-            of_recipient[Recipient(code["kind"], code["scheme"], code["value"], "")].append(each)
-        for recipient, copies in of_recipient.items():
-            plans = list({UUID(each.instruction["plan_id"]) for each in copies})
-            held = await _asked(system, recipient, plans)
-            found = {each: compare(each, held.get(UUID(each.instruction["plan_id"]))) for each in copies}
+            asked[Recipient(code["kind"], code["scheme"], code["value"], ""), each.notice].append(each)
+        for (recipient, notices), copies in asked.items():
+            things = list({each.thing for each in copies if each.thing})
+            held = await _asked(system, recipient, things, notices=notices)
+            if held is None:
+                async with self._pool.acquire() as connection:
+                    await store_checks.save_checked(connection, copies)
+                continue
+            found = {each: compare(each, held.get(each.thing) if each.thing else None) for each in copies}
             await self._write(found, outcome)
 
     async def _write(self, found: dict[Believed, Difference | None], outcome: Outcome) -> None:
@@ -190,11 +200,17 @@ class RecordCheck:
             self._wake()
 
 
-async def _asked(system: RecordSystem, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
-    """Whatever goes wrong with asking is one thing here: not known."""
+async def _asked(
+    system: RecordSystem, recipient: Recipient, things: Sequence[UUID], *, notices: bool
+) -> dict[UUID, Held] | None:
+    """What is held, or None where there is no such question. Whatever goes wrong with asking is one thing here: not known."""
+    if notices and not isinstance(system, HoldsNotices):
+        return None
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            return await system.holds(recipient, plans)
+            if notices and isinstance(system, HoldsNotices):
+                return await system.holds_notices(recipient, things)
+            return await system.holds(recipient, things)
     except TimeoutError:
         raise RecordAwayError(f"it took longer than {ANSWER_SECONDS:g} s") from None
     except RecordAwayError:

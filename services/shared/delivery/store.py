@@ -18,7 +18,7 @@ LEASE_SECONDS = 120
 FIRST_CHECK_SECONDS = 60.0
 """After a change, until the record system is asked whether it holds: servers may show a write only after a while."""
 _CHECKED = ["filed", "opened", "withdrawn", "recalled"]
-"""States that say something of the record that it can be asked about; nobody can ask for a letter, or a notice."""
+"""States that say something of the record that it can be asked about; nobody can ask for a letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Parking:
     lane: str
     state: str
     next_attempt_at: datetime | None
+    notice: bool = False
+    """It is known to be of a notice; an end of a share does not say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +99,18 @@ async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
     await connection.execute(
         """
         INSERT INTO delivery.delivery AS d
-            (share_id, seq, action, instruction, sha256, plan_id, lane, state, next_attempt_at)
+            (share_id, seq, action, instruction, sha256, plan_id, lane, state, next_attempt_at, notice)
         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[], $5::text[], $6::uuid[], $7::text[],
-                             $8::text[], $9::timestamptz[])
+                             $8::text[], $9::timestamptz[], $10::bool[])
         ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, action = excluded.action, instruction = excluded.instruction,
+            notice = d.notice OR excluded.notice,
             sha256 = excluded.sha256, lane = excluded.lane, next_attempt_at = excluded.next_attempt_at,
             state = excluded.state, attempts = 0, parked_at = now(), check_at = NULL, away = false
         WHERE d.seq < excluded.seq
         """,
-        *_columns(sorted(parked, key=_by_share), "share_id seq action instruction sha256 plan_id lane state next_attempt_at"),
+        *_columns(
+            sorted(parked, key=_by_share), "share_id seq action instruction sha256 plan_id lane state next_attempt_at notice"
+        ),
     )
 
 
@@ -235,7 +240,7 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
             attempts = CASE WHEN d.seq = r.seq THEN d.attempts + 1 ELSE d.attempts END,
             next_attempt_at = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.next_attempt_at ELSE d.next_attempt_at END,
             check_at = CASE WHEN d.seq <> r.seq OR mine.overtaken THEN d.check_at
-                            WHEN r.status = ANY($14::text[]) AND d.instruction->>'notice' IS NULL
+                            WHEN r.status = ANY($14::text[])
                             THEN now() + make_interval(secs => $15) END
         FROM result r JOIN mine USING (share_id) WHERE d.share_id = r.share_id
         RETURNING d.share_id, mine.overtaken
@@ -319,7 +324,7 @@ async def save_evidence(connection: Any, share_id: UUID, state: str, record: str
         " held_seq = CASE WHEN $4 THEN seq ELSE held_seq END,"
         " held_version_id = CASE WHEN $4 THEN (instruction->>'version_id')::uuid ELSE held_version_id END,"
         " held_sha256 = CASE WHEN $4 THEN sha256 ELSE held_sha256 END,"
-        " check_at = CASE WHEN $2 = ANY($5::text[]) AND instruction->>'notice' IS NULL"
+        " check_at = CASE WHEN $2 = ANY($5::text[])"
         " THEN now() + make_interval(secs => $6) END WHERE share_id = $1",
         share_id, state, record, held, _CHECKED, FIRST_CHECK_SECONDS,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Believed:
-    """What the books say of one share, to be held against the record."""
+    """What the books say of one share, to be held against the record. Compared as itself, not by what it says."""
 
     share_id: UUID
     seq: int
@@ -22,16 +22,26 @@ class Believed:
     instruction: dict[str, Any]
     held_version_id: UUID | None
     held_sha256: str | None
+    notice: bool
     shared_anew: bool
     """The same recipient has another share of this plan that is to be held: what the record has is that one's."""
 
+    @property
+    def thing(self) -> UUID | None:
+        """What the record is asked about: the plan, or the notice; None for one of which only the end is known."""
+        if not self.notice:
+            return UUID(self.instruction["plan_id"])
+        if self.action == "recall":
+            return UUID(self.instruction["remove"][0])
+        return self.held_version_id
+
 
 _BELIEVED = """
-    SELECT d.share_id, d.seq, d.action, d.state, d.instruction, d.held_version_id, d.held_sha256,
-        d.action <> 'hold' AND EXISTS (
+    SELECT d.share_id, d.seq, d.action, d.state, d.instruction, d.held_version_id, d.held_sha256, d.notice,
+        d.action <> 'hold' AND NOT d.notice AND EXISTS (
             SELECT FROM delivery.delivery o
             WHERE o.plan_id = d.plan_id AND o.share_id <> d.share_id AND o.action = 'hold'
-            AND o.instruction->'recipient' = d.instruction->'recipient' AND o.instruction->>'notice' IS NULL
+            AND o.instruction->'recipient' = d.instruction->'recipient' AND NOT o.notice
         ) AS shared_anew
     FROM delivery.delivery d
 """

@@ -136,6 +136,19 @@ class Inbox:
             for row in rows
         }
 
+    async def holds_notices(self, recipient: Recipient, notices: Sequence[UUID]) -> dict[UUID, Held]:
+        rows = await self._pool.fetch(
+            "SELECT version_id, sha256, share_id, withdrawn_at FROM delivery.inbox"
+            " WHERE recipient = $1 AND version_id = ANY($2) AND content IS NOT NULL AND notice IS NOT NULL",
+            address(recipient), list(notices),
+        )  # fmt: skip
+        return {
+            row["version_id"]: Held(
+                row["version_id"], row["sha256"], f"inbox/{row['share_id']}", withdrawn=row["withdrawn_at"] is not None
+            )
+            for row in rows
+        }
+
     async def close(self) -> None:
         """Nothing of its own to close: the pool is the service's."""
 

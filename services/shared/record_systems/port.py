@@ -9,7 +9,7 @@ in flight per share and never hands out an older ``seq`` after a newer one was t
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from schemas.base import RecipientKind
@@ -168,6 +168,15 @@ class Held:
 
 class RecordAwayError(ConnectionError):
     """What a record holds cannot be asked just now. Silence is not absence."""
+
+
+@runtime_checkable
+class HoldsNotices(Protocol):
+    """A record system that can be asked about notices too."""
+
+    async def holds_notices(self, recipient: Recipient, notices: Sequence[UUID]) -> dict[UUID, Held]:
+        """As :meth:`RecordSystem.holds`, by the notice's id."""
+        ...
 
 
 class RecordSystem(Protocol):
