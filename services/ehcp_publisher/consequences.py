@@ -4,7 +4,7 @@ Every event of the contract has its function here; which state it is allowed in 
 is decided anew by ``deciding``. Next: ``events`` writes it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from schemas.lifecycle import (
     PlanEvent,
     PlanState,
     Recall,
+    RecallReason,
     Reopen,
     Restrict,
     ReviewDecided,
@@ -56,9 +57,11 @@ class Before:
 
     plan: KnownPlan
     current: Issued | None
+    """The current version, and its text; without the one that this event recalls as another child's."""
     version: PlanVersion | None
     child: Child
     circumstances: Circumstances
+    """Who is around the child; for such a recall without what the recalled version said of it."""
     review: Row | None
     """The review that the event names, as it is known."""
     confirmation: Row | None
@@ -183,31 +186,30 @@ def _child_corrected(event: ChildCorrected, before: Before, today: date, state: 
     return Consequences(today, state, child=event.child)
 
 
-def _placement_changed(event: PlacementChanged, before: Before, _: date, state: PlanState) -> Consequences:
-    return _around(event.changed_on, before, state, placements=event.placements)
+AroundChanged = PlacementChanged | CommissionerChanged | FamilyChanged | InvolvedChanged | CareChanged
 
 
-def _commissioner_changed(event: CommissionerChanged, before: Before, _: date, state: PlanState) -> Consequences:
-    return _around(event.changed_on, before, state, commissioning_bodies=event.commissioning_bodies)
+def _around_changed(event: AroundChanged, before: Before, today: date, state: PlanState) -> Consequences:
+    if not isinstance(event, PlacementChanged):  # placements have days of their own; the others hold from now on
+        _not_ahead(event.changed_on, "changed_on", today)
+    return Consequences(event.changed_on, state, circumstances=circumstances_after(before.circumstances, [event]))
 
 
-def _family_changed(event: FamilyChanged, before: Before, _: date, state: PlanState) -> Consequences:
-    return _around(event.changed_on, before, state, family=event.family)
+def circumstances_after(around: Circumstances, events: Iterable[PlanEvent]) -> Circumstances:
+    """Who is around the child after these events, in their order."""
+    for event in events:
+        if isinstance(event, AroundChanged):
+            around = around.model_copy(update={name: getattr(event, name) for name in _CHANGED[type(event)]})
+    return around
 
 
-def _involved_changed(event: InvolvedChanged, before: Before, _: date, state: PlanState) -> Consequences:
-    return _around(event.changed_on, before, state, involved=event.involved)
-
-
-def _care_changed(event: CareChanged, before: Before, _: date, state: PlanState) -> Consequences:
-    return _around(
-        event.changed_on, before, state, looked_after_by=event.looked_after_by, resident_in=event.resident_in,
-        detained_at=event.detained_at,
-    )  # fmt: skip
-
-
-def _around(on: date, before: Before, state: PlanState, **changes: Any) -> Consequences:
-    return Consequences(on, state, circumstances=before.circumstances.model_copy(update=changes))
+_CHANGED: Mapping[type[Any], tuple[str, ...]] = {
+    PlacementChanged: ("placements",),
+    CommissionerChanged: ("commissioning_bodies",),
+    FamilyChanged: ("family",),
+    InvolvedChanged: ("involved",),
+    CareChanged: ("looked_after_by", "resident_in", "detained_at"),
+}
 
 
 # --- reviews ---
@@ -273,6 +275,9 @@ def _recall(event: Recall, before: Before, today: date, state: PlanState) -> Con
             422, "unknown-version", "The plan has no such version", "Nothing was recalled.",
             [FieldError("event/version_id", "it is no version of this plan", "the version_id that the plan's list has")],
         )  # fmt: skip
+    if event.reason is RecallReason.WRONG_CHILD:
+        # What the recalled version said of family and schools was another child's too.
+        return Consequences(aware_on, state, circumstances=before.circumstances)
     return Consequences(aware_on, state)
 
 
@@ -335,8 +340,8 @@ def _confirm(event: Confirm, before: Before, today: date, state: PlanState) -> C
 
 _RULES: Mapping[type[Any], _Rule] = {
     CeaseNotice: _cease_notice, Cease: _cease, Reopen: _reopen, Death: _death, Adoption: _adoption, Transfer: _transfer,
-    ChildCorrected: _child_corrected, PlacementChanged: _placement_changed, CommissionerChanged: _commissioner_changed,
-    FamilyChanged: _family_changed, InvolvedChanged: _involved_changed, CareChanged: _care_changed,
+    ChildCorrected: _child_corrected, PlacementChanged: _around_changed, CommissionerChanged: _around_changed,
+    FamilyChanged: _around_changed, InvolvedChanged: _around_changed, CareChanged: _around_changed,
     ReviewScheduled: _review_scheduled, ReviewHeld: _review_held, ReviewDecided: _review_decided, Recall: _recall,
     Restrict: _restrict, Lift: _lift, Objection: _objection, Decide: _decide, Confirm: _confirm,
 }  # fmt: skip

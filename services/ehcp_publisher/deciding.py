@@ -6,7 +6,7 @@ happens under a lock.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,12 +16,12 @@ import orjson
 from schemas.lifecycle import PlanState
 from schemas.manifest import FileEntry, Manifest, sha256
 from schemas.plan import Child, Circumstances, FamilyMember, PlanVersion, SectionLetter
-from services.ehcp_publisher import currency, instructions, shares, store, store_events, versions, wishes
+from services.ehcp_publisher import currency, instructions, shares, store, store_events, store_handover, versions, wishes
 from services.ehcp_publisher.keys import ChildKeys
 from services.ehcp_publisher.registry import Directory, Known
 from services.ehcp_publisher.rendering import Renderer
 from services.ehcp_publisher.shares import NOBODY, Decided, Decision, Facts, Wanted
-from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering, NewVersion, Person, Wish
+from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering, NewVersion, Person, Share, Wish
 from services.ehcp_publisher.wishes import Asking, Current, Made, Thing
 from services.shared.clock import Clock, utc_now
 from services.shared.ids import new_id
@@ -40,6 +40,10 @@ class People:
     confirmed: Mapping[UUID, Mapping[UUID, bool | None]]
 
 
+NO_PEOPLE = People({}, {})
+"""For plans that are new."""
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """A plan as it is from now on, to be decided again."""
@@ -50,8 +54,6 @@ class Situation:
     key: Key
     remove: Mapping[UUID, tuple[UUID, ...]] = field(default_factory=dict)
     """By share, the versions that are recalled from it."""
-    anew: bool = False
-    """Everything is wanted again although nothing differs: in the name of another council."""
 
 
 @dataclass(slots=True)
@@ -73,6 +75,7 @@ class Batch:
         await store.insert_versions(connection, self.versions)
         await store.take_circumstances(connection, self.renewed)
         await store.save_recipients(connection, list(self.people.values()), self.unknown)
+        await store_handover.note(connection, self.wishes)
         await store.write_wishes(connection, self.wishes, self.outbox)
         await store_events.write_decided(connection, actor, self.decided)
         await store_events.write_flags(connection, self.flags)
@@ -167,28 +170,43 @@ class Deciding:
         renderings = await store.find_renderings(connection, [each.version_id for each in current.values() if each])
         for each in situations:
             plan, now = each.plan, current[each.plan.plan_id]
-            decided, things = NOBODY, {}
-            if now is not None:
-                things = {key: _thing(now, key, row) for key, row in renderings.get(now.version_id, {}).items()}
-                if plan.state in IN_FORCE:
-                    decided = self.decide(
-                        plan.plan_id, plan.la_code, each.circumstances, each.child, people, issued_on=now.issued_on,
-                        first=_is_first(plan, now), letters=map(SectionLetter, now.section_hashes),
-                    )  # fmt: skip
-            asking = replace(self.asking(plan.plan_id, plan.la_code, plan.identity_revision, at), anew=each.anew)
-            before = standing.get(plan.plan_id, [])
-            if plan.restricted is not None:
-                # Nothing leaves and nothing is taken back, but for copies that must go.
-                before = [share for share in before if share.share_id in each.remove]
-                made = wishes.make(asking, (), before, None, each.remove)
-                batch.add(actor, each.key, (), made)
-                continue
-            try:
-                made = wishes.make(asking, decided.wanted, before, Current(things) if now else None, each.remove)
-            except wishes.RenderingNeededError as error:
-                raise RenderingNeededError(plan.plan_id, error.sections) from None
-            batch.add(actor, each.key, decided.wanted, made)
-            batch.decided[plan.plan_id] = (plan.la_code, decided)
+            known = renderings.get(now.version_id, {}) if now else {}
+            decided, made = self.wished(each, people, standing.get(plan.plan_id, []), known, at)
+            batch.add(actor, each.key, decided.wanted if decided else (), made)
+            if decided is not None:
+                batch.decided[plan.plan_id] = (plan.la_code, decided)
+
+    def wished(
+        self, each: Situation, people: People, standing: Sequence[Share], renderings: Mapping[str, Mapping[str, Any]],
+        at: datetime,
+    ) -> tuple[Decided | None, Made]:  # fmt: skip
+        """Who should hold this plan and what differs from the shares that stand; None where nothing may be decided now. Pure.
+
+        ``renderings`` are those of the current version, by their sections. Raises ``RenderingNeededError``.
+        """
+        plan, now = each.plan, versions.current(each.plan.versions)
+        asking = self.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
+        if plan.restricted is not None:
+            # Nothing leaves and nothing is taken back, but for copies that must go.
+            recalled = [share for share in standing if share.share_id in each.remove]
+            return None, wishes.make(asking, (), recalled, None, each.remove)
+        if now is None:
+            return NOBODY, wishes.make(asking, (), standing, None, each.remove)
+        decided = NOBODY
+        if plan.state in IN_FORCE:
+            decided = self.decide(
+                plan.plan_id, plan.la_code, each.circumstances, each.child, people, issued_on=now.issued_on,
+                first=_is_first(plan, now), letters=map(SectionLetter, now.section_hashes),
+            )  # fmt: skip
+        # What was typeset here names the child as it was known then.
+        fit = {
+            k: row for k, row in renderings.items() if not row["typeset"] or row["identity_revision"] == plan.identity_revision
+        }
+        things = {key: _thing(now, key, row) for key, row in fit.items()}
+        try:
+            return decided, wishes.make(asking, decided.wanted, standing, Current(things), each.remove)
+        except wishes.RenderingNeededError as error:
+            raise RenderingNeededError(plan.plan_id, error.sections) from None
 
     async def render(
         self, la_code: str, case_reference: str, plan_id: UUID, version_id: UUID, version: PlanVersion, child: Child, key: Key,

@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from schemas.events import PlanHappened, PlanRecalled, PlanTransferred, ReviewDecided, ReviewHappened
-from schemas.lifecycle import PlanEvent, Recall, RecallReason
+from schemas.lifecycle import PLAN_EVENT, PlanEvent, Recall, RecallReason
 from schemas.manifest import FileEntry, Manifest, canonical, sha256
 from schemas.plan import Child, Circumstances
 from services.ehcp_publisher import (
@@ -28,7 +28,7 @@ from services.ehcp_publisher import (
     versions,
     wishes,
 )
-from services.ehcp_publisher.consequences import Before, Consequences, Telling, consequences
+from services.ehcp_publisher.consequences import Before, Consequences, Telling, circumstances_after, consequences
 from services.ehcp_publisher.deciding import IN_FORCE, PDF, Batch, Deciding, RenderingNeededError, Situation, undeliverable
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.issuing import KEY_IN_USE, Answer
@@ -39,7 +39,7 @@ from services.ehcp_publisher.wishes import Thing
 from services.shared.identity.tokens import Caller
 from services.shared.ids import new_id
 from services.shared.postgres.pool import council_transaction
-from services.shared.web.problems import Problem
+from services.shared.web.problems import FieldError, Problem
 
 log = structlog.get_logger()
 _ATTEMPTS = 5
@@ -64,6 +64,8 @@ class Events:
             if repeated:
                 return Answer(200, _body(before.plan, event) | {"status": "unchanged"})
             follows = consequences(event, before, self._deciding.today())
+            if follows.telling is None and (document or attachments):
+                raise _nobody_to_tell(event)
             typeset = await self._typeset_again(before, follows)
             try:
                 return await self._apply(caller, event, before, follows, typeset, document, attachments, idempotency)
@@ -85,7 +87,8 @@ class Events:
                 raise await self._no_such_plan(connection, plan_id)
             (plan,) = found
             last = await store_events.last_event(connection, plan_id, lifecycle.about(event))
-            now = versions.current(plan.versions)
+            recalled = event.version_id if isinstance(event, Recall) and event.reason is RecallReason.WRONG_CHILD else None
+            now = versions.current([each for each in plan.versions if each.version_id != recalled])
             body = await store.read_body(connection, now.version_id) if now else None
             review = None
             if name := getattr(event, "review", None):
@@ -94,8 +97,13 @@ class Events:
             if recipient_id := getattr(event, "recipient_id", None):
                 confirmation = await store_events.find_confirmation(connection, plan_id, recipient_id)
             people = await self._deciding.read_people(connection, [plan_id])
+            since = await store_events.read_events_since(connection, plan_id, now.version_id) if now and recalled else []
         version = self._deciding.version_of(plan, now.version_id, body) if now and body is not None else None
         child, around = self._deciding.child_of(plan), self._deciding.circumstances_of(plan, version)
+        if recalled and recalled == getattr(versions.current(plan.versions), "version_id", None):
+            key = self._deciding.key_of(plan)
+            opened = [PLAN_EVENT.validate_json(key.open(row["data"], f"event:{plan_id}:{row['revision']}")) for row in since]
+            around = circumstances_after(version.circumstances() if version else Circumstances(), opened)
         decided = None
         if now:
             decided = self._deciding.decide(
@@ -171,7 +179,7 @@ class Events:
             await self._deciding.again(
                 connection,
                 event.by,
-                [Situation(plan, child, around, key, remove, anew=follows.to_council is not None)],
+                [Situation(plan, child, around, key, remove)],
                 at,
                 batch,
             )
@@ -324,7 +332,11 @@ class Events:
             [(notice_id, i, plan.la_code, key.seal(each.data, f"attachment:{notice_id}:{i}"))
              for i, each in enumerate(attachments)],
         )  # fmt: skip
-        facts = Facts(plan.plan_id, plan.la_code, around, child.date_of_birth, notice.happened_on)
+        people = await self._deciding.read_people(connection, [plan.plan_id])
+        facts = Facts(
+            plan.plan_id, plan.la_code, around, child.date_of_birth, notice.happened_on,
+            decisions=people.decisions.get(plan.plan_id, ()), confirmed=people.confirmed.get(plan.plan_id, {}),
+        )  # fmt: skip
         told = shares.told(telling.event, facts, self._deciding.directory, self._deciding.today())
         asking = self._deciding.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
         thing = Thing(notice_id, rendering_id, sha256(manifest), 1, notice.happened_on, notice=notice.kind)
@@ -339,6 +351,15 @@ class Events:
             if share.recipient.kind in FAMILY and share.action == "hold":
                 made.wishes.append(wishes.withdraw(asking, share))
         batch.add(caller.client_id, self._deciding.key_of(plan), (), made)
+
+
+def _nobody_to_tell(event: PlanEvent) -> Problem:
+    """A file that nobody would get must not be taken in as if somebody did."""
+    return Problem(
+        422, "no-document", f"Nobody is told of {event.type} by a document", "Nothing was recorded.",
+        [FieldError("document", "no notice goes out with this event", "the event alone; review_held with its report as the "
+                    "part 'document'")],
+    )  # fmt: skip
 
 
 def _hash(event: PlanEvent, document: Received | None, attachments: Sequence[Received]) -> bytes:

@@ -20,7 +20,7 @@ from schemas.events import EventType, PlanAmended, PlanFinalised
 from schemas.manifest import FileEntry
 from schemas.plan import Child, PlanSubmission, PlanVersion, SectionLetter
 from services.ehcp_publisher import currency, instructions, lifecycle, store, store_directory, versions, wishes
-from services.ehcp_publisher.deciding import Batch, Deciding, People, undeliverable
+from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People, undeliverable
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.rendering import MAX_TEXT_BYTES, RenderingError
 from services.ehcp_publisher.shares import Unusual
@@ -126,6 +126,7 @@ class Issuing:
                 [s.plan_id for s in wave.values() if s.plan_id],
                 [(s.first.la_code, s.first.case_reference) for s in wave.values() if s.first],
             )
+            people = await self._deciding.read_people(connection, [plan.plan_id for plan in known]) if known else NO_PEOPLE
         by_place: dict[object, KnownPlan] = {}
         for plan in known:
             by_place[plan.plan_id] = by_place[(plan.la_code, plan.case_reference)] = plan
@@ -133,7 +134,7 @@ class Issuing:
         for index, submission in wave.items():
             await asyncio.sleep(0)  # others' requests go between two lines
             try:
-                prepared[index] = await self._prepare(caller, submission, by_place.get(submission.place))
+                prepared[index] = await self._prepare(caller, submission, by_place.get(submission.place), people)
             except Problem as problem:
                 results[index] = problem
             except RenderingError:
@@ -149,7 +150,9 @@ class Issuing:
             results |= await self._commit(caller, prepared, idempotency)
         return results
 
-    async def _prepare(self, caller: Caller, submission: Submission, plan: KnownPlan | None) -> _Prepared:
+    async def _prepare(
+        self, caller: Caller, submission: Submission, plan: KnownPlan | None, people: People
+    ) -> _Prepared:  # fmt: skip
         """Outside any transaction: hashes, the rendering, the seals."""
         version, first = submission.version, submission.first
         text = versions.text_of(
@@ -201,7 +204,7 @@ class Issuing:
         )
         if isinstance(decision, versions.First | versions.Next | versions.History):
             flags = currency.flags(version, child, version.circumstances(), self._deciding.today(), None, la_code)
-            ready = replace(ready, version=await self._new_version(caller, ready), flags=flags)
+            ready = replace(ready, version=await self._new_version(caller, ready, people), flags=flags)
         return ready
 
     def _new_plan(self, first: PlanSubmission) -> tuple[NewPlan, Key]:
@@ -216,7 +219,7 @@ class Issuing:
         )  # fmt: skip
         return new, key
 
-    async def _new_version(self, caller: Caller, ready: _Prepared) -> NewVersion:
+    async def _new_version(self, caller: Caller, ready: _Prepared, people: People) -> NewVersion:
         submission, version_id = ready.submission, new_id()
         version, received = submission.version, submission.document
         body = versions.stored(version, ready.text)
@@ -225,7 +228,7 @@ class Issuing:
             for each in submission.attachments
         )
         renderings: list[NewRendering] = []
-        for sections in self._sections_wanted(ready):
+        for sections in self._sections_wanted(ready, people):
             whole = sections == ALL_SECTIONS
             # Parts are typeset here also where the council's own document came: that one holds everything.
             renderings.append(
@@ -254,13 +257,13 @@ class Issuing:
                               for i, a in enumerate(submission.attachments)),
         )  # fmt: skip
 
-    def _sections_wanted(self, ready: _Prepared) -> list[str]:
+    def _sections_wanted(self, ready: _Prepared, people: People) -> list[str]:
         """The whole first, then every part of it that some recipient is to get."""
         if isinstance(ready.decision, versions.History):
             return [ALL_SECTIONS]
         version = ready.submission.version
         decided = self._deciding.decide(
-            ready.plan_id, ready.la_code, version.circumstances(), ready.child, People({}, {}), issued_on=version.issued_on,
+            ready.plan_id, ready.la_code, version.circumstances(), ready.child, people, issued_on=version.issued_on,
             first=isinstance(ready.decision, versions.First), letters=ready.text.section_hashes,
         )  # fmt: skip
         return [ALL_SECTIONS, *sorted({wishes.sections_key(each) for each in decided.wanted} - {ALL_SECTIONS})]

@@ -13,9 +13,10 @@ import asyncpg
 import orjson
 
 from schemas.documents import ReadOutcome, Wanted
+from schemas.events import EventType
 from schemas.manifest import Manifest
 from schemas.plan import FamilyMember
-from services.ehcp_publisher import store
+from services.ehcp_publisher import store, store_handover
 from services.ehcp_publisher.keys import ChildKeys
 from services.ehcp_publisher.store import ALL_SECTIONS, Act
 from services.ehcp_publisher.versions import stored_sections
@@ -49,7 +50,9 @@ class Reads:
                 first = given.setdefault(row["rendering_id"], wanted.share_id)
                 # A plan's recipients mostly come in one request: its text is opened and sent once for all of them.
                 if first == wanted.share_id:
-                    answer["rendering"] = self._open(row, attachments.get(row["thing_id"], [])) | own
+                    # A rendering of some sections has no advice, though another one of the version may be asked for beside it.
+                    files = attachments[row["thing_id"]] if row["manifest"].get("attachments") else []
+                    answer["rendering"] = self._open(row, files) | own
                 else:
                     answer["again"] = {"share_id": first} | own
             lines += dumps(answer) + b"\n"
@@ -139,14 +142,11 @@ class Reads:
         """A page of the subscriber's own shares, from which it can rebuild itself."""
         async with council_transaction(self._pool, self._councils) as connection:
             rows = await store.list_shares(connection, subscriber, after, limit, unanswered)
+            released = [] if unanswered else await store_handover.list_released(connection, subscriber, after, limit)
+        listed = [(row, row["type"]) for row in rows] + [(row, EventType.SHARE_RELEASED) for row in released]
         return [
-            {
-                "share_id": row["share_id"],
-                "seq": row["seq"],
-                "type": row["type"],
-                "instruction": orjson.loads(row["data"]),
-            }
-            for row in rows
+            {"share_id": row["share_id"], "seq": row["seq"], "type": type_, "instruction": orjson.loads(row["data"])}
+            for row, type_ in sorted(listed, key=lambda each: each[0]["share_id"])[:limit]
         ]
 
 

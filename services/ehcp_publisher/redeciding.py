@@ -50,9 +50,11 @@ class Redeciding:
 
     async def _decide(self, plan_ids: Sequence[UUID]) -> None:
         try:
-            raised = await self._write(plan_ids)
-        except RenderingNeededError as needed:
-            await self._render(needed)
+            try:
+                raised = await self._write(plan_ids)
+            except RenderingNeededError as needed:
+                await self._render(needed)
+                return
         except Exception as error:
             if transient(error):
                 raise

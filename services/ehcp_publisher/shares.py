@@ -108,7 +108,7 @@ class Decided:
     next_on: date | None = None
     """The next day on which another decision may follow from the date alone."""
     parties: tuple[str, ...] = ()
-    """Every organisation that the circumstances name, as ``scheme:value``."""
+    """Every code that leads to somebody, as ``scheme:value``: of organisations, and of councils whose services are involved."""
 
 
 NOBODY = Decided()
@@ -144,7 +144,7 @@ def decide(facts: Facts, directory: Directory, on: date) -> Decided:
     return Decided(
         tuple(found.values()), tuple(unconfirmed), tuple(_gaps(facts, directory, on, known, indivisible.keys())),
         _next_on(facts, directory, on),
-        _parties(facts.circumstances),
+        _parties(facts),
     )  # fmt: skip
 
 
@@ -163,10 +163,15 @@ def _statutory(facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]
 
 
 def told(event: str, facts: Facts, directory: Directory, on: date) -> tuple[Wanted, ...]:
-    """Who must be told of what happened, by the law's rows for ``event``. The council's own officers need no share."""
+    """Who must be told of what happened, by the law's rows for ``event``. The council's own officers need no share; whoever
+    waits for a confirmation, or is kept from the plan, is told nothing."""
     found: dict[UUID, Wanted] = {}
+    kept_from = {decision.recipient_id for decision in facts.decisions if not decision.share}
     for rule in recipients_for(event, on):
         for wanted in _who(rule.role, facts, directory, on):
+            # A notice says as much of a child as its plan: who does not get the one does not get the other.
+            if wanted.recipient.recipient_id in kept_from or _unusual(facts, wanted.recipient):
+                continue
             (ground,) = wanted.grounds
             told_ = replace(wanted, grounds=(replace(ground, reference=rule.reference, from_=on, until=None),))
             found.setdefault(wanted.recipient.recipient_id, told_)
@@ -307,12 +312,15 @@ def _gap(involved: Involved, directory: Directory, on: date, sharing: Set[UUID],
     role = involved.role.replace("_", " ")
     if involved.organisation is None:
         return None
-    known = directory.find(involved.organisation, frozenset(RecipientKind) - FAMILY, on)
+    code, known = involved.organisation, None
+    if involved.kind is not None:  # social care, virtual school and youth offending service of a council bear one code
+        known = directory.find(code, frozenset({involved.kind}), on)
+    known = known or directory.find(code, frozenset(RecipientKind) - FAMILY, on)
     if known is not None and known.recipient_id in sharing:
         return None
     if known is None:
-        return Gap(f"{role}: {involved.organisation}", "it is not in the directory")
-    who = f"{role}: {known.kind} {involved.organisation}"
+        return Gap(f"{role}: {code}", "it is not in the directory")
+    who = f"{role}: {known.kind} {code}"
     if known.recipient_id in indivisible:
         return Gap(who, "it may get some sections only, and this version is one document")
     return Gap(who, "no rule of the sharing policy covers it")
@@ -321,18 +329,26 @@ def _gap(involved: Involved, directory: Directory, on: date, sharing: Set[UUID],
 def _next_on(facts: Facts, directory: Directory, on: date) -> date | None:
     days = [placement.until + timedelta(days=1) for placement in facts.circumstances.placements if placement.until]
     days += [decision.until + timedelta(days=1) for decision in facts.decisions if decision.until]
+    sharing = directory.policies.get(facts.la_code)
+    named = [rule.share_with.organisation for rule in sharing.rules if rule.share_with.organisation] if sharing else []
+    for scheme, _, value in (party.partition(":") for party in (*_parties(facts), *map(str, named))):
+        for code in (code for listed in directory.with_code(CodeScheme(scheme), value) for code in listed.codes):
+            days += [code.from_, *([code.until + timedelta(days=1)] if code.until else [])]
     if len({member.role for member in facts.circumstances.family}) > 1:
         days.append(rights_pass_on(facts.born))
-    if sharing := directory.policies.get(facts.la_code):
+    if sharing:
         changes = policy.next_change(sharing, facts.born, on)
         days += [changes] if changes else []
     return min((day for day in days if day > on), default=None)
 
 
-def _parties(around: Circumstances) -> tuple[str, ...]:
+def _parties(facts: Facts) -> tuple[str, ...]:
+    around = facts.circumstances
     codes = [placement.setting for placement in around.placements]
     codes += [*around.commissioning_bodies, *(involved.organisation for involved in around.involved), around.detained_at]
-    return tuple(sorted({str(code) for code in codes if code}))
+    codes += [decision.code for decision in facts.decisions]
+    councils = {around.looked_after_by, around.resident_in, facts.la_code if around.detained_at else None} - {None}
+    return tuple(sorted({str(code) for code in codes if code} | {f"{CodeScheme.LA}:{la_code}" for la_code in councils}))
 
 
 def due_at(channel: Channel, requested_at: datetime) -> datetime:

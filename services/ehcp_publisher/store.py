@@ -140,6 +140,7 @@ class Share:
     action: str
     recipient: Known
     la_code: str
+    """In whose name the instruction was said; the plan may be another council's by now."""
     subscriber: str | None
     """Where the instruction went; the recipient may have another by now."""
     version_id: UUID | None
@@ -342,10 +343,10 @@ async def insert_attachments(connection: Any, attachments: Sequence[tuple[UUID, 
 
 
 async def find_renderings(connection: Any, version_ids: Sequence[UUID]) -> dict[UUID, dict[str, Row]]:
-    """By version and sections, the newest of each: id, hash, and whether it was typeset here."""
+    """By version and sections, the newest of each: id, hash, whether it was typeset here, for which identity of the child."""
     found: dict[UUID, dict[str, Row]] = {}
     for row in await connection.fetch(
-        "SELECT DISTINCT ON (version_id, sections) version_id, sections, rendering_id, sha256, typeset"
+        "SELECT DISTINCT ON (version_id, sections) version_id, sections, rendering_id, sha256, typeset, identity_revision"
         " FROM publisher.rendering WHERE version_id = ANY($1) ORDER BY version_id, sections, identity_revision DESC",
         list(version_ids),
     ):
@@ -402,11 +403,12 @@ async def lock_shares(connection: Any, plan_ids: Sequence[UUID], *, notices: boo
     shares: dict[UUID, list[Share]] = {}
     rows = await connection.fetch(
         f"""
-        SELECT s.share_id, s.plan_id, s.recipient_id, s.seq, s.action, s.la_code, s.subscriber, s.version_id, s.notice_id,
+        SELECT s.share_id, s.plan_id, s.recipient_id, s.seq, s.action, said.la_code, s.subscriber, s.version_id, s.notice_id,
                s.rendering_id, s.identity_revision, s.removing, r.kind, r.name, r.subscriber AS serves, r.channel,
-               convert_from(i.data, 'UTF8')::jsonb -> 'recipient' AS code, coalesce(n.satisfied_seq, 0) >= s.seq AS satisfied
+               said.recipient AS code, coalesce(n.satisfied_seq, 0) >= s.seq AS satisfied
         FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)
         JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
+        CROSS JOIN jsonb_to_record(convert_from(i.data, 'UTF8')::jsonb) AS said (la_code text, recipient jsonb)
         LEFT JOIN audit.v_newest n ON n.share_id = s.share_id
         WHERE s.plan_id = ANY($1) AND s.notice_id IS {"NOT" if notices else ""} NULL ORDER BY s.share_id FOR UPDATE OF s
         """,

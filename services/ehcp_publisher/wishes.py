@@ -55,8 +55,6 @@ class Asking:
     identity_revision: int
     at: datetime
     resend_after: timedelta
-    anew: bool = False
-    """Everything is wanted again although nothing differs: in the name of another council."""
 
 
 @dataclass(slots=True)
@@ -98,7 +96,8 @@ def make(
         assert current is not None
         share = before.pop(want.recipient.recipient_id, None)
         thing = current.things[sections_key(want)]
-        removing = _removing(share, remove)
+        # Who is to hold again what was recalled from it: to remove it as well would be two wishes in one.
+        removing = tuple(each for each in _removing(share, remove) if each != thing.thing_id)
         seq = share.seq if share else 0
         share_id = share.share_id if share else new_id()
         if share is None or _differs(share, asking, want.recipient, thing, removing):
@@ -108,7 +107,8 @@ def make(
         made.answers.append(_answer(asking, share_id, seq, want))
     for share in before.values():
         removing = _removing(share, remove)
-        if removing and (asking.anew or not (share.action == "recall" and share.removing == removing)):
+        stands = (share.action, share.removing, share.la_code) == ("recall", removing, asking.la_code)
+        if removing and not stands:
             made.wishes.append(recall(asking, share, removing))
         elif share.action == "hold" and not removing:
             made.wishes.append(withdraw(asking, share))
@@ -176,11 +176,11 @@ def _data(event: Open) -> bytes:
 
 def _differs(share: Share, asking: Asking, recipient: Known, thing: Thing, removing: tuple[UUID, ...]) -> bool:
     stands = (
-        share.action, share.version_id, share.rendering_id, share.subscriber, share.identity_revision, share.removing
+        share.action, share.version_id, share.rendering_id, share.subscriber, share.identity_revision, share.la_code,
     )  # fmt: skip
-    wanted = ("hold", thing.thing_id, thing.rendering_id, recipient.subscriber, asking.identity_revision, removing)
+    wanted = ("hold", thing.thing_id, thing.rendering_id, recipient.subscriber, asking.identity_revision, asking.la_code)
     # A removal that is proved is no difference: the wish without it says nothing new.
-    return asking.anew or (stands != wanted and not (share.satisfied and stands[:-1] == wanted[:-1] and not removing))
+    return stands != wanted or (share.removing != removing and not (share.satisfied and not removing))
 
 
 def _removing(share: Share | None, remove: Mapping[UUID, tuple[UUID, ...]]) -> tuple[UUID, ...]:
