@@ -2,7 +2,8 @@
 
 Invariants: nothing is said to a server whose host key is not one of those pinned in its settings; a file appears under its
 name only whole (written aside, renamed), and the JSON that describes the others last; *filed* only on a receipt that the
-recipient's own system wrote, until then *sent*. What the files hold and what a receipt proves: ``sftp_files.py``.
+recipient's own system wrote, until then *sent*. What the files hold and what a receipt proves: ``sftp_files.py``; who looks for
+receipts: ``sftp_receipts.py``.
 """
 
 import asyncio
@@ -28,7 +29,6 @@ from services.shared.record_systems.port import (
     RecallOutcome,
     Recipient,
     RecordAwayError,
-    RecordSystem,
     Retry,
     Sent,
     Withdrawal,
@@ -63,7 +63,7 @@ class Options(Closed):
     """The account's private key; an account with a password has that as ``secret``."""
 
 
-def build_sftp(settings: SystemSettings) -> RecordSystem:
+def build_sftp(settings: SystemSettings) -> "SftpServer":
     """From an entry of the record systems file: ``{"kind": "sftp", "url": "sftp://user@host/folder",
     "options": {"host_keys": […], "key_file": …}}``."""
     options = options_of(settings, Options)
@@ -152,6 +152,16 @@ class SftpServer:
             raise RecordAwayError(f"the SFTP server was not asked: {_words(error)}") from None
         return {plan: held for plan, (_, held) in found.items()}
 
+    async def receipts(self, recipient: Recipient) -> dict[str, tuple[int, int]]:
+        """The names in a recipient's ``receipts/``, with when and how large. Raises :class:`RecordAwayError`."""
+        folder = self._path(f"{files.folder(recipient)}/{files.RECEIPTS}")
+        try:
+            sftp = await self._connected()
+            found = await self._within(self._timeout, sftp, self._read_folder(sftp, folder))
+        except (AwayError, asyncssh.SFTPError) as error:
+            raise RecordAwayError(f"the SFTP server was not asked: {_words(error)}") from None
+        return {str(each.filename): (each.attrs.mtime or 0, each.attrs.size or 0) for each in found}
+
     async def _deliver(self, content: Content, sftp: asyncssh.SFTPClient) -> Outcome:
         name = files.delivery_name(content)
         receipt = await self._read(sftp, self._path(files.receipt_path(content.recipient, name)))
@@ -223,6 +233,12 @@ class SftpServer:
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             return None
         return bytes(data) if len(data) <= _LONGEST_RECEIPT else None
+
+    async def _read_folder(self, sftp: asyncssh.SFTPClient, folder: str) -> Sequence[asyncssh.SFTPName]:
+        try:
+            return await sftp.readdir(folder)
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return []
 
     async def _listed(self, sftp: asyncssh.SFTPClient, folder: str) -> list[str]:
         try:
