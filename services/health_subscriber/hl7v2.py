@@ -122,10 +122,11 @@ class _Connection:
 
 
 class _BrokenError(Exception):
-    """Why a message has no answer. ``useless``: trying the rest of the batch now is."""
+    """Why a message has no answer. ``away``: nobody said anything; ``useless``: trying the rest of the batch now is."""
 
-    def __init__(self, reason: str, *, useless: bool = False) -> None:
+    def __init__(self, reason: str, *, away: bool = False, useless: bool = False) -> None:
         super().__init__(reason)
+        self.away = away or useless
         self.useless = useless
 
 
@@ -260,7 +261,7 @@ class Hl7v2Receiver:
                     line.cut()
                 line = None  # what still comes on it could be the answer to anything
                 silent += 1
-                failed = Retry(str(error))
+                failed = Retry(str(error), away=error.away)
                 results.append(failed)
                 if error.useless or silent >= _SILENT:
                     useless = failed
@@ -305,13 +306,13 @@ class Hl7v2Receiver:
                         raise _BrokenError("the receiver answered another message than the one that was sent")
                     line.take(answer)
         except TimeoutError:
-            raise _BrokenError("the receiver did not answer in time") from None
+            raise _BrokenError("the receiver did not answer in time", away=True) from None
         except UnreadableAnswerError as error:
             raise _BrokenError(str(error)) from None
         except (InvalidBlockError, ValueError):
             raise _BrokenError("what the receiver answered is not MLLP") from None
         except (OSError, EOFError) as error:
-            raise _BrokenError(f"the connection to the receiver broke off ({type(error).__name__})") from None
+            raise _BrokenError(f"the connection to the receiver broke off ({type(error).__name__})", away=True) from None
 
     async def _finish(self, line: _Connection) -> None:
         """A receiver that answers twice does so at once: what it says to the last message must not be missed."""

@@ -164,10 +164,10 @@ class Mailbox:
             return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: call(self._client()))
         except requests.HTTPError as error:
             raise (_judged(error.response) if error.response is not None else _away(error)) from None
+        except (requests.JSONDecodeError, LookupError, TypeError):
+            raise MeshError(Retry("MESH answered something else than its API promises")) from None
         except requests.RequestException as error:
             raise _away(error) from None
-        except (ValueError, LookupError, TypeError):
-            raise MeshError(Retry("MESH answered something else than its API promises")) from None
 
     def _client(self) -> _Client:
         if not hasattr(self._own, "client"):
@@ -199,9 +199,9 @@ def _judged(response: requests.Response) -> MeshError:
     match status:
         case 401 | 403:
             # An operator must look, and then what waits shall go: nothing is wrong with the plans.
-            return MeshError(Retry(f"MESH does not take our mailbox's credentials ({status})"), for_all=True)
+            return MeshError(Retry(f"MESH does not take our mailbox's credentials ({status})", away=True), for_all=True)
         case 429 | 503:
-            return MeshError(Retry(f"MESH asks to wait ({status})", _retry_after(response)), for_all=True)
+            return MeshError(Retry(f"MESH asks to wait ({status})", _retry_after(response), away=True), for_all=True)
         case 417 if code == UNKNOWN_MAILBOX:
             return MeshError(Refused("MESH knows no mailbox of this recipient's name"))
         case 400 | 413 | 417 | 422:
@@ -213,8 +213,8 @@ def _judged(response: requests.Response) -> MeshError:
 def _away(error: Exception) -> MeshError:
     cause = getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(cause, ConnectTimeoutError):  # refused, not resolved or not in time: not even a connection was made
-        return MeshError(Retry("MESH cannot be reached"), for_all=True, silent=True)
-    return MeshError(Retry(f"MESH gave no answer ({type(error).__name__})"), silent=True)
+        return MeshError(Retry("MESH cannot be reached", away=True), for_all=True, silent=True)
+    return MeshError(Retry(f"MESH gave no answer ({type(error).__name__})", away=True), silent=True)
 
 
 def _error_code(response: requests.Response) -> str:

@@ -426,10 +426,10 @@ FAULTS: dict[str, tuple[fault_proxy.Fault, object]] = {
     ),
     "413": (fault_proxy.status(413), Refused("MESH refused the message (413)")),
     "HTML and 202": (
-        fault_proxy.status(202, b"<html>", "text/html"), Retry("MESH gave no answer (JSONDecodeError)"),
+        fault_proxy.status(202, b"<html>", "text/html"), Retry("MESH answered something else than its API promises"),
     ),
     "202 without an id": (fault_proxy.status(202, b"{}", JSON), Retry("MESH answered something else than its API promises")),
-    "cut off": (fault_proxy.truncated, Retry("MESH gave no answer (JSONDecodeError)")),
+    "cut off": (fault_proxy.truncated, Retry("MESH answered something else than its API promises")),
     "reset": (fault_proxy.reset, Retry("MESH gave no answer (ConnectionError)")),
     "silent": (fault_proxy.silent, Retry("MESH gave no answer (ReadTimeout)")),
 }  # fmt: skip
