@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 import orjson
-from jsonschema import Draft202012Validator
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.exceptions import best_match
 
 _NOT_DOCUMENTED = ("/health/", "/metrics", "/openapi.json")
 """Not the contract: for whoever runs the service, and the document itself."""
@@ -48,7 +50,14 @@ class Documented:
         assert media_type in content, f"{method} {path} answered {media_type}, which is not documented for {status}"
         lines = answer.content.splitlines() if media_type == "application/x-ndjson" else [answer.content]
         for line in lines:
-            self.fits(content[media_type]["schema"], orjson.loads(line))
+            try:
+                self.fits(content[media_type]["schema"], orjson.loads(line))
+            except ValidationError as error:
+                what = best_match([error])
+                pytest.fail(
+                    f"{method} {path} answered {status} otherwise than its document says, at {what.json_path}: "
+                    f"{what.message[:400]}. Describe it in schemas/*answers.py, see docs/contract.md."
+                )
 
     def fits(self, schema: Mapping[str, Any], value: Any) -> None:
         """With every member of every object known: an answer that says more than the document is documented badly."""

@@ -35,6 +35,7 @@ from services.shared.identity.keys import ASSERTION_TYPE
 from services.shared.postgres.migrate import migrate
 from services.shared.postgres.pool import open_pool
 from services.shared.runtime import Service
+from tests.support.openapi import Documented
 from tests.support.servers import RunningKafka, RunningPostgres
 from tests.support.services import REPOSITORY, RunningService, running_service
 
@@ -385,6 +386,7 @@ async def built(environment: Mapping[str, str]) -> AsyncIterator[tuple[Service, 
         parts = await app.build()
     try:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=parts.app), base_url=ISSUER) as http:
+            http.event_hooks = {"request": [], "response": [Documented(parts.app.openapi()).check]}
             yield parts, http
     finally:
         await parts.pool.close()
@@ -422,6 +424,8 @@ async def running_publisher(
                     running_service("ehcp_publisher", settings) as service,
                     httpx2.AsyncClient(base_url=service.url, timeout=60) as http,
                 ):
+                    documented = Documented((await http.get("/openapi.json")).json())
+                    http.event_hooks = {"request": [], "response": [documented.check]}
                     yield Publisher(
                         service.url, owner, http, service, issuer_key, server, owner_dsn, settings, keys, Path(folder)
                     )
