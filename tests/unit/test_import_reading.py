@@ -52,6 +52,11 @@ def test_the_delimiter_is_found_in_the_header(tmp_path: Path, delimiter: str) ->
     assert row.values == ("1", "", "3")
 
 
+def test_a_first_line_that_names_the_delimiter(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, b"\xef\xbb\xbfsep=~\r\na~b,c\r\n1~2\r\n")
+    assert (row.line, row.values) == (3, ("1", "2"))
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
@@ -66,12 +71,12 @@ def test_the_delimiter_is_found_in_the_header(tmp_path: Path, delimiter: str) ->
         ("a,b\nZoë,1\n".encode() + "Siân,2\n".encode("cp1252"), "mixes encodings: line 3"),
         (b"a,b\n\x81,2\n", "line 2 is neither UTF-8 nor Windows-1252"),
         (b"only one column\nx\n", "one column only"),
-        (b"a,b,a\n1,2,3\n", "two columns a"),
+        (b"Zo,b,Zo\n1,2,3\n", "columns 1 and 3 have one name"),
     ],
 )
 def test_another_kind_of_file_is_refused_in_one_sentence(tmp_path: Path, content: bytes, what: str) -> None:
     said = refusal(tmp_path, content)
-    assert said.startswith("plans.csv") or "two columns" in said
+    assert said.startswith("plans.csv")
     assert what in said
     assert "Zo" not in said
     assert "Si" not in said

@@ -43,6 +43,8 @@ def extract(
         print_json(result)
     elif result["differences"]:
         print_table(COLUMNS, result["differences"], SPARE_COLUMNS)
+        counts = ", ".join(f"{count} {kind}" for kind, count in result["counts"].items())
+        err.print(f"{len(result['differences'])} differences in {result['plans']} plans: {counts}", soft_wrap=True)
     else:
         out.print(f"No difference in {result['plans']} plans.")
     if result["rows_refused"]:

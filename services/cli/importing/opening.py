@@ -62,6 +62,9 @@ def opened(asked: Asked, findings: Findings) -> Iterator[Extract]:
             maintained = frozenset(word.casefold() for word in asked.profile.maintained)
             defaults = Defaults(asked.today, la_code, asked.profile.commissioning_bodies, maintained)
             yield SimpleExtract(tables, documents, defaults)
+    except OSError as error:
+        name = error.filename or asked.path
+        raise UnreadableError(f"{name} cannot be read or written ({error.strerror}); mend that and run it again.") from error
     finally:
         tables.close()
 

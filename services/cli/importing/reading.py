@@ -25,6 +25,8 @@ DELIMITERS = ",;\t|"
 
 csv.field_size_limit(MAX_FIELD)
 
+_HINT = re.compile(rb"sep=([\x01-\x7f])\r?\n")
+"""A first line that some systems write for Excel."""
 _AS_CSV = "export it as CSV in UTF-8 (in Excel: Save As, *CSV UTF-8*)"
 _SIGNATURES = (
     (codecs.BOM_UTF32_LE, "is UTF-32"),
@@ -102,9 +104,12 @@ class CsvFile:
         self.path = path
         self.encoding = encoding or find_encoding(path)
         self._file = path.open("rb")
-        start = len(codecs.BOM_UTF8) if self._file.read(3) == codecs.BOM_UTF8 else 0
+        start, line = (len(codecs.BOM_UTF8) if self._file.read(3) == codecs.BOM_UTF8 else 0), 1
+        self._file.seek(start)
+        if hint := _HINT.fullmatch(opening := self._file.readline(MAX_LINE)):
+            start, line, delimiter = start + len(opening), 2, delimiter or hint[1].decode()
         self.delimiter = delimiter or self._find_delimiter(start)
-        lines = _Lines(self._file, self.encoding, start, 1)
+        lines = _Lines(self._file, self.encoding, start, line)
         try:
             self.header = tuple(name.strip() for name in next(csv.reader(lines, delimiter=self.delimiter, strict=True)))
         except (StopIteration, csv.Error, _LineTooLongError):
@@ -112,8 +117,10 @@ class CsvFile:
         self._body = (lines.offset, lines.line)
         self.place_of: dict[str, int] = {}
         for place, name in enumerate(self.header):
-            if self.place_of.setdefault(plain_name(name), place) != place and name:
-                raise UnreadableError(f"{path.name} has two columns {name}: rename or remove one of them.")
+            first = self.place_of.setdefault(plain_name(name), place)
+            if first != place and name:
+                # Not by name: a file without a header begins with somebody's data.
+                raise UnreadableError(f"{path.name}: columns {first + 1} and {place + 1} have one name; rename or remove one.")
 
     def close(self) -> None:
         self._file.close()
