@@ -289,6 +289,23 @@ async def test_a_wrong_version_is_out_of_reach_while_the_right_one_is_on_its_way
     assert (await subscriber.signed(right))[-1].status is Status.OPENED
 
 
+async def test_access_ends_with_the_share_and_the_list_says_so(subscriber: SubscriberStub) -> None:
+    wish = wanted(SCHOOL)
+    gone = wish.next(withdrawn=True)
+    await lives(subscriber, wish)
+    await subscriber.park(gone)
+    # Nothing has been dispatched yet.
+    answer = await reader(subscriber).get(f"/v1/inbox/{wish.share_id}")
+    assert (answer.status_code, answer.json()["title"]) == (410, "Access to this item has ended")
+    await lives(subscriber, gone)
+    [item] = (await reader(subscriber).get("/v1/inbox")).json()["items"]
+    assert item["withdrawn_at"] is not None
+    assert (await reader(subscriber).get(f"/v1/inbox/{wish.share_id}/files/0")).status_code == 410
+    again = replace(wish, seq=3)
+    await lives(subscriber, again)
+    assert (await reader(subscriber).get(f"/v1/inbox/{wish.share_id}")).status_code == 200
+
+
 # --- recall: by hand ----------------------------------------------------------------------------------------------------
 
 

@@ -1,8 +1,9 @@
 """An inbox as its organisation reads it: the list, an item, its files. Opening one is evidence, and becomes a receipt.
 
 A reader sees its own organisation's inbox only, and each opening is kept with who opened it. Opened means that the text or
-the document was fetched, not that it was listed. What was recalled, or is served from elsewhere now, is out of reach from the
-moment at which the instruction is here, before anything else is done about it.
+the document was fetched, not that it was listed. Access ends with the share, from the moment at which the instruction is here,
+before anything else is done about it: what was withdrawn stays in the list and can be read no more (what the organisation took
+over into its own records stays under its own rules); what was recalled, or is served from elsewhere now, is not even listed.
 """
 
 import base64
@@ -24,7 +25,7 @@ from services.shared.record_systems.inbox import InboxKeys
 from services.shared.web.openapi import gives_file
 from services.shared.web.problems import Problem
 
-_ENDED = """(i.content IS NULL OR coalesce(d.action IN ('recall', 'release'), false)
+_GONE = """(i.content IS NULL OR coalesce(d.action IN ('recall', 'release'), false)
              OR coalesce(d.instruction->'remove' ? i.version_id::text, false))"""
 
 
@@ -40,7 +41,7 @@ def make_inbox_router(
         rows = await pool.fetch(
             "SELECT i.share_id, i.seq, i.plan_id, i.version_id, i.notice, i.arrived_at, i.opened_at, i.withdrawn_at"
             " FROM delivery.inbox i LEFT JOIN delivery.delivery d USING (share_id)"
-            f" WHERE i.recipient = $1 AND ($2::uuid IS NULL OR i.share_id > $2) AND NOT {_ENDED} ORDER BY i.share_id LIMIT $3",
+            f" WHERE i.recipient = $1 AND ($2::uuid IS NULL OR i.share_id > $2) AND NOT {_GONE} ORDER BY i.share_id LIMIT $3",
             caller.recipient, after, limit,
         )  # fmt: skip
         following = rows[-1]["share_id"] if len(rows) == limit else None
@@ -71,14 +72,20 @@ def make_inbox_router(
             # The delivery's row first, as the dispatcher and the evidence do, so that no two wait for each other.
             await connection.execute("SELECT FROM delivery.delivery WHERE share_id = $1 FOR UPDATE", share_id)
             row = await connection.fetchrow(
-                f"SELECT i.seq, i.version_id, i.content, i.withdrawn_at, i.recipient, {_ENDED} AS ended"
+                f"SELECT i.seq, i.version_id, i.content, i.withdrawn_at, i.recipient, {_GONE} AS gone,"
+                " i.withdrawn_at IS NOT NULL OR coalesce(d.action = 'withdraw', false) AS ended"
                 " FROM delivery.inbox i LEFT JOIN delivery.delivery d USING (share_id)"
                 " WHERE i.share_id = $1 AND i.recipient = $2 FOR UPDATE OF i",
                 share_id, caller.recipient,
             )  # fmt: skip
             if row is None:
                 raise Problem(404, "no-item", "There is no such item", "It is not in this organisation's inbox.")
-            if row["ended"]:
+            if row["ended"] and not row["gone"]:
+                raise Problem(
+                    410, "share-ended", "Access to this item has ended",
+                    "The council no longer shares it with this organisation. What was kept of it stays under your own rules.",
+                )  # fmt: skip
+            if row["gone"]:
                 raise Problem(
                     410, "item-ended", "This item is no longer here", "The council took it back, or it is elsewhere now."
                 )
@@ -86,15 +93,14 @@ def make_inbox_router(
                 "INSERT INTO delivery.inbox_opening (share_id, version_id, reader) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
                 share_id, row["version_id"], caller.client_id,
             )  # fmt: skip
-            if row["withdrawn_at"] is None:
-                await connection.execute(
-                    "UPDATE delivery.inbox SET opened_at = coalesce(opened_at, now()), opened_by = coalesce(opened_by, $2)"
-                    " WHERE share_id = $1",
-                    share_id, caller.client_id,
-                )  # fmt: skip
-                # A newer version may be parked but not here yet; this copy is read all the same, and is no evidence for it.
-                with contextlib.suppress(evidence.EvidenceRefusedError):
-                    await evidence.record(connection, receipts, share_id, row["seq"], Status.OPENED)
+            await connection.execute(
+                "UPDATE delivery.inbox SET opened_at = coalesce(opened_at, now()), opened_by = coalesce(opened_by, $2)"
+                " WHERE share_id = $1",
+                share_id, caller.client_id,
+            )  # fmt: skip
+            # A newer version may be parked but not here yet; this copy is read all the same, and is no evidence for it.
+            with contextlib.suppress(evidence.EvidenceRefusedError):
+                await evidence.record(connection, receipts, share_id, row["seq"], Status.OPENED)
             key = (await keys.of(connection, [row["recipient"]]))[row["recipient"]]
         content: dict[str, Any] = orjson.loads(key.open(row["content"], f"inbox:{share_id}:{row['seq']}"))
         return content | {"withdrawn_at": row["withdrawn_at"]}
