@@ -14,7 +14,7 @@ from prometheus_client import Counter as Metric
 
 from services.audit import store
 from services.audit.newest import fold
-from services.audit.receipts import DeadLetter, Heartbeat, Judged, Signed, judge, read
+from services.audit.receipts import DeadLetter, Former, Heartbeat, Judged, Signed, judge, read
 from services.shared.kafka.consume import Handler, Record
 from services.shared.postgres.pool import council_transaction
 
@@ -53,6 +53,8 @@ async def take_in(pool: store.Pool, records: Sequence[Record]) -> Taken:
         letters += [judgement for judgement in judgements if isinstance(judgement, DeadLetter)]
         new, forked = await _append(connection, judged)
         letters += forked
+        former = [judgement for judgement in judgements if isinstance(judgement, Former)]
+        await store.write_former(connection, former)
         if letters:
             await store.write_dead_letters(connection, letters)
         if seen:

@@ -61,6 +61,8 @@ class Share:
     """hold, withdraw or recall."""
     version_id: UUID
     sha256: str
+    former: frozenset[str] = frozenset()
+    """Subscribers that this recipient had before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,14 @@ class Judged:
     status: Status
     satisfies: bool
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A genuine receipt of a subscriber that the recipient had before: kept in the ledger, and says nothing of the wish."""
+
+    receipt: Receipt
+    share: Share
 
 
 def read(record: Record, subscribers: Mapping[str, Subscriber]) -> Signed | Heartbeat | DeadLetter:
@@ -140,7 +150,7 @@ def _read_receipt(record: Record, subscriber: Subscriber) -> Signed | DeadLetter
     return Signed(record, receipt)
 
 
-def judge(signed: Signed, share: Share | None) -> Judged | DeadLetter:
+def judge(signed: Signed, share: Share | None) -> Judged | Former | DeadLetter:
     """``share`` is None when the council has none of this id.
 
     That cannot be a receipt overtaking our own row: a share is committed before its instruction is published. It is a
@@ -150,6 +160,8 @@ def judge(signed: Signed, share: Share | None) -> Judged | DeadLetter:
     receipt = signed.receipt
     if share is None:
         return DeadLetter(signed.record, "the council has no such share")
+    if share.subscriber != receipt.subscriber and receipt.subscriber in share.former:
+        return Former(receipt, share)
     if share.subscriber != receipt.subscriber:
         return DeadLetter(signed.record, "the share belongs to another subscriber")
     if receipt.seq > share.seq + FARTHEST_AHEAD:

@@ -21,7 +21,7 @@ from joserfc.jwk import OKPKey
 from schemas.base import Channel
 from schemas.receipts import HostedBy, Status
 from services.audit.newest import Newest, Told
-from services.audit.receipts import DeadLetter, Judged, Share, Subscriber
+from services.audit.receipts import DeadLetter, Former, Judged, Share, Subscriber
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -59,14 +59,15 @@ def _key(text: str) -> OKPKey | None:
 
 async def read_shares(connection: Connection, share_ids: Collection[UUID]) -> dict[UUID, Share]:
     rows = await connection.fetch(
-        "SELECT share_id, la_code, plan_id, subscriber, channel, seq, action, version_id, sha256"
-        " FROM publisher.v_share WHERE share_id = ANY($1)",
+        "SELECT s.share_id, s.la_code, s.plan_id, s.subscriber, s.channel, s.seq, s.action, s.version_id, s.sha256,"
+        " ARRAY(SELECT h.subscriber FROM publisher.v_handover h WHERE h.share_id = s.share_id) AS former"
+        " FROM publisher.v_share s WHERE s.share_id = ANY($1)",
         list(share_ids),
     )
     return {
         row["share_id"]: Share(
             row["share_id"], row["la_code"], row["plan_id"], row["subscriber"], Channel(row["channel"]), row["seq"],
-            row["action"], row["version_id"], row["sha256"],
+            row["action"], row["version_id"], row["sha256"], frozenset(row["former"]),
         )
         for row in rows
     }  # fmt: skip
@@ -127,6 +128,20 @@ def _details(judged: Judged) -> dict[str, Any]:
         "record": receipt.record, "sha256": receipt.sha256, "reason": judged.reason,
     }  # fmt: skip
     return {name: value for name, value in details.items() if value is not None}
+
+
+async def write_former(connection: Connection, former: Sequence[Former]) -> None:
+    """What a recipient's former subscriber still says, as acts."""
+    if former:
+        await connection.executemany(
+            "INSERT INTO audit.pending (act, actor, la_code, plan_id, share_id, seq, details)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            [
+                (each.receipt.status.value, each.receipt.subscriber, each.share.la_code, each.share.plan_id,
+                 each.share.share_id, each.receipt.seq, {"number": each.receipt.number, "former": True})
+                for each in former
+            ],
+        )  # fmt: skip
 
 
 async def read_signed(connection: Connection, places: Collection[tuple[UUID, int]]) -> dict[tuple[UUID, int], bytes]:

@@ -17,7 +17,7 @@ import structlog
 
 from schemas.base import Channel
 from schemas.receipts import Status
-from services.ehcp_publisher import instructions, shares, store
+from services.ehcp_publisher import handover, instructions, shares, store
 from services.ehcp_publisher.store import Act, Wish
 from services.shared.postgres.pool import council_transaction
 
@@ -105,6 +105,7 @@ class Resend:
         async with council_transaction(self._pool, self._councils) as connection:
             gone = await store.delete_satisfied(connection, BATCH)
             await store.reopen_lost(connection, BATCH)
+            await handover.release(connection, BATCH)
             rows = await store.lock_unanswered(connection, BATCH)
             now: datetime = await connection.fetchval("SELECT clock_timestamp()")
             checks: list[tuple[UUID, int, datetime]] = []

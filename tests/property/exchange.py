@@ -26,7 +26,7 @@ from schemas.manifest import Manifest, section_hash, sha256
 from schemas.plan import Child, Section, SectionLetter
 from schemas.receipts import HostedBy, Receipt, Status
 from services.audit.newest import Newest, Told, fold
-from services.audit.receipts import DeadLetter, Judged, Signed, judge
+from services.audit.receipts import Judged, Signed, judge
 from services.audit.receipts import Share as JudgedShare
 from services.ehcp_publisher import instructions, resend, versions, wishes
 from services.ehcp_publisher.registry import Known as Recipient
@@ -343,7 +343,7 @@ class Exchange:
             record = Record("ehcp.receipts.health.v1", 0, 0, str(receipt.share_id).encode(), b"", ())
             judged = judge(Signed(record, receipt), self._judged_share(receipt.share_id))
             place = (receipt.share_id, receipt.number)
-            if isinstance(judged, DeadLetter) or place in council.receipts:
+            if not isinstance(judged, Judged) or place in council.receipts:
                 continue
             council.receipts[place] = _told(judged)
             all_told = [told for (share_id, _), told in council.receipts.items() if share_id == receipt.share_id]

@@ -30,6 +30,7 @@ from schemas.base import ContractError
 from schemas.identifiers import check_nhs_number, check_upn
 from services.cli.machine.databases import DATABASES
 from services.ehcp_publisher import app
+from services.ehcp_publisher.redeciding import Redeciding
 from services.ehcp_publisher.resend import Resend
 from services.shared.identity.keys import ASSERTION_TYPE
 from services.shared.postgres.migrate import migrate
@@ -358,6 +359,13 @@ class PublisherAtHand(Publisher):
         bound: Any = self.parts.work["resend"]
         found = bound.__self__
         assert isinstance(found, Resend)
+        return found
+
+    @property
+    def redeciding(self) -> Redeciding:
+        bound: Any = self.parts.work["redeciding"]
+        found = bound.__self__
+        assert isinstance(found, Redeciding)
         return found
 
 
