@@ -23,14 +23,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hl7.mllp import open_hl7_connection  # type: ignore[import-untyped]
 
+from schemas.base import Channel
+from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.notices import Notice, NoticeKind
 from schemas.plan import SectionLetter
+from schemas.receipts import Status, satisfies
 from services.cli.machine.ports import HOST, free_ports
 from services.health_subscriber.filing import Stop
 from services.health_subscriber.hl7v2 import NOTHING_TO_SEND, Hl7v2Receiver, build_hl7v2
 from services.health_subscriber.hl7v2_messages import Names, read_answer
 from services.health_subscriber.matching import Doubt
 from services.health_subscriber.store import Document, save_documents
+from services.shared.delivery.handlers import Parking
 from services.shared.postgres.pool import open_pool
 from services.shared.record_systems.port import (
     Awaiting,
@@ -44,12 +48,12 @@ from services.shared.record_systems.port import (
     Withdrawal,
     Withdrawn,
 )
-from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
+from services.shared.record_systems.systems import RecordSystemsFileError, Systems, SystemSettings
 from tests.support.contents import RNA, child, content, decision, pdf
 from tests.support.hapi_server import running_hapi
 from tests.support.mllp_receiver import CLOSE, Answers, Engine, Received, running_engine
 from tests.support.servers import RunningPostgres
-from tests.support.subscriber import books
+from tests.support.subscriber import books, subscriber_on, wanted
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio]
 
@@ -427,6 +431,28 @@ class TestHapi:
 
 def told() -> Content:
     return content(notice=decision(), document=pdf("letter"))
+
+
+class TestSubscriber:
+    async def test_collected_satisfies_the_channel_and_one_that_failed_is_tried_again(
+        self, postgres_server: RunningPostgres, engine: Engine
+    ) -> None:
+        async with subscriber_on(postgres_server, await books(postgres_server)) as base:
+            recipients = (OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),)
+            settings = SystemSettings(name="engine", kind="hl7v2", recipients=recipients)
+            systems = Systems((settings,), {"hl7v2": lambda _: a_receiver(base.pool, engine)})
+            subscriber = replace(base, systems=systems, parking=Parking(base.pool, systems, base.receipts, lambda: None))
+            first, second = wanted(), wanted()
+            engine.answer(says("AE"), times=1)
+            async with subscriber.dispatching():
+                for wish in (first, second):
+                    subscriber.council.wants(wish)
+                    await subscriber.park(wish)
+                    await subscriber.until_said(wish, Status.FAILED if wish is first else Status.COLLECTED)
+                await subscriber.make_due(first)
+                collected = await subscriber.until_said(first, Status.COLLECTED)
+        assert satisfies(Channel.HL7V2, collected.status)
+        assert collected.record in engine.documents
 
 
 # --- TLS and settings
