@@ -629,6 +629,21 @@ async def test_while_nobody_answers_the_rest_is_not_tried_one_by_one(
     assert len(subscriber.rna.batches) <= 2
 
 
+async def test_a_record_system_gets_no_more_in_a_minute_than_it_takes(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "PER_LANE", 5)
+    monkeypatch.setattr(subscriber.systems, "seconds_each", lambda lane: 60.0 if lane == "rna" else 0.0)
+    paced, free = [wanted() for _ in range(20)], [wanted(RXK) for _ in range(20)]
+    subscriber.council.wants(*paced, *free)
+    await subscriber.park(*paced, *free)
+    async with subscriber.dispatching():
+        for wish in free:
+            await subscriber.until_said(wish, Status.FILED)
+        await until(_batches(subscriber, 1))
+    assert len(subscriber.rna.delivered) == 5
+
+
 async def test_a_refusal_that_people_put_right_is_tried_when_the_council_puts_it_out_again(subscriber: SubscriberStub) -> None:
     wish = wanted()
     subscriber.council.wants(wish)

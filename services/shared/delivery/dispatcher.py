@@ -114,6 +114,8 @@ class Dispatcher:
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By lane: whose turn it is at the record system, first come, first served."""
         self._breakers: dict[str, Breaker] = defaultdict(Breaker)
+        self._paced: dict[str, float] = {}
+        """By lane: until when it has had as much as it takes, by the event loop's clock."""
 
     def wake(self) -> None:
         """Something may be due."""
@@ -145,6 +147,8 @@ class Dispatcher:
             of_lane = replace(claim, lane=lane)
             task = asyncio.create_task(self._deliver(batch, of_lane), name=f"lane:{lane}")
             self._ahead.add(lane)
+            if seconds := self._systems.seconds_each(lane):
+                self._paced[lane] = max(_loop_time(), self._paced.get(lane, 0.0)) + seconds * len(batch)
             self._batches.add(task)
             task.add_done_callback(functools.partial(self._delivered, of_lane))
         return bool(claimed)
@@ -165,9 +169,10 @@ class Dispatcher:
             self.wake()
 
     def _not_now(self) -> list[str]:
-        """Lanes that nothing is claimed for: a batch is ahead, or nobody answered there just now."""
+        """Lanes that nothing is claimed for: a batch is ahead, nobody answered there just now, or it has had its measure."""
         now = _loop_time()
-        return [*self._ahead, *(lane for lane, each in self._breakers.items() if each.rests(now))]
+        resting = [lane for lane, each in self._breakers.items() if each.rests(now)]
+        return [*self._ahead, *resting, *(lane for lane, until in self._paced.items() if until > now)]
 
     async def _until_next(self) -> float:
         async with self._pool.acquire() as connection:

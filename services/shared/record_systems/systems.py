@@ -5,7 +5,7 @@ A *lane* is one record system: the dispatcher has one batch in flight per lane, 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -29,6 +29,8 @@ class SystemSettings(Closed):
     secret: str | None = None
     allow_private: bool = False
     token: str | None = None
+    per_minute: Annotated[int, Field(ge=1)] | None = None
+    """Deliveries that it takes in a minute, on average: so that a first load does not crowd out its own users."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What only this kind has; its builder checks them (:func:`options_of`)."""
 
@@ -47,6 +49,7 @@ class Systems:
         self._everyone: str | None = None
         self._manual = {entry.name for entry in entries if entry.kind == "manual"}
         self._systems: dict[str, RecordSystem] = {}
+        self._per_minute = {entry.name: entry.per_minute for entry in entries if entry.per_minute}
         for entry in entries:
             if entry.kind != "manual":
                 if entry.kind not in builders:
@@ -65,6 +68,11 @@ class Systems:
 
     def system(self, lane: str) -> RecordSystem | None:
         return self._systems.get(lane)
+
+    def seconds_each(self, lane: str) -> float:
+        """How long one delivery takes up this record system; 0 where it takes as many as it can."""
+        per_minute = self._per_minute.get(lane)
+        return 60.0 / per_minute if per_minute else 0.0
 
     def lanes(self) -> list[str]:
         """Those that have a record system; what people do by hand cannot be asked."""
