@@ -7,6 +7,7 @@ came first, it is prepared anew. The last word about a thing said once more is a
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -76,6 +77,18 @@ class Events:
             except asyncpg.UniqueViolationError as error:
                 raise _taken(error) from None
         raise Problem(409, "busy", "The plan keeps changing", "Send this event again.")
+
+    async def for_commissioner(self, caller: Caller, plan_id: UUID) -> Caller:
+        """Reg 16 binds the commissioning body, so it must be able to tell; in the name of the plan's council. Raises
+        :class:`Problem` for a subscriber that delivers the plan to no commissioning body."""
+        async with council_transaction(self._pool, self._deciding.directory.councils) as connection:
+            la_code = await store_events.council_of_commissioner(connection, plan_id, caller.subscriber or "")
+        if la_code is None:
+            raise Problem(
+                403, "not-allowed", "This client may not do this",
+                "Only a subscriber that delivers this plan to its commissioning body may tell of a change.",
+            )  # fmt: skip
+        return replace(caller, la_codes=frozenset({la_code}))
 
     async def _before(
         self, caller: Caller, plan_id: UUID, event: PlanEvent, document: Received | None, attachments: Sequence[Received]

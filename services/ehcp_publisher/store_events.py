@@ -150,6 +150,16 @@ async def read_events_since(connection: Any, plan_id: UUID, version_id: UUID) ->
     return [dict(row) for row in rows]
 
 
+async def council_of_commissioner(connection: Any, plan_id: UUID, subscriber: str) -> str | None:
+    """The plan's council, if this subscriber is to deliver the plan to a commissioning body."""
+    la_code: str | None = await connection.fetchval(
+        "SELECT s.la_code FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)"
+        " WHERE s.plan_id = $1 AND s.subscriber = $2 AND s.action = 'hold' AND r.kind = 'commissioning_body' LIMIT 1",
+        plan_id, subscriber,
+    )  # fmt: skip
+    return la_code
+
+
 async def find_custody(connection: Any, plan_id: UUID) -> Row | None:
     """When a council of this transaction had the plan, if it has it no more."""
     row = await connection.fetchrow(
