@@ -105,10 +105,10 @@ async def hold_alone(connection: Any, directory: Directory) -> int:
 async def _read_new(connection: Any, directory: Directory, revision: int) -> bool:
     if revision == directory.revision:
         return False
-    rows = await connection.fetch(
-        _LISTED + " WHERE r.registered AND r.revision > $1 GROUP BY r.recipient_id", directory.revision
-    )
-    for row in rows:
+    # Through a cursor: a first load is tens of thousands, and others' requests go on in between.
+    async for row in connection.cursor(
+        _LISTED + " WHERE r.registered AND r.revision > $1 GROUP BY r.recipient_id", directory.revision, prefetch=1000
+    ):
         directory.put(_listed(row))
     for row in await connection.fetch(
         "SELECT DISTINCT ON (la_code) la_code, content FROM publisher.sharing_policy WHERE revision > $1"

@@ -416,3 +416,41 @@ async def test_a_registry_file_with_two_organisations_of_one_code_stops_the_star
             pass
     async with built(publisher.environment):
         pass
+
+
+async def test_plans_of_a_new_policy_are_decided_again_by_the_queue(postgres_server: RunningPostgres) -> None:
+    """From the whole plan to one section, to nothing, and to one who was not involved: each with a higher ``seq``."""
+    async with publisher_at_hand(postgres_server) as publisher:
+        plan_id = (await publisher.issue(submission()))["plan_id"]
+        trust, social_care = "The Dudley Group NHS Foundation Trust", "Dudley Children's Social Care"
+
+        async def decided() -> dict[str, tuple[str, int]]:
+            await empty_the_queue(publisher)
+            shares = await publisher.shares(plan_id)
+            return {name: (row["action"], row["seq"]) for name, row in shares.items() if name in (trust, social_care)}
+
+        assert await decided() == {trust: ("hold", 1)}
+        await apply(publisher, policy(rule(sections=["A"]), la_code="332"))
+        assert await decided() == {trust: ("hold", 2)}
+        named = {"organisation": {"kind": "social_care", **code("la:332")}}
+        await apply(publisher, policy(rule("social-care", share_with=named), la_code="332"))
+        assert await decided() == {trust: ("withdraw", 3), social_care: ("hold", 1)}
+        await apply(publisher, policy(rule("social-care", share_with=named), la_code="332", approval=None))
+        assert await decided() == {trust: ("withdraw", 3), social_care: ("withdraw", 2)}
+
+
+async def test_a_school_that_is_registered_gets_the_plan_that_names_it(postgres_server: RunningPostgres) -> None:
+    async with publisher_at_hand(postgres_server) as publisher:
+        plan_id = (await publisher.issue(submission(version=version(placements=[placed("urn:700060")]))))["plan_id"]
+        await put(publisher, school("700060", "Ivy School"))
+        await empty_the_queue(publisher)
+        shares = await publisher.shares(plan_id)
+        assert (shares["Ivy School"]["action"], shares["Ivy School"]["subscriber"]) == ("hold", "school")
+
+
+async def empty_the_queue(publisher: PublisherAtHand) -> None:
+    bound: Any = publisher.parts.work["redeciding"]
+    for _ in range(20):
+        if not await bound.__self__.step():
+            return
+    raise AssertionError("plans that are to be decided again stay in the queue")
