@@ -268,12 +268,12 @@ def to_recall(
     wrong = [each for each in documents if each.identifier(mapping.VERSION) in versions]
     if any((each.seq_of(share) or 0) > recall.seq for each in wrong):
         return Stop.NEWER_HELD
-    groups: list[list[Resource]] = []
-    for each in wrong:
-        if not each.in_error:
-            files = [_delete(url) for url in each.urls] if remove_files else []
-            groups.append([_mark_recalled(each, recall, now), *files])
-    groups += [[_delete(url)] for url in still_there]
+    groups = [
+        [_mark_recalled(each, recall, now), *_deletions(each.urls if remove_files else [])]
+        for each in wrong
+        if not each.in_error
+    ]
+    groups += [[deletion] for deletion in _deletions(still_there)]
     flags = others_of_plan(found, "Flag", plan, recipient, share)
     groups += [[_lower_flag(each, recall, now, "entered-in-error")] for each in flags if wrong and each.current]
     if groups:
@@ -445,7 +445,7 @@ def _mark_recalled(document: Document, recall: Recall, now: datetime) -> Resourc
 def _misfile(document: Document, now: datetime, remove_files: bool) -> list[Resource]:
     note = f"Filed under the wrong patient until {_today(now)}, when the child's identity was corrected"
     marked = _marked(document, mapping.MISFILED, note, now) | {"status": "entered-in-error"}
-    return [{"resource": marked, "request": _put(document)}, *(_delete(url) for url in document.urls if remove_files)]
+    return [{"resource": marked, "request": _put(document)}, *_deletions(document.urls if remove_files else [])]
 
 
 def _marked(document: Document, mark: str, note: str, now: datetime) -> Resource:
@@ -468,8 +468,10 @@ def _today(now: datetime) -> str:
     return now.astimezone(UTC).date().isoformat()
 
 
-def _delete(url: str) -> Resource:
-    return {"request": {"method": "DELETE", "url": f"Binary/{_binary_id(url)}"}}
+def _deletions(urls: Iterable[str]) -> list[Resource]:
+    """Of files of this record alone: what refers elsewhere, or nowhere, could name another's file here."""
+    ids = [url.removeprefix("Binary/") for url in urls if url.startswith("Binary/")]
+    return [{"request": {"method": "DELETE", "url": f"Binary/{each}"}} for each in ids if each and "/" not in each]
 
 
 def _flag_entries(content: Content, patient: str, found: Sequence[Resource]) -> list[Resource]:

@@ -573,20 +573,24 @@ async def test_what_did_not_fit_into_an_answer_is_asked_for_again(subscriber: Su
 # --- a record system that is away ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("who", ["the record system", "the council"])
 async def test_when_it_answers_again_nothing_waits_out_its_own_back_off(
-    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     monkeypatch.setattr(dispatching, "PER_LANE", 20)
     wishes = [wanted() for _ in range(100)]
     subscriber.council.wants(*wishes)
-    subscriber.rna.decide = lambda _: Retry("the record is not reachable", away=True)
+    if who == "the council":
+        subscriber.council.down = _unreachable
+    else:
+        subscriber.rna.decide = lambda _: Retry("the record is not reachable", away=True)
     await subscriber.park(*wishes)
     async with subscriber.dispatching() as dispatcher:
         for wish in wishes:
             await subscriber.until_said(wish, Status.FAILED)
         # As after a long night: each would wait for hours yet.
         await subscriber.owner.execute("UPDATE delivery.delivery SET next_attempt_at = now() + interval '10 hours'")
-        subscriber.rna.decide = None
+        subscriber.rna.decide = subscriber.council.down = None
         newcomer = wanted()
         subscriber.council.wants(newcomer)
         await subscriber.park(newcomer)

@@ -18,7 +18,7 @@ from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme
 from services.health_subscriber import filing, mapping
 from services.health_subscriber.filing import AsWanted, Document, Stop, Write
-from services.shared.record_systems.port import Content, Recipient, Withdrawal
+from services.shared.record_systems.port import Content, Recall, Recipient, Withdrawal
 from tests.support.contents import RNA, content
 
 NOW = datetime(2026, 3, 12, 15, 30, tzinfo=UTC)
@@ -431,6 +431,23 @@ def test_a_withdrawal_that_comes_late_marks_nothing() -> None:
 
 def test_a_withdrawal_of_what_was_never_filed_is_done() -> None:
     assert filing.to_withdraw(Withdrawal(SHARE, 2, PLAN, RNA), [], now=NOW) == AsWanted("")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://elsewhere.example/fhir/Binary/1", "Binary/", "Binary", "", "Binary/1/../2", "Patient/1"]
+)
+def test_a_recall_deletes_no_file_that_is_not_plainly_of_this_record(url: str) -> None:
+    record = Record()
+    file_it(record, version(1, seq=1))
+    [plan] = record.current()
+    plan.resource["content"][0]["attachment"]["url"] = url
+    record.resources[plan.reference] = plan.resource
+    recall = Recall(SHARE, 2, PLAN, RNA, (UUID(int=1),))
+
+    step = filing.to_recall(recall, record.documents(), now=NOW, remove_files=True, still_there=[url])
+
+    assert isinstance(step, Write)
+    assert [entry["request"]["method"] for entry in step.bundle["entry"]] == ["PUT"]
 
 
 SPOILT: list[Callable[[Resource], Any]] = [
