@@ -39,7 +39,7 @@ def make_apps() -> dict[str, FastAPI]:
         "family_subscriber": make_app("EHC Plan Exchange: family subscriber"),
     }
     apps["ehcp_publisher"].include_router(_ISSUER.router())
-    plans = publisher.make_router(_NONE, _NONE, _NONE, _NONE, _VERIFIER, _NONE)
+    plans = publisher.make_router(_NONE, _NONE, _NONE, _NONE, _NONE, _VERIFIER, _NONE)
     apps["ehcp_publisher"].include_router(describe(plans, ROUTES))
     apps["ehcp_publisher"].include_router(describe(make_feed_router(_NONE, (), _VERIFIER), ROUTES))
     directory = make_directory_router(_NONE, _NONE, _NONE, _VERIFIER, _NONE)

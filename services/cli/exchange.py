@@ -6,10 +6,11 @@ EHCP_CLIENT_ID and EHCP_CLIENT_KEY_FILE. Invariant: whatever goes wrong on the w
 
 import os
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import httpx2
 import orjson
@@ -132,6 +133,13 @@ class Exchange:
         answer: Row = (await self._send("GET", f"{self.reach.council_url}/v1/plans/{plan_id}", client_id)).json()
         return answer
 
+    async def export(self, client_id: str, plan_id: str, file: BinaryIO) -> None:
+        """The plan's archive, into ``file`` as it comes."""
+        url = f"{self.reach.council_url}/v1/plans/{plan_id}/export"
+        async with self._answer("GET", url, client_id) as answer:
+            async for piece in answer.aiter_bytes():
+                file.write(piece)
+
     async def open(self, what: str) -> AsyncIterator[Row]:
         """``gaps``, ``flags`` or ``confirmations`` of the operator's councils."""
         params: dict[str, str] | None = {}
@@ -222,10 +230,21 @@ class Exchange:
         return answer
 
     async def _send(self, method: str, url: str, client_id: str, **more: Any) -> httpx2.Response:
+        async with self._answer(method, url, client_id, **more) as answer:
+            await answer.aread()
+            return answer
+
+    @asynccontextmanager
+    async def _answer(self, method: str, url: str, client_id: str, **more: Any) -> AsyncIterator[httpx2.Response]:
+        """An answer that is no error; what it brings is still to be read."""
         headers = more.pop("headers", {})
         try:
             token = await self._token(client_id).headers()
-            answer = await self._http.request(method, url, headers={**headers, **token}, **more)
+            async with self._http.stream(method, url, headers={**headers, **token}, **more) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise refusal(answer)
+                yield answer
         except TokenRefusedError as error:
             raise RefusedError(f"Client {client_id} got no token: {error}") from error
         except httpx2.TransportError as error:
@@ -233,9 +252,6 @@ class Exchange:
                 f"{url} does not answer ({type(error).__name__}): `ehcp up` starts the exchange when `ehcp status` says it "
                 "does not run; `ehcp doctor` says what is wrong."
             ) from error
-        if answer.is_error:
-            raise refusal(answer)
-        return answer
 
     def _token(self, client_id: str) -> TokenClient:
         if client_id not in self._tokens:

@@ -6,6 +6,7 @@ from services.cli.commands import (
     directory,
     doctor,
     down,
+    export,
     import_,
     migrate,
     plans,
@@ -40,6 +41,7 @@ app.command()(plans.plan)
 app.command()(plans.gaps)
 app.command()(plans.flags)
 app.command()(plans.confirmations)
+app.command()(export.export)
 app.command("import")(import_.import_)
 app.command()(readiness.readiness)
 app.command()(watch.watch)

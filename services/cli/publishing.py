@@ -1,7 +1,8 @@
 """Hands plan versions from files to the publisher, as a council's case system would.
 
 Files are as in `deploy/sandbox/plans`: `v1.json`, `v2.json` … are submissions; `v1.pdf` beside one is its document and
-`v1.attachments/` its attachments; an `.ndjson` file is a batch. Versions of one plan go in their order, plans side by side.
+`v1.attachments/` its attachments, in the order of their paths; an `.ndjson` file is a batch. Versions of one plan go in their
+order, plans side by side.
 Sending the same again is harmless, so a broken run is simply repeated.
 """
 
@@ -61,7 +62,7 @@ def read_version(file: Path, document: Path | None = None) -> VersionFile:
         Content(
             file.read_bytes(),
             document or (beside if beside.exists() else None),
-            tuple(sorted(attachments.iterdir())) if attachments.is_dir() else (),
+            tuple(sorted(path for path in attachments.rglob("*") if path.is_file())),
         ),
     )
 

@@ -23,6 +23,7 @@ from services.ehcp_publisher import store
 from services.ehcp_publisher.documents import MAX_BYTES as MAX_FILE_BYTES
 from services.ehcp_publisher.documents import Received, receive_attachment, receive_document
 from services.ehcp_publisher.events import Events
+from services.ehcp_publisher.export import Export
 from services.ehcp_publisher.issuing import KEY_IN_USE, Answer, Issuing, Result, Submission
 from services.ehcp_publisher.overview import Overview
 from services.ehcp_publisher.reads import MAX_READS, Reads
@@ -43,7 +44,9 @@ OPEN = ("gaps", "flags", "confirmations")
 _TEMPLATE = "a PDF in the part 'document', the JSON in the part 'submission', other files in parts 'attachment'"
 
 
-def make_router(issuing: Issuing, events: Events, overview: Overview, reads: Reads, verifier: Verifier, pool: Any) -> APIRouter:
+def make_router(
+    issuing: Issuing, events: Events, overview: Overview, exporting: Export, reads: Reads, verifier: Verifier, pool: Any
+) -> APIRouter:  # fmt: skip
     router = APIRouter(prefix="/v1")
     CallerOf = Annotated[Caller, Depends(verifier)]
 
@@ -116,6 +119,14 @@ def make_router(issuing: Issuing, events: Events, overview: Overview, reads: Rea
     async def plan(plan_id: UUID, caller: CallerOf) -> Response:
         caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
         return json_answer(await overview.plan(caller, plan_id))
+
+    @router.get("/plans/{plan_id}/export", summary="One plan with its versions and files, for a council elsewhere")
+    async def export(plan_id: UUID, caller: CallerOf) -> Response:
+        """A ZIP archive that `ehcp publish` takes in another exchange. Recalled versions are left out."""
+        caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
+        name, archive = await exporting.export(caller, plan_id)
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+        return StreamingResponse(archive, headers=headers, media_type="application/zip")
 
     def list_open(what: str) -> None:
         @router.get(f"/{what}", name=what, summary=f"Open {what.replace('gaps', 'share gaps')} of the council's plans, paged")

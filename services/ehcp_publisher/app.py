@@ -14,6 +14,7 @@ from services.ehcp_publisher.directory_api import ROUTES as DIRECTORY_ROUTES
 from services.ehcp_publisher.directory_api import make_directory_router
 from services.ehcp_publisher.directory_changes import DirectoryChanges
 from services.ehcp_publisher.events import Events
+from services.ehcp_publisher.export import Export
 from services.ehcp_publisher.feed import make_feed_router
 from services.ehcp_publisher.issuing import Issuing
 from services.ehcp_publisher.nightly import Nightly
@@ -82,7 +83,9 @@ async def build() -> Service:
     app = make_app("EHC Plan Exchange: publisher", larger={"/v1/plans": MAX_BODY, "/v1/batch": MAX_BODY})
     app.include_router(Issuer(settings.issuer, token_key, find_client, first_use).router())
     verifier = Verifier(settings.issuer, token_key)
-    router = make_router(issuing, Events(pool, deciding), Overview(pool, deciding), reads, verifier, pool)
+    overview = Overview(pool, deciding)
+    exporting = Export(pool, deciding, overview)
+    router = make_router(issuing, Events(pool, deciding), overview, exporting, reads, verifier, pool)
     app.include_router(describe(router, ROUTES))
     app.include_router(describe(make_feed_router(pool, councils, verifier), ROUTES))
     directory_router = make_directory_router(changes, PolicyEffects(pool, deciding), directory, verifier, pool)

@@ -39,6 +39,7 @@ _EVENT_CONFLICTS = (
     "it. `key-reused`: the idempotency key was used with another body. `busy`: send it again."
 )
 _NO_PLAN = "No plan of this id, or not of a council that this client acts for."
+_ARCHIVE = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
 _ISSUED = {
     200: ("The same version again: nothing was stored.", gives_json(VersionAnswer)),
     201: ("Issued, or kept as history, and who it goes to.", gives_json(VersionAnswer)),
@@ -72,6 +73,10 @@ ROUTES = {
     "plan": Described(
         gives={200: ("The plan, and what happened to it.", gives_json(PlanShown))},
         refuses={404: _NO_PLAN, 409: "`transferred`: another council has the plan."},
+    ),
+    "export": Described(
+        gives={200: ("The archive: `plan.json`, and of each version its submission and files.", _ARCHIVE)},
+        refuses={404: _NO_PLAN, 409: "`restricted`, `not-in-this-state`, or `transferred`: another council has the plan."},
     ),
     "gaps": Described(gives={200: ("Those involved who have no share.", gives_json(GapsPage))}),
     "flags": Described(gives={200: ("What a person should look at.", gives_json(FlagsPage))}),

@@ -1,4 +1,4 @@
-"""`ehcp publish`: hands plan versions from files to the publisher."""
+"""`ehcp publish`: hands plan versions from files to the publisher, or a plan that another exchange exported."""
 
 import asyncio
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 from rich.progress import Progress
 
 from services.cli.exchange import Exchange, Reach, Row, sentence
+from services.cli.exported import ARCHIVE, take_over, unpacked
 from services.cli.machine.errors import UsageError
 from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
 from services.cli.output import Exit, err, plain_errors, print_json, print_table
@@ -25,16 +26,21 @@ BATCH = ".ndjson"
 
 
 def publish(
-    path: Annotated[Path, typer.Argument(help="A submission (JSON), a batch (.ndjson), or a folder of plans.")],
+    path: Annotated[
+        Path, typer.Argument(help="A submission (JSON), a batch (.ndjson), a folder of plans, or an exported plan (.zip).")
+    ],
     document: Annotated[Path | None, typer.Option(help="The PDF that goes with the file.", dir_okay=False)] = None,
     council: Annotated[str | None, typer.Option(help="LA code to act for; else the one in the file.")] = None,
+    case_reference: Annotated[
+        str | None, typer.Option(help="Of an exported plan: your own reference; else it keeps the one it had.")
+    ] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
     """Issue plan versions. Sending the same again is harmless."""
     with plain_errors():
-        rows = publish_path(path, document, council, home, dry_run=dry_run)
+        rows = publish_path(path, document, council, case_reference, home, dry_run=dry_run)
     if as_json:
         print_json(rows)
     else:
@@ -43,7 +49,18 @@ def publish(
         raise typer.Exit(Exit.CHECK_FAILED)
 
 
-def publish_path(path: Path, document: Path | None, council: str | None, home: Path, *, dry_run: bool) -> list[Row]:
+def publish_path(
+    path: Path, document: Path | None, council: str | None, case_reference: str | None, home: Path, *, dry_run: bool
+) -> list[Row]:
+    if path.suffix == ARCHIVE:
+        if council is None or document is not None:
+            raise UsageError("An exported plan needs --council, the LA code that it goes to, and has its documents in it.")
+        with unpacked(path, council, case_reference) as versions:
+            if dry_run:
+                return [check(version) for version in versions]
+            return asyncio.run(take_over_plan(home, versions, council))
+    if case_reference is not None:
+        raise UsageError("--case-reference belongs to an exported plan (.zip).")
     if document is not None and not document.is_file():
         raise UsageError(f"There is no {document}.")
     if path.suffix != BATCH:
@@ -65,6 +82,11 @@ async def publish_files(home: Path, plans: list[list[VersionFile]], council: str
         with Progress(console=err, transient=True) as progress:
             task = progress.add_task("publishing", total=sum(map(len, plans)))
             return await publish_all(exchange, plans, council, lambda _row: progress.advance(task))
+
+
+async def take_over_plan(home: Path, versions: list[VersionFile], council: str) -> list[Row]:
+    async with Exchange(Reach.of(home)) as exchange:
+        return await take_over(exchange, versions, council)
 
 
 async def publish_batch(home: Path, lines: bytes, council: str) -> list[Row]:

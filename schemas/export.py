@@ -1,0 +1,67 @@
+"""A plan on its way to a council elsewhere: ``plan.json`` of the archive that ``GET /v1/plans/{plan_id}/export`` gives.
+
+Beside it are the versions, each as :class:`schemas.plan.PlanSubmission` with its files, so that any exchange takes them as they
+are. What happened to the plan is told for people and for the record; none of it is done again where it arrives.
+"""
+
+from datetime import date, datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.base import Open
+from schemas.events import VersionNumber
+from schemas.lifecycle import PlanEvent, PlanState, ReviewOutcome
+from schemas.manifest import FileEntry, Sha256
+from schemas.plan import SectionLetter
+
+PLAN_FILE = "plan.json"
+
+
+class ExportedVersion(Open):
+    """A recalled one is named and not contained."""
+
+    version_id: UUID
+    version: VersionNumber
+    issued_on: date
+    recalled: bool
+    sections: dict[SectionLetter, Sha256] = Field(default_factory=dict)
+    document: FileEntry | None = None
+    attachments: tuple[FileEntry, ...] = ()
+
+
+class ExportedEvent(Open):
+    recorded_at: datetime
+    event: PlanEvent
+
+
+class ExportedReview(Open):
+    review: str
+    meeting_on: date | None = None
+    held_on: date | None = None
+    reported_on: date | None = None
+    decision: ReviewOutcome | None = None
+    decided_on: date | None = None
+
+
+class EarlierCouncil(Open):
+    la_code: str
+    case_reference: str
+    from_date: date
+    until_date: date
+
+
+class PlanExport(Open):
+    format: Literal["ehcp.plan-export.v1"] = "ehcp.plan-export.v1"
+    exported_on: date
+    plan_id: UUID
+    la_code: str
+    case_reference: str
+    state: PlanState
+    current: VersionNumber
+    """Its submission has who is around the child now, which events may have changed since it was issued."""
+    versions: tuple[ExportedVersion, ...]
+    events: tuple[ExportedEvent, ...]
+    reviews: tuple[ExportedReview, ...]
+    earlier_councils: tuple[EarlierCouncil, ...]
