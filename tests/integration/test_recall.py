@@ -19,6 +19,7 @@ from services.shared.record_systems.manual import make_manual_router
 from services.shared.record_systems.port import Awaiting, Refused, Retry
 from services.shared.runtime import make_app
 from tests.support.contents import child, decision, invitation
+from tests.support.openapi import Documented
 from tests.support.servers import RunningPostgres
 from tests.support.subscriber import (
     NOBODY,
@@ -79,7 +80,9 @@ def pages(subscriber: SubscriberStub, caller: Caller) -> Pages:
     app = make_app("A subscriber")
     app.include_router(make_inbox_router(subscriber.pool, subscriber.inbox_keys, subscriber.receipts, verifier))  # type: ignore[arg-type]
     app.include_router(make_manual_router(subscriber.pool, subscriber.receipts, verifier))  # type: ignore[arg-type]
-    return Pages(httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://subscriber.test"))
+    http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://subscriber.test")
+    http.event_hooks = {"request": [], "response": [Documented(app.openapi()).check]}
+    return Pages(http)
 
 
 def reader(subscriber: SubscriberStub, client_id: str = "school-office") -> Pages:

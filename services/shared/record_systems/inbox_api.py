@@ -22,7 +22,7 @@ from services.shared.delivery.receipts import Receipts
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.json import json_answer
 from services.shared.record_systems.inbox import InboxKeys
-from services.shared.web.openapi import gives_file
+from services.shared.web.openapi import gives_file, refuses
 from services.shared.web.problems import Problem
 
 _GONE = """(i.content IS NULL OR coalesce(d.action IN ('recall', 'release'), false)
@@ -35,7 +35,7 @@ def make_inbox_router(
     router = APIRouter(prefix="/v1/inbox")
     CallerOf = Annotated[Caller, Depends(verifier)]
 
-    @router.get("", response_model=InboxPage, summary="What is in the calling organisation's inbox")
+    @router.get("", name="inbox", response_model=InboxPage, summary="What is in the calling organisation's inbox")
     async def listed(caller: CallerOf, after: UUID | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Response:
         caller.must_be(CallerKind.RECIPIENT)
         rows = await pool.fetch(
@@ -47,7 +47,11 @@ def make_inbox_router(
         following = rows[-1]["share_id"] if len(rows) == limit else None
         return json_answer({"items": [dict(row) for row in rows], "next": following}, private=True)
 
-    @router.get("/{share_id}", response_model=InboxItem, summary="Read one item: this opens it")
+    ended: dict[int | str, Any] = {
+        410: refuses("It was taken back, is elsewhere now, or is no longer shared with this organisation.")
+    }
+
+    @router.get("/{share_id}", response_model=InboxItem, responses=ended, summary="Read one item: this opens it")
     async def item(share_id: UUID, caller: CallerOf) -> Response:
         content = await _open(share_id, caller)
         for file in content["files"]:
@@ -56,7 +60,7 @@ def make_inbox_router(
 
     @router.get(
         "/{share_id}/files/{position}", summary="Read one file of an item: this opens it", response_class=Response,
-        responses={200: {"description": "The file, in its own media type.", "content": gives_file()}},
+        responses=ended | {200: {"description": "The file, in its own media type.", "content": gives_file()}},
     )  # fmt: skip
     async def file(share_id: UUID, position: int, caller: CallerOf) -> Response:
         files = (await _open(share_id, caller))["files"]

@@ -21,6 +21,7 @@ from services.shared.delivery import evidence, store
 from services.shared.delivery.receipts import Receipts
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.json import json_answer
+from services.shared.web.openapi import refuses
 from services.shared.web.problems import FieldError, Problem
 
 
@@ -28,7 +29,7 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
     router = APIRouter(prefix="/v1/deliveries")
     CallerOf = Annotated[Caller, Depends(verifier)]
 
-    @router.get("", response_model=ManualDeliveries, summary="Manual deliveries of the caller's councils")
+    @router.get("", name="deliveries", response_model=ManualDeliveries, summary="Manual deliveries of the caller's councils")
     async def listed(
         caller: CallerOf,
         state: Literal["awaiting", "sent", "withdrawn", "recalled"] | None = None,
@@ -42,7 +43,11 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
         items = [_item(row) for row in rows if row["instruction"]["la_code"] in caller.la_codes]
         return json_answer({"deliveries": items, "next": rows[-1]["share_id"] if len(rows) == limit else None})
 
-    @router.post("/{share_id}/sent", response_model=SentAnswer, summary="Record that and how a plan was sent")
+    not_now: dict[int | str, Any] = {409: refuses("`evidence-refused`: this is not what the share waits for.")}
+
+    @router.post(
+        "/{share_id}/sent", response_model=SentAnswer, responses=not_now, summary="Record that and how a plan was sent"
+    )
     async def sent(share_id: UUID, record: SentRecord, caller: CallerOf) -> Response:
         caller.must_be(CallerKind.OPERATOR)
         async with pool.acquire() as connection, connection.transaction():
@@ -61,6 +66,7 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
     @router.post(
         "/{share_id}/removed",
         response_model=RemovedAnswer,
+        responses=not_now,
         summary="Record that what was recalled is no longer with the family",
     )
     async def removed(share_id: UUID, record: RemovedRecord, caller: CallerOf) -> Response:

@@ -78,6 +78,11 @@ def gives_file() -> Json:
     return {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 
 
+def refuses(why: str) -> Json:
+    """One of a route's ``responses``: a problem document."""
+    return {"description": why} | _PROBLEM
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """What one route takes and gives, by media type, and why it refuses besides the reasons that every route has."""
@@ -93,7 +98,7 @@ class Described:
         for status, (description, content) in self.gives.items():
             operation["responses"][str(status)] = {"description": description, "content": content}
         for status, why in self.refuses.items():
-            operation["responses"][str(status)] = {"description": why} | _PROBLEM
+            operation["responses"][str(status)] = refuses(why)
         return operation
 
 
@@ -149,7 +154,7 @@ def _complete(operation: Json, path: str) -> None:
         refused["422"] = "The request does not fit the contract."
     refused |= {"500": "The exchange failed; nothing was lost.", "503": "The database is away; send it again."}
     for status, why in refused.items():
-        responses.setdefault(status, {"description": why} | _PROBLEM)
+        responses.setdefault(status, refuses(why))
     operation["responses"] = dict(sorted(responses.items()))
 
 
