@@ -1,9 +1,14 @@
 """CSV as it comes: encodings, delimiters, quoting, and files that are something else."""
 
+import csv
+import io
 import tracemalloc
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.cli.importing.faults import UnreadableError
 from services.cli.importing.reading import MAX_BROKEN, MAX_FIELD, Broken, CsvFile, Row
@@ -86,6 +91,23 @@ def test_line_breaks_and_delimiters_within_quotation_marks(tmp_path: Path) -> No
     first, second = read(tmp_path, b'a,b\n"one\nline, or ""two""",2\n3,4\n')
     assert first.values == ('one\nline, or "two"', "2")
     assert (first.line, second.line) == (2, 4), "a row is known by the line on which it begins"
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=12)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=8), st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"]))
+def test_whatever_was_written_as_csv_is_read_and_found_again(
+    rows: list[tuple[str, str, str]], delimiter: str, line_end: str
+) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator=line_end).writerows([("a", "b", "c"), *rows])
+    with TemporaryDirectory() as folder:
+        file = CsvFile(written(Path(folder), text.getvalue().encode()))
+        found = list(file.rows())
+        assert [row.values for row in found] == [row for row in rows if any(row)]
+        assert [file.row_at(row.offset) for row in found if isinstance(row, Row)] == [row.values for row in found]
+        file.close()
 
 
 def test_blank_rows_and_empty_cells_after_the_last_column_are_no_fault(tmp_path: Path) -> None:
