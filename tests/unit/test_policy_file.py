@@ -1,5 +1,6 @@
 """A policy file is judged whole: whatever could never apply, or contradicts itself, is refused with one sentence."""
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from pydantic import ValidationError
 
 from schemas.policy import SharingPolicy, read_policy
 from schemas.refusals import explain
+from tests.support.services import REPOSITORY
 
 APPROVAL = {"data_sharing_agreement": "DSA-1", "dpia": "DPIA-7", "from": "2025-04-01", "until": "2027-03-31"}
 TRUSTS = {"involved": {"kinds": ["trust"]}}
@@ -171,6 +173,15 @@ def test_yaml_and_json_say_the_same() -> None:
     policy = read_policy(YAML)
     assert [(each.rule, each.sections) for each in policy.rules] == [("trusts", ("A", "G"))]
     assert read_policy(policy.model_dump_json(by_alias=True)) == policy
+
+
+def test_the_example_of_the_docs_is_in_order() -> None:
+    page = (REPOSITORY / "docs" / "sharing-policy.md").read_text("utf-8")
+    policy = read_policy(page.partition("```yaml\n")[2].partition("```")[0])
+    assert len(policy.rules) == 5
+    assert [policy.off(day) for day in (date(2026, 3, 31), date(2026, 4, 1), date(2028, 4, 1))] == [
+        "the approval is in force only from 2026-04-01", None, "the approval ended on 2028-03-31",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

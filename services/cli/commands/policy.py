@@ -161,11 +161,11 @@ def sentence_of(rule: PolicyRule) -> str:
         whom = f"{to.organisation} ({to.organisation.kind})"
     else:
         assert to.of_council is not None
-        whom = f"the {to.of_council.kind} of the council {to.of_council.council}"
+        whom = f"the {to.of_council.kind} of the council: {to.of_council.council}".replace("_", " ")
     what = "never" if rule.exclude else f"section {', '.join(rule.sections)}" if rule.sections else "the whole plan"
-    when = [name for name, value in rule.when if value is not None]
+    when = [name.replace("_", " ") for name, value in rule.when if value is not None]
     dates = " ".join(f"{word} {day}" for word, day in (("from", rule.from_), ("until", rule.until)) if day)
-    conditions = f", when {' and '.join(when)} fit" if when else ""
+    conditions = f", when {' and '.join(when)} hold" if when else ""
     return f"{rule.rule}: {what} to {whom}{conditions}{' (' + dates + ')' if dates else ''}"
 
 
@@ -175,7 +175,9 @@ def show_explained(answer: Row) -> None:
     if answer["off"]:
         out.print(f"Every rule that shares is off: {answer['off']}.", style="yellow", markup=False, soft_wrap=True)
     for rule in answer["rules"]:
-        said = "applies" if rule["applies"] else f"does not apply: {'; '.join(rule['why_not'])}"
+        said = "applies" if rule["recipients"] else "applies, and nobody of the plan fits"
+        if not rule["applies"]:
+            said = f"does not apply: {'; '.join(rule['why_not'])}"
         out.print(f"{rule['rule']} {said}", markup=False, soft_wrap=True)
         for each in rule["recipients"]:
             name = f"{each['name']} ({each['code']})" if each["name"] else each["code"]
