@@ -20,6 +20,7 @@ from services.ehcp_publisher.openapi import ROUTES
 from services.shared.identity.tokens import Issuer, Verifier
 from services.shared.record_systems.inbox_api import make_inbox_router
 from services.shared.record_systems.manual import make_manual_router
+from services.shared.record_systems.recalls_api import make_recalls_router
 from services.shared.runtime import make_app
 from services.shared.web.openapi import describe
 
@@ -47,6 +48,7 @@ def make_apps() -> dict[str, FastAPI]:
     apps["audit"].include_router(describe(audit.router(_NONE, _VERIFIER), AUDIT_ROUTES))
     apps["school_subscriber"].include_router(_ISSUER.router())
     apps["school_subscriber"].include_router(make_inbox_router(_NONE, _NONE, _NONE, _VERIFIER))
+    apps["school_subscriber"].include_router(make_recalls_router(_NONE, _NONE, _VERIFIER))
     apps["family_subscriber"].include_router(make_manual_router(_NONE, _NONE, _VERIFIER))
     return apps
 

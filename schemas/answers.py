@@ -184,6 +184,23 @@ class RemovedAnswer(Open):
     """False where a removal was recorded already: nothing was changed."""
 
 
+class OpenRecall(Open):
+    share_id: UUID
+    seq: Seq
+    state: str
+    plan_id: UUID
+    remove: tuple[UUID, ...]
+    """The versions, or the notice, that must go."""
+    asked_at: datetime
+    due_at: datetime
+
+
+class RecallsPage(Open):
+    recalls: tuple[OpenRecall, ...]
+    next: UUID | None
+    """Send it as ``after`` for the next page; null on the last."""
+
+
 class SentAnswer(Open):
     share_id: UUID
     seq: Seq

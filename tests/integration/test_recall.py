@@ -12,11 +12,11 @@ import pytest
 import pytest_asyncio
 
 from schemas.receipts import Status
-from services.shared.delivery import evidence
 from services.shared.identity.tokens import Caller, CallerKind
 from services.shared.record_systems.inbox_api import make_inbox_router
 from services.shared.record_systems.manual import make_manual_router
 from services.shared.record_systems.port import Awaiting, Refused, Retry
+from services.shared.record_systems.recalls_api import make_recalls_router
 from services.shared.runtime import make_app
 from tests.support.contents import child, decision, invitation
 from tests.support.openapi import Documented
@@ -80,6 +80,7 @@ def pages(subscriber: SubscriberStub, caller: Caller) -> Pages:
     app = make_app("A subscriber")
     app.include_router(make_inbox_router(subscriber.pool, subscriber.inbox_keys, subscriber.receipts, verifier))  # type: ignore[arg-type]
     app.include_router(make_manual_router(subscriber.pool, subscriber.receipts, verifier))  # type: ignore[arg-type]
+    app.include_router(make_recalls_router(subscriber.pool, subscriber.receipts, verifier))  # type: ignore[arg-type]
     http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://subscriber.test")
     http.event_hooks = {"request": [], "response": [Documented(app.openapi()).check]}
     return Pages(http)
@@ -242,11 +243,37 @@ async def test_where_only_people_can_remove_it_their_word_ends_it(subscriber: Su
     await subscriber.park(gone)
     async with subscriber.dispatching():
         await subscriber.until_said(gone, Status.WAITING)
-    async with subscriber.pool.acquire() as connection, connection.transaction():
-        said = "destroyed on 2026-11-20, recorded by T. Okafor"
-        assert await evidence.record_removal(connection, subscriber.receipts, wish.share_id, 2, said, by_hand=False)
+    trust = pages(subscriber, Caller("records-office", CallerKind.RECIPIENT, recipient="ods:RNA"))
+    [open_] = (await trust.get("/v1/recalls")).json()["recalls"]
+    assert (open_["share_id"], open_["seq"], open_["remove"]) == (str(wish.share_id), 2, [str(wish.version_id)])
+    address = f"/v1/recalls/{wish.share_id}/removed"
+    body = {"seq": 2, "removed_on": "2026-11-20", "how": "destroyed", "by": "Health records office"}
+    assert (await reader(subscriber).post(address, body)).status_code == 404
+    assert (await reader(subscriber).get("/v1/recalls")).json()["recalls"] == []
+    assert (await trust.post(address, body | {"removed_on": "2999-01-01"})).status_code == 422
+    answer = (await trust.post(address, body)).json()
+    assert (answer["status"], answer["recorded"]) == ("recalled", True)
     receipt = (await subscriber.signed(wish))[-1]
-    assert (receipt.status, receipt.record) == (Status.RECALLED, "destroyed on 2026-11-20, recorded by T. Okafor")
+    assert receipt.status is Status.RECALLED
+    assert receipt.record == "destroyed on 2026-11-20, recorded by Health records office"
+    assert (await trust.get("/v1/recalls")).json()["recalls"] == []
+
+
+async def test_after_their_word_the_right_version_is_filed(subscriber: SubscriberStub) -> None:
+    wish = replace(wanted(), remove=(uuid4(),))
+    subscriber.council.wants(wish)
+    subscriber.rna.decide_recall = lambda _: Awaiting("asked to destroy it")
+    await subscriber.park(wish)
+    trust = pages(subscriber, Caller("records-office", CallerKind.RECIPIENT, recipient="ods:RNA"))
+    async with subscriber.dispatching() as dispatcher:
+        await subscriber.until_said(wish, Status.WAITING)
+        assert subscriber.rna.delivered == []
+        body = {"seq": 1, "removed_on": "2026-11-20", "how": "deleted", "by": "Health records office"}
+        answer = (await trust.post(f"/v1/recalls/{wish.share_id}/removed", body)).json()
+        assert answer["status"] == "waiting"
+        dispatcher.wake()
+        await subscriber.until_said(wish, Status.FILED)
+    assert len(subscriber.rna.recalls) == 1
 
 
 # --- recall: the inbox --------------------------------------------------------------------------------------------------

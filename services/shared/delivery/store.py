@@ -352,6 +352,19 @@ async def list_deliveries(connection: Any, state: str | None, after: UUID | None
     )  # fmt: skip
 
 
+async def list_recalls(connection: Any, recipient: str, after: UUID | None, limit: int) -> list[Any]:
+    """What a recipient (``ods:RNA``) has still to remove, and nobody has proved to be gone."""
+    return list(
+        await connection.fetch(
+            "SELECT share_id, seq, state, plan_id, instruction FROM delivery.delivery"
+            " WHERE instruction->'recipient'->>'scheme' || ':' || (instruction->'recipient'->>'value') = $1"
+            " AND jsonb_array_length(instruction->'remove') > 0 AND removed_seq IS DISTINCT FROM seq"
+            " AND state IN ('waiting', 'failed', 'refused') AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
+            recipient, after, limit,
+        )
+    )  # fmt: skip
+
+
 async def insert_dead_letters(connection: Any, letters: Sequence[tuple[Record, str]]) -> None:
     """(record, reason); the same record twice is kept once."""
     await connection.executemany(

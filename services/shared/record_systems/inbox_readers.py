@@ -18,6 +18,7 @@ from services.shared.delivery.subscriber import Parts, SubscriberSettings
 from services.shared.identity.keys import read_key
 from services.shared.identity.tokens import LEEWAY, Caller, CallerKind, Client, Issuer, Verifier
 from services.shared.record_systems.inbox_api import make_inbox_router
+from services.shared.record_systems.recalls_api import make_recalls_router
 
 
 class InboxSettings(SubscriberSettings):
@@ -62,9 +63,16 @@ class Readers:
 
 
 def inbox_routers(settings: InboxSettings, parts: Parts) -> tuple[APIRouter, ...]:
-    """The token endpoint and the inbox. Raises ``OSError`` or ``ValidationError`` when the clients' file is wrong."""
+    """The token endpoint, the inbox, and what people must remove.
+
+    Raises ``OSError`` or ``ValidationError`` when the clients' file is wrong.
+    """
     token_key = read_key(settings.token_key_file, "EHCP_TOKEN_KEY_FILE")
     readers = Readers(TypeAdapter(tuple[Reader, ...]).validate_json(settings.inbox_clients_file.read_bytes()))
     issuer = Issuer(settings.issuer, token_key, readers.find, readers.first_use)
     verifier = Verifier(settings.issuer, token_key)
-    return issuer.router(), make_inbox_router(parts.pool, parts.inbox_keys, parts.receipts, verifier)
+    return (
+        issuer.router(),
+        make_inbox_router(parts.pool, parts.inbox_keys, parts.receipts, verifier),
+        make_recalls_router(parts.pool, parts.receipts, verifier),
+    )

@@ -21,6 +21,7 @@ from services.shared.delivery import evidence, store
 from services.shared.delivery.receipts import Receipts
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.json import json_answer
+from services.shared.record_systems.recalls_api import take_statement
 from services.shared.web.openapi import refuses
 from services.shared.web.problems import FieldError, Problem
 
@@ -71,20 +72,10 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
     )
     async def removed(share_id: UUID, record: RemovedRecord, caller: CallerOf) -> Response:
         caller.must_be(CallerKind.OPERATOR)
-        if record.removed_on > utc_now().date():
-            raise Problem(
-                422, "removed-in-future", "The date of removal is in the future", "Record it when it has happened.",
-                [FieldError("removed_on", "in the future", "the day on which it was removed, as YYYY-MM-DD")],
-            )  # fmt: skip
-        proof = f"{record.how.replace('_', ' ')} on {record.removed_on}, recorded by {record.by}"
         async with pool.acquire() as connection, connection.transaction():
             await _delivery(connection, share_id, caller)
-            try:
-                new = await evidence.record_removal(connection, receipts, share_id, record.seq, proof, by_hand=True)
-            except evidence.EvidenceRefusedError as error:
-                raise Problem(409, "evidence-refused", "This cannot be recorded", str(error)) from None
-            after = await store.lock_for_evidence(connection, share_id)
-        return json_answer({"share_id": share_id, "seq": record.seq, "status": after["state"], "recorded": new})
+            answer = await take_statement(connection, receipts, share_id, record, by_hand=True)
+        return json_answer(answer)
 
     return router
 
