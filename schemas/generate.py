@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from schemas.alerts import AlertCleared, AlertRaised
+from schemas.directory import DirectoryRecipient
 from schemas.documents import ReadAnswer, ReadRequest, ShareState
 from schemas.events import (
     PlanAmended,
@@ -28,11 +29,12 @@ from schemas.events import (
     ShareRequested,
     ShareWithdrawn,
 )
-from schemas.evidence import SentRecord
+from schemas.evidence import RemovedRecord, SentRecord
 from schemas.heartbeats import Heartbeat
 from schemas.lifecycle import EventLine
 from schemas.manifest import Manifest
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
+from schemas.policy import SharingPolicy
 from schemas.receipts import Receipt
 
 FOLDER = Path(__file__).parent / "json"
@@ -43,6 +45,9 @@ SENT_BY_COUNCILS: dict[str, type[BaseModel]] = {
     "version-line": VersionLine,
     "event-line": EventLine,
     "sent-record": SentRecord,
+    "removed-record": RemovedRecord,
+    "directory-recipient": DirectoryRecipient,
+    "sharing-policy": SharingPolicy,
 }
 """Closed: an unknown field is refused."""
 
