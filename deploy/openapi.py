@@ -17,6 +17,7 @@ from services.ehcp_publisher.directory_api import ROUTES as DIRECTORY_ROUTES
 from services.ehcp_publisher.directory_api import make_directory_router
 from services.ehcp_publisher.feed import make_feed_router
 from services.ehcp_publisher.openapi import ROUTES
+from services.shared.dead_letters.api import make_dead_letters_router
 from services.shared.identity.tokens import Issuer, Verifier
 from services.shared.record_systems.inbox_api import make_inbox_router
 from services.shared.record_systems.manual import make_manual_router
@@ -46,6 +47,7 @@ def make_apps() -> dict[str, FastAPI]:
     directory = make_directory_router(_NONE, _NONE, _NONE, _VERIFIER, _NONE)
     apps["ehcp_publisher"].include_router(describe(directory, DIRECTORY_ROUTES))
     apps["audit"].include_router(describe(audit.router(_NONE, _VERIFIER), AUDIT_ROUTES))
+    apps["audit"].include_router(make_dead_letters_router(_NONE, "audit.dead_letter", _NONE, audit.operator(_VERIFIER)))
     apps["school_subscriber"].include_router(_ISSUER.router())
     apps["school_subscriber"].include_router(make_inbox_router(_NONE, _NONE, _NONE, _VERIFIER))
     apps["school_subscriber"].include_router(make_recalls_router(_NONE, _NONE, _VERIFIER))

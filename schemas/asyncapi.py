@@ -79,7 +79,7 @@ SHARES = Topic(
 RECEIPTS = Topic(
     "ehcp.receipts.{subscriber}.v1",
     "The share's id; of a heartbeat the subscriber's name.",
-    "What became of each instruction, signed by the subscriber, which alone may write here; and that it is alive.",
+    "What became of each instruction, signed by the subscriber, which alone may write here; and how it fares.",
     {EventType.RECEIPT: Receipt, EventType.HEARTBEAT: Heartbeat},
 )
 ALERTS = Topic(
@@ -91,7 +91,7 @@ ALERTS = Topic(
 
 TOPICS = {"events": EVENTS, "shares": SHARES, "receipts": RECEIPTS, "alerts": ALERTS}
 MESSAGES = {type_: model for topic in TOPICS.values() for type_, model in topic.messages.items()}
-SIGNED = frozenset({EventType.RECEIPT})
+SIGNED = frozenset({EventType.RECEIPT, EventType.HEARTBEAT})
 """Sent as a compact JWS (RFC 7515) whose payload is the canonical JSON (RFC 8785) of the model."""
 
 OPERATIONS = (

@@ -1,11 +1,16 @@
-"""A heartbeat: a subscriber says that it is alive, on its own receipts topic, where nobody else may write.
+"""A heartbeat: a subscriber says that it is alive and how it fares, signed as its receipts are.
 
-Not signed, and proof of nothing but life: what a recipient holds is said by receipts alone.
+Proof of life and nothing else: what a recipient holds is said by receipts alone.
 """
 
-from pydantic import AwareDatetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
 
 from schemas.base import Open
+from schemas.manifest import Sha256
+
+_Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 
 class Heartbeat(Open):
@@ -13,3 +18,19 @@ class Heartbeat(Open):
 
     subscriber: str
     at: AwareDatetime
+    waiting: _Count | None = None
+    """Deliveries that are due and not done."""
+    lag_seconds: _Count | None = None
+    """How long the oldest of them has been due."""
+    unsent: _Count | None = None
+    """Receipts that have not gone out yet."""
+    dead_letters: _Count | None = None
+    """Records that nobody could read and nobody has closed."""
+    stopped_topics: tuple[str, ...] = ()
+    """Not read because too much of them was garbage, until a person resumes them."""
+    held: _Count | None = None
+    """Shares of which the recipient holds something, as far as the books here say."""
+    holdings_digest: Sha256 | None = None
+    """SHA-256 over their ``share_id:seq``, in order of ``share_id``, joined by newlines; computed now and then."""
+    checkpoint: str | None = None
+    """The newest checkpoint of the council's ledger that this subscriber has seen."""

@@ -15,6 +15,7 @@ from services.audit import store
 from services.audit.handlers import take_in
 from services.audit.holders import Holder, holder
 from services.audit.receipts import receipts_topic
+from services.shared.dead_letters.api import Operator
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.postgres.pool import council_transaction
 from services.shared.web import event_batch
@@ -46,6 +47,17 @@ class ReceiptsTaken(BaseModel):
     """Stored now, or before; a receipt that comes twice is stored once."""
     refused: list[RefusedReceipt]
     """Kept as dead letters; sending them again changes nothing."""
+
+
+def operator(verifier: Verifier) -> Operator:
+    """Dead letters belong to no council: what came could not be read, or was no share's. An operator of any may look."""
+
+    async def by_name(request: Request) -> str:
+        caller = await verifier(request)
+        caller.must_be(CallerKind.OPERATOR)
+        return caller.client_id
+
+    return by_name
 
 
 def router(pool: store.Pool, verifier: Verifier) -> APIRouter:

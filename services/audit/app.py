@@ -9,9 +9,10 @@ from services.audit import api, store
 from services.audit.handlers import receipts_handler
 from services.audit.openapi import ROUTES
 from services.shared import logging
+from services.shared.dead_letters.api import make_dead_letters_router
 from services.shared.identity.keys import read_key
 from services.shared.identity.tokens import Verifier
-from services.shared.kafka.consume import consume, make_broker
+from services.shared.kafka.consume import consume, make_broker, stopped_topics
 from services.shared.postgres.pool import open_pool
 from services.shared.runtime import Service, make_app, run
 from services.shared.settings import KafkaSettings, ServiceSettings
@@ -48,6 +49,13 @@ async def build() -> Service:
     progress = consume(broker, topics, GROUP, receipts_handler(pool))
     app = make_app("EHC Plan Exchange: audit")
     app.include_router(describe(api.router(pool, Verifier(settings.issuer, key)), ROUTES))
+
+    stopped, resume = stopped_topics([progress])
+    app.include_router(
+        make_dead_letters_router(
+            pool, "audit.dead_letter", receipts_handler(pool), api.operator(Verifier(settings.issuer, key)), stopped, resume
+        )
+    )
 
     async def watch_directory() -> None:
         while True:

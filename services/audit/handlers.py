@@ -45,7 +45,8 @@ async def take_in(pool: store.Pool, records: Sequence[Record]) -> Taken:
     readings = [read(record, directory.subscribers) for record in records]
     signed = [reading for reading in readings if isinstance(reading, Signed)]
     letters = [reading for reading in readings if isinstance(reading, DeadLetter)]
-    seen = {reading.subscriber for reading in readings if isinstance(reading, Heartbeat)}
+    # Of several of one subscriber the last one.
+    beats = {reading.subscriber: reading.told for reading in readings if isinstance(reading, Heartbeat)}
     async with council_transaction(pool, directory.la_codes) as connection:
         shares = await store.read_shares(connection, {each.receipt.share_id for each in signed})
         judgements = [judge(each, shares.get(each.receipt.share_id)) for each in signed]
@@ -57,8 +58,8 @@ async def take_in(pool: store.Pool, records: Sequence[Record]) -> Taken:
         await store.write_former(connection, former)
         if letters:
             await store.write_dead_letters(connection, letters)
-        if seen:
-            await store.write_heartbeats(connection, seen)
+        if beats:
+            await store.write_heartbeats(connection, list(beats.values()))
     _tell(new, len(judged) - len(new) - len(forked), letters)
     return Taken(new, letters)
 

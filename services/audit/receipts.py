@@ -14,8 +14,9 @@ from joserfc.jwk import OKPKey
 
 from schemas.base import Channel
 from schemas.events import EventType
+from schemas.heartbeats import Heartbeat as Told
 from schemas.receipts import HostedBy, Receipt, Status, satisfies
-from services.shared.identity.receipts import ReceiptError, verify
+from services.shared.identity.receipts import ReceiptError, verify, verify_heartbeat
 from services.shared.kafka.consume import Record
 from services.shared.kafka.header_names import REPLACED
 
@@ -75,7 +76,10 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
+    """``told`` is what the subscriber says of itself."""
+
     subscriber: str
+    told: Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class Former:
 
 
 def read(record: Record, subscribers: Mapping[str, Subscriber]) -> Signed | Heartbeat | DeadLetter:
-    """``subscribers`` by topic. A heartbeat needs no signature: only that subscriber's account may write there."""
+    """``subscribers`` by topic."""
     subscriber = subscribers.get(record.topic)
     if subscriber is None:
         return DeadLetter(record, "no subscriber in the directory has this topic")
@@ -118,11 +122,28 @@ def read(record: Record, subscribers: Mapping[str, Subscriber]) -> Signed | Hear
         return DeadLetter(record, "a header is not UTF-8")
     match record.header("ce_type"):
         case EventType.HEARTBEAT:
-            return Heartbeat(subscriber.name)
+            return _read_heartbeat(record, subscriber)
         case EventType.RECEIPT:
             return _read_receipt(record, subscriber)
         case _:
             return DeadLetter(record, "the header ce_type names neither a receipt nor a heartbeat")
+
+
+def _read_heartbeat(record: Record, subscriber: Subscriber) -> Heartbeat | DeadLetter:
+    if subscriber.key is None:
+        return DeadLetter(record, "the directory holds no usable key of this subscriber")
+    try:
+        told = verify_heartbeat(record.value, subscriber.key)
+        told = told.model_copy(update={"at": told.at.astimezone(UTC)})
+    except ReceiptError as error:
+        return DeadLetter(record, str(error))
+    except OverflowError:
+        return DeadLetter(record, "a time of the heartbeat is out of range")
+    if told.subscriber != subscriber.name:
+        return DeadLetter(record, "the heartbeat names another subscriber than its topic")
+    if any("\0" in text for text in (*told.stopped_topics, told.checkpoint) if text):
+        return DeadLetter(record, "a text of the heartbeat holds a NUL character, which cannot be stored")
+    return Heartbeat(subscriber.name, told)
 
 
 def _read_receipt(record: Record, subscriber: Subscriber) -> Signed | DeadLetter:

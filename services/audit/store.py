@@ -19,6 +19,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from schemas.base import Channel
+from schemas.heartbeats import Heartbeat
 from schemas.receipts import HostedBy, Status
 from services.audit.newest import Newest, Told
 from services.audit.receipts import DeadLetter, Former, Judged, Share, Subscriber
@@ -218,13 +219,30 @@ async def write_dead_letters(connection: Connection, letters: Sequence[DeadLette
     )  # fmt: skip
 
 
-async def write_heartbeats(connection: Connection, subscribers: Collection[str]) -> None:
-    """Seen now, by the database's clock."""
+async def write_heartbeats(connection: Connection, beats: Sequence[Heartbeat]) -> None:
+    """Seen now, by the database's clock; at most one of each subscriber. One that was overtaken, or came out of the dead
+    letters, is no sign of life; nor is one from the future, which would be the newest for ever."""
     await connection.execute(
-        "INSERT INTO audit.heartbeat (subscriber, last_seen) SELECT name, now() FROM unnest($1::text[]) AS t (name)"
-        " ON CONFLICT (subscriber) DO UPDATE SET last_seen = greatest(heartbeat.last_seen, excluded.last_seen)",
-        list(subscribers),
-    )
+        """
+        INSERT INTO audit.heartbeat AS h (subscriber, last_seen, at, waiting, lag_seconds, unsent, dead_letters,
+                                          stopped_topics, held, holdings_digest, checkpoint)
+        SELECT subscriber, now(), at, waiting, lag_seconds, unsent, dead_letters,
+               ARRAY(SELECT jsonb_array_elements_text(stopped_topics::jsonb)), held, holdings_digest, checkpoint
+        FROM unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[],
+                    $8::bigint[], $9::text[], $10::text[])
+            AS t (subscriber, at, waiting, lag_seconds, unsent, dead_letters, stopped_topics, held, holdings_digest, checkpoint)
+        WHERE at < now() + interval '1 day'
+        ON CONFLICT (subscriber) DO UPDATE SET
+            last_seen = excluded.last_seen, at = excluded.at, waiting = excluded.waiting,
+            lag_seconds = excluded.lag_seconds, unsent = excluded.unsent, dead_letters = excluded.dead_letters,
+            stopped_topics = excluded.stopped_topics, held = excluded.held, holdings_digest = excluded.holdings_digest,
+            checkpoint = excluded.checkpoint
+        WHERE h.at IS NULL OR h.at < excluded.at
+        """,
+        [b.subscriber for b in beats], [b.at for b in beats], [b.waiting for b in beats], [b.lag_seconds for b in beats],
+        [b.unsent for b in beats], [b.dead_letters for b in beats], [orjson.dumps(b.stopped_topics).decode() for b in beats],
+        [b.held for b in beats], [b.holdings_digest for b in beats], [b.checkpoint for b in beats],
+    )  # fmt: skip
 
 
 # --- who holds what -----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,8 +19,10 @@ from joserfc import jwt
 from joserfc.jwk import OKPKey
 
 from schemas.events import EventType
+from schemas.heartbeats import Heartbeat
 from schemas.receipts import Receipt, Status
 from services.audit.handlers import receipts_handler
+from services.shared.identity.receipts import signer
 from services.shared.kafka.connection import make_producer
 from services.shared.kafka.consume import Handler, Record
 from services.shared.postgres.pool import council_transaction, open_pool
@@ -224,12 +226,70 @@ async def test_withdrawn(council: CouncilDatabase, handle: Handler) -> None:
 
 
 async def test_heartbeat(council: CouncilDatabase, handle: Handler) -> None:
-    beat = Record("ehcp.receipts.family.v1", 0, next(_offsets), b"", b"{}", tuple(event_headers(EventType.HEARTBEAT)))
-    await handle([beat, beat])
-    seen = await council.owner.fetchval(
-        "SELECT last_seen > now() - interval '1 minute' FROM audit.heartbeat WHERE subscriber = 'family'"
-    )
-    assert seen is True
+    now = datetime.now(UTC)
+    early = Heartbeat(subscriber="family", at=now - timedelta(minutes=1), waiting=70, lag_seconds=9)
+    late = Heartbeat(
+        subscriber="family", at=now, waiting=3, lag_seconds=2, unsent=1, dead_letters=4, stopped_topics=("a", "b"), held=12,
+        holdings_digest="c" * 64,
+    )  # fmt: skip
+    await handle([beat_of(council, early), beat_of(council, late), beat_of(council, late)])
+    row = await heartbeat(council, "family")
+    assert (row["last_seen"] > now - timedelta(minutes=1), row["at"], row["waiting"], row["lag_seconds"]) == (True, now, 3, 2)
+    assert (row["unsent"], row["dead_letters"], row["stopped_topics"]) == (1, 4, ["a", "b"])
+    assert (row["held"], row["holdings_digest"], row["checkpoint"]) == (12, "c" * 64, None)
+    # What was overtaken, or is put in again out of the dead letters, is no new sign of life.
+    await handle([beat_of(council, early)])
+    assert await heartbeat(council, "family") == row
+    await handle([beat_of(council, Heartbeat(subscriber="family", at=now + timedelta(seconds=1)))])
+    after = await heartbeat(council, "family")
+    assert (after["waiting"], after["last_seen"] > row["last_seen"]) == (None, True)
+
+
+async def test_what_is_no_heartbeat_of_that_subscriber_is_a_dead_letter(council: CouncilDatabase, handle: Handler) -> None:
+    beat = Heartbeat(subscriber="school", at=datetime.now(UTC))
+    good = beat_of(council, beat)
+    wrong = {
+        "the signature is not this subscriber's": beat_of(council, beat, value=signer(council.keys["family"])(beat)),
+        "the heartbeat names another subscriber than its topic": beat_of(
+            council, beat, value=signer(council.keys["school"])(beat.model_copy(update={"subscriber": "family"}))
+        ),
+        "not a compact JWS": beat_of(council, beat, value=b"{}"),
+        "the payload is not a heartbeat": beat_of(
+            council, beat,
+            value=council.sign(receipt_for(await council.write_share(subscriber="school", channel="inbox"))),
+        ),
+        "a time of the heartbeat is out of range": beat_of(
+            council, beat,
+            value=signer(council.keys["school"])(
+                beat.model_copy(update={"at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))})
+            ),
+        ),
+    }  # fmt: skip
+    await handle(list(wrong.values()))
+    assert await dead_letters(council, wrong.values()) == {record.offset: reason for reason, record in wrong.items()}
+    assert await heartbeat(council, "school") is None
+    # One from the future would be the newest for ever.
+    await handle([beat_of(council, beat.model_copy(update={"at": datetime.now(UTC) + timedelta(days=2)}))])
+    assert await heartbeat(council, "school") is None
+    await handle([good])
+    assert await heartbeat(council, "school") is not None
+
+
+def beat_of(council: CouncilDatabase, beat: Heartbeat, **changes: Any) -> Record:
+    record = Record(
+        f"ehcp.receipts.{beat.subscriber}.v1", 0, next(_offsets), beat.subscriber.encode(),
+        signer(council.keys[beat.subscriber])(beat), tuple(event_headers(EventType.HEARTBEAT)),
+    )  # fmt: skip
+    return replace(record, **changes)
+
+
+async def heartbeat(council: CouncilDatabase, subscriber: str) -> Any:
+    """As the notifier sees it."""
+    connection = await asyncpg.connect(council.dsn("notifier"))
+    try:
+        return await connection.fetchrow("SELECT * FROM audit.v_heartbeat WHERE subscriber = $1", subscriber)
+    finally:
+        await connection.close()
 
 
 async def test_two_processes_on_one_share_lose_no_word(council: CouncilDatabase, handle: Handler) -> None:

@@ -53,7 +53,7 @@ async def test_a_topic_of_garbage_is_stopped_and_resumed(kafka_server: RunningKa
             assert len(taken) == before + 300
             assert progress.alive()
             mended = True
-            progress.resume()
+            progress.resume(bad)
 
             async def everything() -> bool:
                 return len(values(bad, 0)) == 500 and len(values(bad, 1)) == 500

@@ -23,6 +23,7 @@ import pytest_asyncio
 from joserfc.jwk import OKPKey
 
 from schemas.events import EventType
+from schemas.heartbeats import Heartbeat
 from schemas.receipts import HostedBy, Receipt, Status
 from services.cli.machine.ports import HOST, free_ports
 from services.shared.identity.receipts import signer
@@ -361,8 +362,9 @@ async def test_what_is_no_batch_is_refused_whole(exchange: Away, body: bytes) ->
 
 
 async def test_a_heartbeat_comes_over_http_too(exchange: Away) -> None:
-    headers = event_headers(EventType.HEARTBEAT, "/subscribers/social-care", datetime.now(UTC))
-    assert (await exchange.taken(event_batch.event(SUBSCRIBER, headers, b"{}")))["refused"] == []
+    headers = event_headers(EventType.HEARTBEAT, "/subscribers/social-care", datetime.now(UTC), content_type="application/jose")
+    beat = signer(exchange.receipt_key)(Heartbeat(subscriber=SUBSCRIBER, at=datetime.now(UTC)))
+    assert (await exchange.taken(event_batch.event(SUBSCRIBER, headers, beat)))["refused"] == []
     assert await exchange.publisher.owner.fetchval(
         "SELECT last_seen > now() - interval '1 minute' FROM audit.heartbeat WHERE subscriber = $1", SUBSCRIBER
     )
@@ -379,6 +381,20 @@ async def test_a_plan_is_filed_and_the_council_knows(exchange: Away, subscriber:
     assert await exchange.said(share["share_id"]) == [(1, "waiting"), (1, "filed")]
     assert subscriber.process is not None
     assert subscriber.process.returncode is None
+
+
+@pytest.mark.usefixtures("subscriber")
+async def test_the_subscriber_says_how_it_fares(exchange: Away) -> None:
+    await exchange.until_satisfied(await exchange.issue())
+
+    async def told() -> asyncpg.Record | None:
+        return await exchange.publisher.owner.fetchrow(
+            "SELECT * FROM audit.v_heartbeat WHERE subscriber = $1 AND holdings_digest IS NOT NULL", SUBSCRIBER
+        )
+
+    beat = await until(told, what="the subscriber says how it fares")
+    assert beat is not None
+    assert (beat["dead_letters"], beat["stopped_topics"]) == (0, [])
 
 
 @pytest.mark.usefixtures("subscriber")

@@ -39,7 +39,7 @@ def test_what_is_stopped_is_told_once_and_after_resuming_counts_anew() -> None:
     breaker = Breaker()
     assert breaker.count({"t": 500}, {"t": 500}) == {"t"}
     assert breaker.count({"t": 500}, {"t": 500}) == set()
-    breaker.resume()
+    breaker.resume("t")
     assert breaker.stopped == set()
     assert breaker.count({"t": 99}, {"t": 99}) == set()
     assert breaker.count({"t": 1}, {"t": 1}) == {"t"}

@@ -10,8 +10,9 @@ import pytest
 from joserfc.jwk import OKPKey
 
 from schemas.base import Channel
+from schemas.heartbeats import Heartbeat as Told
 from schemas.receipts import HostedBy, Receipt, Status
-from services.audit.receipts import DeadLetter, Heartbeat, Judged, Share, Signed, Subscriber, judge, read
+from services.audit.receipts import DeadLetter, Former, Heartbeat, Judged, Share, Signed, Subscriber, judge, read
 from services.shared.identity.receipts import signer
 from services.shared.kafka.consume import Record
 
@@ -43,7 +44,9 @@ def record_of(
 def judged(receipt: Receipt, share: Share | None = SHARE) -> Judged | DeadLetter:
     reading = read(record_of(receipt), SUBSCRIBERS)
     assert isinstance(reading, Signed)
-    return judge(reading, share)
+    judgement = judge(reading, share)
+    assert not isinstance(judgement, Former)
+    return judgement
 
 
 def refusal(record: Record) -> str:
@@ -60,8 +63,10 @@ def test_a_receipt_of_its_own_subscriber_is_read() -> None:
 
 
 def test_a_heartbeat_says_who_is_alive() -> None:
-    record = Record(HEALTH.topic, 0, 1, b"", b"anything", (("ce_type", b"ehcp.heartbeat.v1"),))
-    assert read(record, SUBSCRIBERS) == Heartbeat("health")
+    beat = Told(subscriber="health", at=datetime(2026, 11, 2, 9, tzinfo=UTC), waiting=3)
+    record = Record(HEALTH.topic, 0, 1, b"health", signer(KEY)(beat), (("ce_type", b"ehcp.heartbeat.v1"),))
+    assert read(record, SUBSCRIBERS) == Heartbeat("health", beat)
+    assert refusal(replace(record, value=b"anything")) == "not a compact JWS"
 
 
 def test_forged_signature() -> None:

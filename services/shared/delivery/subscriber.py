@@ -12,17 +12,20 @@ from fastapi import APIRouter
 
 from schemas.receipts import HostedBy
 from services.shared import logging
+from services.shared.dead_letters.api import make_dead_letters_router
 from services.shared.delivery.council import Council
 from services.shared.delivery.dispatcher import Dispatcher
 from services.shared.delivery.feed import Feed
 from services.shared.delivery.handlers import Parking
+from services.shared.delivery.heartbeats import Heartbeats
 from services.shared.delivery.receipts import Receipts
 from services.shared.delivery.reconcile import Reconcile
 from services.shared.delivery.record_check import RecordCheck
 from services.shared.identity.client import TokenClient
 from services.shared.identity.keys import read_key
+from services.shared.identity.operator_token import OperatorToken
 from services.shared.identity.receipts import signer
-from services.shared.kafka.consume import consume, make_broker
+from services.shared.kafka.consume import consume, make_broker, stopped_topics
 from services.shared.outbox.https_relay import HttpsRelay
 from services.shared.outbox.relay import Relay
 from services.shared.postgres.pool import open_pool
@@ -45,6 +48,9 @@ class SubscriberSettings(ServiceSettings):
     reconcile_seconds: float = 300
     feed: Literal["kafka", "https"] = "kafka"
     """How instructions come and receipts go. ``https``: no Kafka is spoken to."""
+    heartbeat_seconds: float = 60
+    operator_token_file: Path | None = None
+    """Whoever shows the token in it may see this subscriber's dead letters; without it nobody may."""
     audit_url: str | None = None
     """Where receipts are posted with ``feed=https``; by default where the council's other addresses are."""
 
@@ -104,4 +110,9 @@ async def build_subscriber(
         topic, group = f"ehcp.shares.{settings.subscriber}.v1", f"ehcp.{settings.subscriber}"
         service.progress = [consume(service.broker, [topic], group, parking.handle)]
         service.work["relay"] = Relay(settings.database_url, "delivery.outbox", kafka, name).run
+    stopped, resume = stopped_topics(service.progress)
+    service.work["heartbeats"] = Heartbeats(pool, settings.subscriber, sign, stopped, settings.heartbeat_seconds).run
+    if settings.operator_token_file is not None:
+        operator = OperatorToken(settings.operator_token_file)
+        app.include_router(make_dead_letters_router(pool, "delivery.dead_letter", parking.handle, operator, stopped, resume))
     return service

@@ -1,4 +1,4 @@
-"""Sign and verify receipts: compact JWS (RFC 7515) with Ed25519 over the canonical JSON of the receipt.
+"""Sign and verify receipts and heartbeats: compact JWS (RFC 7515) with Ed25519 over their canonical JSON.
 
 Ed25519 is deterministic, so the same receipt signed twice is the same bytes. Built on ``cryptography`` directly: on the hot
 path of every receipt the JOSE library's generality costs more than the signature itself (see ``tests/bench``).
@@ -6,6 +6,7 @@ path of every receipt the JOSE library's generality costs more than the signatur
 
 import base64
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -13,10 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from joserfc.jwk import OKPKey
 from pydantic import ValidationError
 
+from schemas.heartbeats import Heartbeat
 from schemas.manifest import canonical
 from schemas.receipts import Receipt
 
-_HEADER = orjson.dumps({"alg": "Ed25519", "typ": "ehcp-receipt+jwt"})
+_TYPES: dict[type[Receipt] | type[Heartbeat], str] = {Receipt: "ehcp-receipt+jwt", Heartbeat: "ehcp-heartbeat+jwt"}
+"""``typ`` of each, so that nothing signed as the one can be taken for the other."""
 
 
 class ReceiptError(Exception):
@@ -31,14 +34,14 @@ def _decode(data: bytes) -> bytes:
     return base64.b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)
 
 
-def signer(key: OKPKey) -> Callable[[Receipt], bytes]:
+def signer(key: OKPKey) -> Callable[[Receipt | Heartbeat], bytes]:
     private = key.private_key
     if not isinstance(private, Ed25519PrivateKey):
         raise ReceiptError("EHCP_RECEIPT_KEY_FILE must hold a private Ed25519 key")
-    header = _encode(_HEADER)
+    headers = {kind: _encode(orjson.dumps({"alg": "Ed25519", "typ": typ})) for kind, typ in _TYPES.items()}
 
-    def sign(receipt: Receipt) -> bytes:
-        signed = header + b"." + _encode(canonical(receipt.model_dump(mode="json")))
+    def sign(statement: Receipt | Heartbeat) -> bytes:
+        signed = headers[type(statement)] + b"." + _encode(canonical(statement.model_dump(mode="json")))
         return signed + b"." + _encode(private.sign(signed))
 
     return sign
@@ -46,19 +49,40 @@ def signer(key: OKPKey) -> Callable[[Receipt], bytes]:
 
 def verify(token: bytes, key: OKPKey) -> Receipt:
     """Raises :class:`ReceiptError` with a reason that holds nothing of the input."""
+    header, payload = _verified(token, key)
+    if header.get("typ") == _TYPES[Heartbeat]:
+        raise ReceiptError("the payload is not a receipt")
+    try:
+        return Receipt.model_validate_json(payload)
+    except ValidationError:
+        raise ReceiptError("the payload is not a receipt") from None
+
+
+def verify_heartbeat(token: bytes, key: OKPKey) -> Heartbeat:
+    """Raises :class:`ReceiptError` with a reason that holds nothing of the input."""
+    header, payload = _verified(token, key)
+    if header.get("typ") != _TYPES[Heartbeat]:
+        raise ReceiptError("the payload is not a heartbeat")
+    try:
+        return Heartbeat.model_validate_json(payload)
+    except ValidationError:
+        raise ReceiptError("the payload is not a heartbeat") from None
+
+
+def _verified(token: bytes, key: OKPKey) -> tuple[dict[str, Any], bytes]:
+    """Header and payload, the signature proved."""
     public = key.public_key
     if not isinstance(public, Ed25519PublicKey):
         raise ReceiptError("the subscriber's key is not Ed25519")
     signed, _, signature = token.rpartition(b".")
-    header, _, payload = signed.partition(b".")
+    encoded, _, payload = signed.partition(b".")
     try:
-        if orjson.loads(_decode(header)).get("alg") not in ("Ed25519", "EdDSA"):
+        header = orjson.loads(_decode(encoded))
+        if header.get("alg") not in ("Ed25519", "EdDSA"):
             raise ReceiptError("not signed with Ed25519")
         public.verify(_decode(signature), signed)
-        return Receipt.model_validate_json(_decode(payload))
+        return header, _decode(payload)
     except InvalidSignature:
         raise ReceiptError("the signature is not this subscriber's") from None
-    except ValidationError:
-        raise ReceiptError("the payload is not a receipt") from None
     except (ValueError, AttributeError):
         raise ReceiptError("not a compact JWS") from None

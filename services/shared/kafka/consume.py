@@ -76,14 +76,28 @@ class Progress:
         stuck = self.busy_since is not None and time.monotonic() - self.busy_since > 2 * RETRY_FOR_SECONDS
         return not stuck and all(subscriber.consumer is not None for subscriber in self.subscribers)
 
-    def resume(self) -> None:
-        """Read stopped topics again."""
-        for topic in self.breaker.stopped:
+    def resume(self, topic: str) -> None:
+        """Read a stopped topic again."""
+        if topic in self.breaker.stopped:
+            self.breaker.resume(topic)
+            for subscriber in self.subscribers:
+                consumer = subscriber.consumer
+                consumer.resume(*(each for each in consumer.paused() if each.topic == topic))
             STOPPED.labels(topic).set(0)
             log.warning("topic_resumed", topic=topic)
-        self.breaker.resume()
-        for subscriber in self.subscribers:
-            subscriber.consumer.resume(*subscriber.consumer.paused())
+
+
+def stopped_topics(progress: Sequence[Progress]) -> tuple[Callable[[], set[str]], Callable[[str], None]]:
+    """What a service's consumers do not read because too much of it was garbage, and how to have one read again."""
+
+    def stopped() -> set[str]:
+        return {topic for each in progress for topic in each.breaker.stopped}
+
+    def resume(topic: str) -> None:
+        for each in progress:
+            each.resume(topic)
+
+    return stopped, resume
 
 
 def _security(settings: KafkaSettings) -> BaseSecurity | None:

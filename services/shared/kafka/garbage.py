@@ -53,7 +53,7 @@ class Breaker:
         self.stopped |= tripped
         return tripped
 
-    def resume(self) -> None:
-        """A person has looked: listen to everything, and count anew."""
-        self.stopped.clear()
-        self._windows.clear()
+    def resume(self, topic: str) -> None:
+        """A person has looked: listen to it, and count anew."""
+        self.stopped.discard(topic)
+        self._windows.pop(topic, None)

@@ -1,0 +1,65 @@
+"""Tell the council every minute that this subscriber is alive and how it fares, the way its receipts go, signed as they are.
+
+Silence is the alarm: a subscriber that is dead, cut off or stuck cannot say so. What a recipient holds is said by receipts
+alone; the digest over all of it lets the council see that its picture and this one are not the same.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+import asyncpg
+
+from schemas.events import EventType
+from schemas.heartbeats import Heartbeat
+from services.shared.clock import Clock, utc_now
+from services.shared.delivery import store_heartbeat
+from services.shared.kafka import cloudevents
+
+HOLDINGS_EVERY = 3600.0
+"""Seconds between two readings of all that is held."""
+
+
+class Heartbeats:
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        subscriber: str,
+        sign: Callable[[Heartbeat], bytes],
+        stopped: Callable[[], Collection[str]],
+        every: float = 60.0,
+        clock: Clock = utc_now,
+    ) -> None:
+        """``stopped``: topics that are not read because too much of them was garbage."""
+        self._pool = pool
+        self._subscriber = subscriber
+        self._sign = sign
+        self._stopped = stopped
+        self._every = every
+        self._clock = clock
+        self._holdings: tuple[int, str] | None = None
+        self._holdings_at = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled; raises when the database fails, to be started again."""
+        while True:
+            await self.beat()
+            await asyncio.sleep(self._every)
+
+    async def beat(self) -> Heartbeat:
+        now = asyncio.get_running_loop().time()
+        async with self._pool.acquire() as connection, connection.transaction():
+            if self._holdings is None or now - self._holdings_at >= HOLDINGS_EVERY:
+                self._holdings, self._holdings_at = await store_heartbeat.holdings(connection), now
+            fares = await store_heartbeat.how_it_fares(connection, self._subscriber)
+            held, digest = self._holdings
+            beat = Heartbeat(
+                subscriber=self._subscriber, at=self._clock(), waiting=fares["waiting"], lag_seconds=fares["lag_seconds"],
+                unsent=fares["unsent"], dead_letters=fares["dead_letters"], stopped_topics=tuple(sorted(self._stopped())),
+                held=held, holdings_digest=digest,
+            )  # fmt: skip
+            headers = cloudevents.headers(
+                EventType.HEARTBEAT, f"/subscribers/{self._subscriber}", beat.at, content_type="application/jose"
+            )
+            topic = f"ehcp.receipts.{self._subscriber}.v1"
+            await store_heartbeat.put_heartbeat(connection, topic, self._subscriber, headers, self._sign(beat))
+        return beat
