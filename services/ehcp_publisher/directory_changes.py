@@ -133,16 +133,17 @@ class DirectoryChanges:
     ) -> None:  # fmt: skip
         if not changes:
             return
-        await store_directory.write_recipients(
-            connection, revision, {each.now.recipient_id: each.recipient for each in changes},
-            {each.now.recipient_id: each.now.hash for each in changes}, file=file,
-        )  # fmt: skip
-        await store_directory.write_revision(connection, revision)
+        # Before the codes are replaced: a share with somebody nobody had registered is found by the code alone.
         codes = sorted({code for each in changes if each.matters for code in each.codes})
         if codes:
             await queue_plans(connection, "directory", codes=codes)
             for la_code in _councils_that_name(self._directory.policies.values(), codes):
                 await queue_plans(connection, "directory", la_code=la_code)
+        await store_directory.write_recipients(
+            connection, revision, {each.now.recipient_id: each.recipient for each in changes},
+            {each.now.recipient_id: each.now.hash for each in changes}, file=file,
+        )  # fmt: skip
+        await store_directory.write_revision(connection, revision)
         await store.insert_acts(connection, [each.act(actor) for each in changes])
 
     async def put_policy(self, caller: Caller, policy: SharingPolicy) -> dict[str, Any]:

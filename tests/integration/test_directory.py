@@ -448,6 +448,32 @@ async def test_a_school_that_is_registered_gets_the_plan_that_names_it(postgres_
         assert (shares["Ivy School"]["action"], shares["Ivy School"]["subscriber"]) == ("hold", "school")
 
 
+async def test_an_organisation_that_moves_to_another_subscriber_is_handed_over(postgres_server: RunningPostgres) -> None:
+    async with publisher_at_hand(postgres_server) as publisher:
+        await put(publisher, school("700070", "Juniper School"))
+        plan_id = (await publisher.issue(submission(version=version(placements=[placed("urn:700070")]))))["plan_id"]
+        await put(publisher, school("700070", "Juniper School", subscriber="social-care", channel="webhook"))
+        await empty_the_queue(publisher)
+        share = (await publisher.shares(plan_id))["Juniper School"]
+        assert (share["subscriber"], share["action"], share["seq"]) == ("social-care", "hold", 2)
+        told_ = [(row["topic"], row["type"]) for row in await publisher.outbox(share["share_id"])]
+        assert told_[-1] == ("ehcp.shares.social-care.v1", "ehcp.share.requested.v1")
+
+
+async def test_a_service_of_a_council_that_a_plan_does_not_name_is_found_when_it_is_registered(
+    postgres_server: RunningPostgres,
+) -> None:
+    """The virtual school of the council that looks after the child follows from the policy, not from a code in the plan."""
+    async with publisher_at_hand(postgres_server) as publisher:
+        plan_id = (await publisher.issue(submission(version=version(looked_after_by="335"))))["plan_id"]
+        virtual_school = {
+            "kind": "virtual_school", "name": "Walsall Virtual School", "codes": [code("la:335")], "subscriber": "school",
+        }  # fmt: skip
+        await put(publisher, virtual_school)
+        await empty_the_queue(publisher)
+        assert (await publisher.shares(plan_id))["Walsall Virtual School"]["action"] == "hold"
+
+
 async def empty_the_queue(publisher: PublisherAtHand) -> None:
     bound: Any = publisher.parts.work["redeciding"]
     for _ in range(20):
