@@ -267,3 +267,31 @@ async def test_a_watched_folder(council: Council, tmp_path: Path) -> None:
     code, results = await council.run(*watch)
     assert (code, results[0]["outcome"]) == (0, "taken"), results
     assert await council.state("DROP-6") == "ceased"
+
+
+async def test_a_watch_that_is_killed_takes_up_where_it_was(council: Council, tmp_path: Path) -> None:
+    def drop(number: int) -> Path:
+        child = submission()["child"] | {"family_name": f"Watched {number}", "nhs_number": None, "upn": None, "uln": None}
+        path = tmp_path / f"{number}.json"
+        path.with_suffix(".part").write_bytes(orjson.dumps(submission(f"WATCH-{number}", child=child)))
+        return path.with_suffix(".part").rename(path)
+
+    def outcome(path: Path) -> str | None:
+        result = path.with_name(f"{path.name}.result.json")
+        return str(json.loads(result.read_text())["outcome"]) if result.exists() else None
+
+    async def watched(path: Path) -> None:
+        async def answered() -> bool:
+            return outcome(path) is not None
+
+        process = await council.start("watch", tmp_path, "--settle", "0.2", "--every", "0.1")
+        try:
+            await until(answered, within=60, what="the result is there")
+        finally:
+            process.kill()
+            await process.wait()
+        assert outcome(path) == "taken"
+
+    for number in (1, 2):
+        await watched(drop(number))
+    assert await council.versions("WATCH-") == {"WATCH-1": ["2026-02-10"], "WATCH-2": ["2026-02-10"]}
