@@ -20,7 +20,7 @@ import structlog
 
 from schemas.receipts import Status
 from services.shared.clock import Clock, utc_now
-from services.shared.delivery import store_checks
+from services.shared.delivery import store, store_checks
 from services.shared.delivery.receipts import Draft, Receipts
 from services.shared.delivery.states import Action
 from services.shared.delivery.store_checks import Believed
@@ -126,6 +126,7 @@ class RecordCheck:
         now = asyncio.get_running_loop().time()
         lanes = [lane for lane in self._systems.lanes() if full or self._not_before.get(lane, 0.0) <= now]
         await asyncio.gather(*(self._check_lane(lane, until, outcome) for lane in lanes))
+        CHECKED.inc(outcome.checked)
         if outcome.checked or outcome.not_asked:
             log.info(
                 "reconciled_with_records", checked=outcome.checked, not_asked=outcome.not_asked,
@@ -167,8 +168,7 @@ class RecordCheck:
             things = list({each.thing for each in copies if each.thing})
             held = await _asked(system, recipient, things, notices=notices)
             if held is None:
-                async with self._pool.acquire() as connection:
-                    await store_checks.save_checked(connection, copies)
+                await self._write(dict.fromkeys(copies), Outcome())
                 continue
             found = {each: compare(each, held.get(each.thing) if each.thing else None) for each in copies}
             await self._write(found, outcome)
@@ -176,6 +176,8 @@ class RecordCheck:
     async def _write(self, found: dict[Believed, Difference | None], outcome: Outcome) -> None:
         wrong = {each: difference for each, difference in found.items() if difference}
         async with self._pool.acquire() as connection, connection.transaction():
+            # In order, as all who write several: so that nobody waits for somebody who waits for them.
+            await store.lock_deliveries(connection, [each.share_id for each in found])
             await store_checks.save_checked(connection, [each for each in found if each not in wrong])
             again = await store_checks.put_to_work(connection, list(wrong)) if wrong else set()
             now = self._clock()
@@ -190,7 +192,6 @@ class RecordCheck:
                 ],
             )  # fmt: skip
         outcome.checked += len(found)
-        CHECKED.inc(len(found))
         for each, difference in wrong.items():
             if each.share_id in again:
                 outcome.differences[difference] += 1

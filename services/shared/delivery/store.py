@@ -126,10 +126,14 @@ async def hasten(connection: Any, share_ids: Sequence[UUID], lanes: Sequence[str
 
 
 async def hasten_lane(connection: Any, lane: str) -> int:
-    """The record system answers again: what failed for that reason alone is tried now, in no order, over some seconds."""
+    """The record system answers again: what failed for that reason alone is tried now, in no order, over some seconds.
+
+    What somebody else holds is left out: to wait for it, with rows of our own locked, could be to wait for each other.
+    """
     done: str = await connection.execute(
         "UPDATE delivery.delivery SET next_attempt_at = least(next_attempt_at, now() + random() * interval '5 seconds'),"
-        " away = false WHERE lane = $1 AND away AND state = 'failed'",
+        " away = false WHERE share_id = ANY(ARRAY(SELECT share_id FROM delivery.delivery"
+        " WHERE lane = $1 AND away AND state = 'failed' FOR UPDATE SKIP LOCKED))",
         lane,
     )
     return int(done.rpartition(" ")[2])
