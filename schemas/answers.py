@@ -36,6 +36,15 @@ class Problem(Kept):
     errors: tuple[FieldProblem, ...] = ()
 
 
+class TokenRequest(Open):
+    """A form: the client's own signed assertion for a token (RFC 7523 section 2.2)."""
+
+    grant_type: Literal["client_credentials"]
+    client_assertion_type: Literal["urn:ietf:params:oauth:client-assertion-type:jwt-bearer"]
+    client_assertion: str
+    """A JWT for a minute or so, signed with Ed25519: ``iss`` and ``sub`` the client's id, ``aud`` the issuer, ``jti`` new."""
+
+
 class Token(Open):
     access_token: str
     token_type: Literal["Bearer"]

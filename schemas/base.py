@@ -4,7 +4,7 @@ A field that nobody knows is refused, not ignored: a council that misspells ``co
 before a commissioner goes without the plan. Messages between the exchange's own parts are :class:`Open`, so that a
 newer council may add fields; what is hashed is :class:`Kept`, so that a reader who does not know a field still
 computes the same hash. No model repeats what it was given in an error: a wrong NHS number is still almost an NHS
-number.
+number. What stands below a field as a docstring is its description in everything published.
 """
 
 from enum import StrEnum
@@ -25,20 +25,29 @@ class Closed(BaseModel):
     """A document that comes in from a council: unknown fields are refused."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, str_strip_whitespace=True, hide_input_in_errors=True
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        str_strip_whitespace=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
 
 class Open(BaseModel):
     """A message between the exchange's own parts: unknown fields are ignored (a minor version may add some)."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
 
 class Kept(BaseModel):
     """A part of a message that a hash covers: unknown fields are kept, so that the hash still fits."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, populate_by_name=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
 
 class RecipientKind(StrEnum):

@@ -16,9 +16,10 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
-from schemas.answers import Token
+from schemas.answers import Token, TokenRequest
 from services.shared.clock import Clock, utc_now
 from services.shared.identity.keys import ALGORITHM, ASSERTION_TYPE
+from services.shared.web.openapi import Described, takes_form
 from services.shared.web.problems import Problem
 
 LIFETIME = timedelta(minutes=10)
@@ -140,12 +141,16 @@ class Issuer:
 
     def router(self) -> APIRouter:
         router = APIRouter()
+        asked = Described(takes_form(TokenRequest)).as_openapi()
 
-        @router.post("/oauth/token", response_model=Token, summary="A token for a signed client assertion (RFC 7523)")
+        @router.post(
+            "/oauth/token",
+            response_model=Token,
+            openapi_extra=asked,
+            summary="A token for a signed client assertion (RFC 7523)",
+        )
         async def token(
-            grant_type: str = Form("", description="client_credentials"),
-            client_assertion_type: str = Form("", description=ASSERTION_TYPE),
-            client_assertion: str = Form("", description="The client's assertion, as a JWT."),
+            grant_type: str = Form(""), client_assertion_type: str = Form(""), client_assertion: str = Form("")
         ) -> dict[str, Any]:
             if grant_type != "client_credentials" or client_assertion_type != ASSERTION_TYPE:
                 raise Problem(

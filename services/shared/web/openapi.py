@@ -35,6 +35,10 @@ def takes_json(model: Taken) -> Json:
     return {"application/json": {"schema": _taken(model)}}
 
 
+def takes_form(model: Taken) -> Json:
+    return {"application/x-www-form-urlencoded": {"schema": _taken(model)}}
+
+
 def takes_json_or_parts(model: Taken, part: str, about: str) -> Json:
     """JSON alone, or ``part`` beside a document and attachments."""
     parts: Json = {
@@ -113,14 +117,13 @@ def describe(router: APIRouter, rows: Mapping[str, Described]) -> APIRouter:
 def complete(document: Json) -> Json:
     """The framework's document with problems, tokens, and the schemas of the rows in its components."""
     schemas: Json = document.setdefault("components", {}).setdefault("schemas", {})
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
     for path, item in document["paths"].items():
         for operation in item.values():
             _complete(operation, path)
     schemas |= _given(Problem)["$defs"]
     document["paths"] = _moved(document["paths"], schemas)
-    document["components"]["schemas"] = _moved(dict(sorted(schemas.items())), {})
+    used = _used(document["paths"], schemas, set())
+    document["components"]["schemas"] = _moved({name: schemas[name] for name in sorted(used)}, {})
     document["components"]["securitySchemes"] = {
         "token": {
             "type": "oauth2",
@@ -220,6 +223,20 @@ def _moved(value: Any, schemas: Json) -> Any:
         if schemas.setdefault(name, schema) != schema:
             raise ValueError(f"two schemas of the OpenAPI document have the name {name}")
     return {key: _moved(each, schemas) for key, each in value.items() if key != "$defs"}
+
+
+def _used(value: Any, schemas: Json, found: set[str]) -> set[str]:
+    """The names of ``schemas`` that ``value`` refers to, directly or through each other."""
+    if isinstance(value, dict):
+        for each in value.values():
+            _used(each, schemas, found)
+    elif isinstance(value, list):
+        for each in value:
+            _used(each, schemas, found)
+    elif isinstance(value, str) and value.startswith(_REF) and (name := value.removeprefix(_REF)) not in found:
+        found.add(name)
+        _used(schemas[name], schemas, found)
+    return found
 
 
 class Api(FastAPI):
