@@ -77,8 +77,7 @@ class Approval(Dated):
         return None
 
     def __str__(self) -> str:
-        named = dict.fromkeys(name for name in (self.data_sharing_agreement, self.dpia) if name)
-        return "; ".join(named)
+        return "; ".join(name for name in (self.data_sharing_agreement, self.dpia) if name)
 
 
 class Someone(Closed):
@@ -261,10 +260,6 @@ class PolicyRule(Dated):
     """What the recipient gets; left out: the whole. Who must have the plan by law always gets the whole."""
     lawful_basis: Text | None = None
     reason: Text
-
-    @property
-    def kinds(self) -> tuple[RecipientKind, ...]:
-        return self.share_with.involved.kinds if self.share_with.involved else ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

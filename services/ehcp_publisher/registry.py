@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
-from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
+from pydantic import AfterValidator, ValidationError, model_validator
 
 from schemas.base import Channel, Closed, RecipientKind
 from schemas.directory import DirectoryRecipient
@@ -65,25 +65,12 @@ class RegisteredSubscriber(Closed):
     receipt_key: PublicKey
 
 
-def _in_words(policy: Any) -> Any:
-    """The first form of a policy: its approval in words, its rules for kinds of who is involved."""
-    if isinstance(policy, dict) and isinstance(policy.get("approval"), str):
-        named = policy["approval"]
-        policy = policy | {"approval": {"data_sharing_agreement": named, "dpia": named, "from": "1900-01-01"}}
-        policy["rules"] = [
-            {key: value for key, value in rule.items() if key != "kinds"}
-            | {"share_with": {"involved": {"kinds": rule["kinds"]}}}
-            for rule in policy.get("rules", ())
-        ]
-    return policy
-
-
 class Registry(Closed):
     councils: tuple[RegisteredCouncil, ...]
     clients: tuple[RegisteredClient, ...] = ()
     subscribers: tuple[RegisteredSubscriber, ...] = ()
     recipients: tuple[DirectoryRecipient, ...] = ()
-    policies: tuple[Annotated[SharingPolicy, BeforeValidator(_in_words)], ...] = ()
+    policies: tuple[SharingPolicy, ...] = ()
 
     @model_validator(mode="after")
     def _names_only_its_own(self) -> "Registry":

@@ -17,7 +17,8 @@ from services.ehcp_publisher.shares import Decision, Facts, Wanted
 PLAN = UUID("0192f000-0000-7000-8000-000000000001")
 FIRST = "CFA 2014 s.40(5), SEND Regs 2014 reg 13(2)"
 AMENDED = "SEND Regs 2014 reg 22(3)"
-DPIA = "children's health · DPIA-7 · involved-trusts"
+APPROVAL = {"data_sharing_agreement": "DSA-1", "dpia": "DPIA-7", "from": "2014-09-01"}
+DPIA = "children's health · DSA-1; DPIA-7 · involved-trusts"
 
 
 def recipient(kind: str, name: str, *codes: str, subscriber: str = "school", channel: str = "inbox") -> dict[str, Any]:
@@ -44,11 +45,11 @@ REGISTRY: dict[str, Any] = {
     "policies": [
         {
             "la_code": "332",
-            "approval": "DPIA-7",
+            "approval": APPROVAL,
             "rules": [
                 {
                     "rule": "involved-trusts",
-                    "kinds": ["trust"],
+                    "share_with": {"involved": {"kinds": ["trust"]}},
                     "lawful_basis": "children's health",
                     "reason": "gives care to the child",
                 }
@@ -279,14 +280,21 @@ def test_one_recipient_with_several_grounds_is_one_share() -> None:
     policies = [
         {
             "la_code": "332",
-            "approval": "DPIA-7",
-            "rules": [{"rule": "schools", "kinds": ["school"], "lawful_basis": "education", "reason": "teaches the child"}],
+            "approval": APPROVAL,
+            "rules": [
+                {
+                    "rule": "schools",
+                    "share_with": {"involved": {"kinds": ["school"]}},
+                    "lawful_basis": "education",
+                    "reason": "teaches the child",
+                }
+            ],
         }
     ]
     directory = Directory(Registry.model_validate(REGISTRY | {"policies": policies}))
     around = facts(placements=[placed("urn:100001")], involved=[{"role": "advice", "organisation": code("urn:100001")}])
     wanted = shares.decide(around, directory, date(2026, 2, 10)).wanted
-    assert told(wanted) == {"Primary": [("statutory", FIRST), ("policy", "education · DPIA-7 · schools")]}
+    assert told(wanted) == {"Primary": [("statutory", FIRST), ("policy", "education · DSA-1; DPIA-7 · schools")]}
 
 
 def test_a_school_is_one_recipient_with_one_code_whichever_of_its_codes_a_version_names() -> None:
