@@ -491,6 +491,28 @@ async def test_killed_in_the_middle_nothing_is_lost_and_nothing_counted_twice(
 
 
 @pytest.mark.usefixtures("service")
+async def test_after_an_orderly_restart_nothing_is_read_again(
+    council: CouncilDatabase, service: RunningService, health: AIOKafkaProducer
+) -> None:
+    async def satisfied(share: WrittenShare) -> bool:
+        row = await newest(council, share)
+        return row is not None and row["satisfied_seq"] == 1
+
+    before = await council.write_share()
+    await send(health, council, [receipt_for(before)])
+    await until(lambda: satisfied(before), what="the receipt is stored")
+    await service.stop()
+    await service.start()
+    after = await council.write_share()
+    await send(health, council, [receipt_for(after)])
+    await until(lambda: satisfied(after), what="the receipt after the restart is stored")
+    async with httpx2.AsyncClient() as http:
+        metrics = (await http.get(f"{service.url}/metrics")).text
+    # What was read before the restart had its offset committed.
+    assert "ehcp_audit_receipts_repeated_total 0.0" in metrics.splitlines()
+    assert "offset_not_committed" not in service.log.read_text()
+
+
 async def test_another_councils_plan_looks_like_none(
     council: CouncilDatabase, http: httpx2.AsyncClient, token_key: OKPKey
 ) -> None:
