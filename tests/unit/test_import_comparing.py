@@ -1,6 +1,7 @@
 """The case system's plans beside the exchange's, and how many could be delivered today."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -9,9 +10,12 @@ import pytest
 from schemas.lifecycle import CeaseReason
 from services.cli.exchange import Row
 from services.cli.importing.comparing import Kind, compare, only_here, settings_on
+from services.cli.importing.faults import Findings
 from services.cli.importing.known import KnownPlans
+from services.cli.importing.opening import Asked, opened
 from services.cli.importing.plans import Ceased, ExtractPlan, Lack
-from services.cli.importing.readiness import Readiness, lacks_here, lacks_of
+from services.cli.importing.profiles import load_profile
+from services.cli.importing.readiness import Readiness, lacks_here
 from services.cli.importing.tables import Ref
 
 TODAY = date(2026, 11, 22)
@@ -104,14 +108,34 @@ def test_how_many_could_be_delivered_and_what_the_others_lack() -> None:
     counted = Readiness()
     counted.take("EHC-1", lacks_here(here()))
     counted.take("EHC-2", lacks_here(here(has_nhs_number=False, shares=0)))
-    counted.take("EHC-3", lacks_here(here(gaps=2)))
-    counted.take("EHC-4", lacks_of(there(lacks=frozenset({Lack.DOCUMENT, Lack.NHS_NUMBER}))))
+    counted.take("EHC-3", lacks_here(here(gaps=2)), 2)
+    counted.take("EHC-4", there(lacks=frozenset({Lack.DOCUMENT, Lack.NHS_NUMBER})).lacks)
     assert orjson.loads(orjson.dumps(counted.as_row())) == {
-        "plans": 4, "ready": 1, "share_ready": 0.25,
-        "lacking": {"document": 1, "nhs_number": 2, "recipient": 1, "share_gap": 1},
+        "plans": 4, "ready": 2, "share_ready": 0.5, "with_share_gaps": 1,
+        "lacking": {"document": 1, "nhs_number": 2, "recipient": 1},
         "not_ready": [
             {"case_reference": "EHC-2", "lacks": ["nhs_number", "recipient"]},
-            {"case_reference": "EHC-3", "lacks": ["share_gap"]},
             {"case_reference": "EHC-4", "lacks": ["document", "nhs_number"]},
         ],
     }  # fmt: skip
+
+
+def test_the_sample_return_differs_from_the_sample_plans_where_it_says_so() -> None:
+    sandbox = Path(__file__).parents[2] / "deploy" / "sandbox"
+    known = KnownPlans()
+    for folder in (sandbox / "plans" / "332").iterdir():
+        newest = max(folder.glob("v*.json"), key=lambda file: int(file.stem[1:]))
+        version = orjson.loads(newest.read_bytes())["version"]
+        settings = [each["setting"] | each for each in version["placements"] if "setting" in each]
+        known.add(here(case_reference=folder.name, settings=settings, current={"issued_on": version["issued_on"]}))
+    profile = load_profile(str(sandbox / "extracts" / "profile.yaml"), sandbox)
+    found = {}
+    with opened(Asked(sandbox / "extracts" / "sen2", profile, TODAY), Findings()) as extract:
+        for plan in extract.plans():
+            for each in compare(plan, known.find(plan.la_code, plan.case_reference), TODAY):
+                found[each.case_reference] = each.kind.value
+    assert found == {
+        "DUD-2018-0066": "ceased_there", "DUD-2022-0047": "setting_differs", "DUD-2023-0128": "review_newer",
+        "DUD-2026-0101": "never_shared", "DUD-2026-0102": "never_shared",
+    }  # fmt: skip
+    assert [plan["case_reference"] for plan in known.unseen()] == ["DUD-2026-0071"]

@@ -47,7 +47,7 @@ COLUMNS = {
 }  # fmt: skip
 _CHANGES: dict[str, JSON] = {
     "DUD-2018-0066": {"ceased": ("2026-10-30", "1")},
-    "DUD-2022-0047": {"setting": "993209"},
+    "DUD-2022-0047": {"setting": "993208"},
     "DUD-2023-0128": {"review": ("2026-10-01", "A", "2026-10-20")},
     "DUD-2026-0071": {"left_out": True},
 }

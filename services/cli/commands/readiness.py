@@ -18,7 +18,7 @@ from services.cli.exchange import Exchange, Reach, Row
 from services.cli.importing.comparing import LIVE
 from services.cli.importing.faults import Findings
 from services.cli.importing.opening import Asked, opened
-from services.cli.importing.readiness import Readiness, lacks_here, lacks_of
+from services.cli.importing.readiness import Readiness, lacks_here
 from services.cli.options import DEFAULT_HOME, AsJson, Home
 from services.cli.output import out, plain_errors, print_json, print_table, run
 
@@ -27,7 +27,6 @@ WORDS = {
     "nhs_number": "no NHS number: no clinical record can be found",
     "recipient": "nobody to send it to",
     "correction": "a row that is refused: `ehcp import --dry-run` says which",
-    "share_gap": "somebody involved who has no share",
 }
 SHOWN = 20
 
@@ -53,6 +52,8 @@ def readiness(
         return
     share = f" ({found['share_ready']:.1%})" if found["plans"] else ""
     out.print(f"{found['ready']} of {found['plans']} plans in force could be delivered today{share}.")
+    if found["with_share_gaps"]:
+        out.print(f"In {found['with_share_gaps']} plans somebody is involved who has no share: `ehcp gaps` lists them.")
     if found["lacking"]:
         rows = [{"what": WORDS[name], "count": count} for name, count in found["lacking"].items()]
         print_table({"what": "The others have", "count": "Plans"}, rows)
@@ -67,7 +68,7 @@ async def of_exchange(home: Path, council: str | None) -> Row:
     async with Exchange(Reach.of(home)) as exchange:
         async for plan in exchange.plans():
             if plan["state"] in LIVE and council in (None, plan["la_code"]):
-                counted.take(plan["case_reference"], lacks_here(plan))
+                counted.take(plan["case_reference"], lacks_here(plan), plan["gaps"])
     return {"of": "exchange", **counted.as_row()}
 
 
@@ -76,6 +77,6 @@ def of_extract(asked: Asked) -> Row:
     with opened(asked, Findings()) as extract, bar_for(extract) as advance:
         for plan in extract.plans():
             if not plan.over:
-                counted.take(plan.case_reference, lacks_of(plan))
+                counted.take(plan.case_reference, plan.lacks)
             advance()
     return {"of": str(asked.path), **counted.as_row()}

@@ -1,6 +1,7 @@
 """How many plans could be delivered today, and what the others lack. Pure.
 
 A plan is ready when there is something to send, somebody to send it to, and the NHS number by which clinical records are found.
+Somebody involved who has no share (a share gap) is counted beside: the plan reaches the others.
 """
 
 from collections import Counter
@@ -8,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.cli.exchange import Row
-from services.cli.importing.plans import ExtractPlan, Lack
+from services.cli.importing.plans import Lack
 
 LISTED = 1_000
 """Plans that are listed with what they lack; the counts are of all."""
@@ -18,12 +19,14 @@ LISTED = 1_000
 class Readiness:
     plans: int = 0
     ready: int = 0
+    with_gaps: int = 0
     lacking: Counter[str] = field(default_factory=Counter)
     listed: list[Row] = field(default_factory=list)
 
-    def take(self, case_reference: str, lacks: Iterable[str]) -> None:
-        names = sorted(lacks)
+    def take(self, case_reference: str, lacks: Iterable[Lack], gaps: int = 0) -> None:
+        names = sorted(lack.value for lack in lacks)
         self.plans += 1
+        self.with_gaps += bool(gaps)
         self.ready += not names
         self.lacking.update(names)
         if names and len(self.listed) < LISTED:
@@ -34,25 +37,17 @@ class Readiness:
             "plans": self.plans,
             "ready": self.ready,
             "share_ready": round(self.ready / self.plans, 4) if self.plans else None,
-            "lacking": {name: self.lacking[name] for name in (*(lack.value for lack in Lack), GAP) if self.lacking[name]},
+            "lacking": {lack.value: self.lacking[lack] for lack in Lack if self.lacking[lack]},
+            "with_share_gaps": self.with_gaps,
             "not_ready": self.listed,
         }
 
 
-GAP = "share_gap"
-"""Somebody is involved in the plan and has no share; the plan is deliverable to the others."""
-
-
-def lacks_of(plan: ExtractPlan) -> frozenset[str]:
-    return frozenset(lack.value for lack in plan.lacks)
-
-
-def lacks_here(plan: Row) -> frozenset[str]:
+def lacks_here(plan: Row) -> frozenset[Lack]:
     """Of a plan as GET /v1/plans gives it. What is in the exchange has a text; without a current version it was recalled."""
     found = {
         Lack.DOCUMENT: not plan.get("current"),
         Lack.NHS_NUMBER: not plan["has_nhs_number"],
         Lack.RECIPIENT: not plan["shares"],
-        GAP: bool(plan.get("gaps")),
     }
-    return frozenset(str(lack) for lack, true in found.items() if true)
+    return frozenset(lack for lack, true in found.items() if true)
