@@ -286,7 +286,7 @@ def make_child(story: Mapping[str, Any], settings: Mapping[str, Setting]) -> Ite
             json.dumps({"la_code": la_code, "case_reference": case, "child": child, "version": version})
         )
         folder = Path(la_code) / case
-        kept = without_empty(submission.model_dump(mode="json", by_alias=True))
+        kept = without_empty(submission.model_dump(mode="json", by_alias=True, exclude_defaults=True))
         yield folder / f"v{n}.json", (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode()
         if story.get("document_only"):
             yield folder / f"v{n}.pdf", plan_pdf(kept, sections)
