@@ -79,6 +79,14 @@ class Reach:
             raise UsageError(f"{file} is not a private JSON Web Key ({error}).") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Whose dead letters: audit's, with the operator's own key; or those of a subscriber, with the token of its operator."""
+
+    url: str | None = None
+    token: str | None = None
+
+
 class Exchange:
     """`async with Exchange(Reach.of(home)) as exchange`."""
 
@@ -229,6 +237,11 @@ class Exchange:
         answer: Row = (await self._send("POST", url, client_id, **sent)).json()
         return answer
 
+    async def dead_letters(self, door: Door, method: str, path: str, **more: Any) -> Row:
+        url = f"{door.url or self.reach.audit_url}/v1/dead-letters{path}"
+        answer: Row = (await self._send(method, url, OPERATOR, bearer=door.token, **more)).json()
+        return answer
+
     async def _send(self, method: str, url: str, client_id: str, **more: Any) -> httpx2.Response:
         async with self._answer(method, url, client_id, **more) as answer:
             await answer.aread()
@@ -237,9 +250,9 @@ class Exchange:
     @asynccontextmanager
     async def _answer(self, method: str, url: str, client_id: str, **more: Any) -> AsyncIterator[httpx2.Response]:
         """An answer that is no error; what it brings is still to be read."""
-        headers = more.pop("headers", {})
+        headers, bearer = more.pop("headers", {}), more.pop("bearer", None)
         try:
-            token = await self._token(client_id).headers()
+            token = {"Authorization": f"Bearer {bearer}"} if bearer else await self._token(client_id).headers()
             async with self._http.stream(method, url, headers={**headers, **token}, **more) as answer:
                 if answer.is_error:
                     await answer.aread()

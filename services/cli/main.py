@@ -3,6 +3,7 @@
 import typer
 
 from services.cli.commands import (
+    dead_letters,
     directory,
     doctor,
     down,
@@ -51,6 +52,7 @@ app.add_typer(policy.app, name="policy")
 app.command()(status.status)
 app.command()(who.who)
 app.command()(sent.sent)
+app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(doctor.doctor)
 
 if __name__ == "__main__":
