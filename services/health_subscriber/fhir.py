@@ -234,11 +234,15 @@ class FhirRecord:
 
     def _traces_of(self, ended: Withdrawal | Recall) -> list[Search]:
         """Where what a share or a version left in the record is found."""
+        searches = [_documents_of(ended.plan_id)]
         if isinstance(ended, Recall):
-            told = _of("Communication", mapping.VERSION, *ended.versions)
+            searches.append(_of("Communication", mapping.VERSION, *ended.versions))
+            type_, _, id_ = (ended.record or "").partition("/")
+            if type_ in ("DocumentReference", "Communication") and id_:
+                searches.append(Search(type_, (("_id", id_),)))
         else:
-            told = _of("Communication", mapping.SHARE, ended.share_id)
-        return [_documents_of(ended.plan_id), told, *([_of("Flag", mapping.PLAN, ended.plan_id)] if self._flag else [])]
+            searches.append(_of("Communication", mapping.SHARE, ended.share_id))
+        return [*searches, *([_of("Flag", mapping.PLAN, ended.plan_id)] if self._flag else [])]
 
     async def _found(self, searches: Sequence[Sequence[Search]]) -> list[list[Resource] | Retry | Refused]:
         """For each group of searches everything that they found, or what went wrong with one of them."""
@@ -247,7 +251,9 @@ class FhirRecord:
         for group in searches:
             of_group = [next(answers) for _ in group]
             wrong = next((_trouble(answer) for answer in of_group if not isinstance(answer, Found)), None)
-            found.append(wrong or [each for answer in of_group if isinstance(answer, Found) for each in answer.resources])
+            resources = [each for answer in of_group if isinstance(answer, Found) for each in answer.resources]
+            # Two searches may offer the same one, and a transaction may name it once.
+            found.append(wrong or list({(each.get("resourceType"), each.get("id")): each for each in resources}.values()))
         return found
 
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:

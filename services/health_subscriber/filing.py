@@ -34,6 +34,7 @@ class Stop(StrEnum):
     NEWER_HELD = "the record already holds a later instruction for this plan"
     OTHER_TEXT_HELD = "the record holds another text under the same instruction number"
     ENTERED_IN_ERROR = "someone marked this document as entered in error in the record; a person must look at it"
+    WITHOUT_OUR_MARKS = "an entry that we filed is in the record without our identifiers; a person must look at it"
     NOTHING_TO_FILE = "the version has neither a document nor a section to file"
     TOO_MANY_FILES = "the notice has more files than this record takes at once"
 
@@ -268,6 +269,10 @@ def to_recall(
     wrong = [each for each in documents if each.identifier(mapping.VERSION) in versions]
     if any((each.seq_of(share) or 0) > recall.seq for each in wrong):
         return Stop.NEWER_HELD
+    known = (Document(each) for each in found if f"{each.get('resourceType')}/{each.get('id')}" == recall.record)
+    if any(not each.identifier(mapping.VERSION) and not each.in_error for each in known):
+        # Not found by its identifiers, and there all the same: nothing is proved.
+        return Stop.WITHOUT_OUR_MARKS
     groups = [
         [_mark_recalled(each, recall, now), *_deletions(each.urls if remove_files else [])]
         for each in wrong

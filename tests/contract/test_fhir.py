@@ -961,7 +961,8 @@ class TestRecall:
         wrong = content(whose=whose, document=pdf("another child's"), attachments=[("a.pdf", pdf("a"))])
         await deliver(record, wrong)
 
-        [outcome] = await record.recall([recall_of(wrong, seq=2)])
+        held = (await record.holds(RNA, [wrong.plan_id]))[wrong.plan_id]
+        [outcome] = await record.recall([replace(recall_of(wrong, seq=2), record=held.record)])
 
         documents = chart.documents(patient)
         assert [each["status"] for each in documents] == ["entered-in-error"] * 2
@@ -1020,6 +1021,23 @@ class TestRecall:
         assert isinstance((await behind.recall([recall_of(wrong, seq=2)]))[0], Removed)
 
         assert [each["status"] for each in chart.documents(patient)] == ["entered-in-error"]
+
+    async def test_an_entry_that_lost_our_identifiers_is_no_proof_that_it_is_gone(
+        self, record: FhirRecord, chart: Chart
+    ) -> None:
+        whose = new_child()
+        patient = chart.add(whose)
+        wrong = content(whose=whose, document=pdf("another child's"))
+        filed = await deliver(record, wrong)
+        assert isinstance(filed, Filed)
+        [document] = chart.current(patient)
+        chart.put(document | {"identifier": [{"system": "urn:trust", "value": "1"}]})
+        recall = replace(recall_of(wrong, seq=2), record=filed.record)
+
+        assert await record.recall([recall]) == [Refused(Stop.WITHOUT_OUR_MARKS)]
+
+        chart.put(chart.current(patient)[0] | {"status": "entered-in-error"})
+        assert await record.recall([recall]) == [Removed("no entry of it is in the record")]
 
     async def test_what_never_came_is_removed(self, record: FhirRecord) -> None:
         assert await record.recall([recall_of(content(), seq=2)]) == [Removed("no entry of it is in the record")]

@@ -157,6 +157,7 @@ async def test_a_recall_is_removed_and_proved_and_leaves_nothing_held(subscriber
     [recall] = subscriber.rna.recalls
     assert (recall.share_id, recall.seq, recall.plan_id) == (wish.share_id, 2, wish.plan_id)
     assert (recall.recipient.value, recall.versions) == ("RNA", (wish.version_id,))
+    assert recall.record == f"DocumentReference/{wish.version_id}"
     receipt = (await subscriber.signed(wish))[-1]
     assert (receipt.status, receipt.version_id, receipt.record) == (Status.RECALLED, wish.version_id, "1 entry removed")
     row = await subscriber.row(wish)

@@ -401,7 +401,8 @@ def _withdrawal(each: Claimed) -> Withdrawal:
 
 def _recall(each: Claimed) -> Recall:
     versions = tuple(UUID(version) for version in each.instruction["remove"])
-    return Recall(each.share_id, each.seq, UUID(each.instruction["plan_id"]), _recipient(each), versions)
+    record = each.held_record if each.held_version_id in versions else None
+    return Recall(each.share_id, each.seq, UUID(each.instruction["plan_id"]), _recipient(each), versions, record)
 
 
 def _recipient(each: Claimed) -> Recipient:

@@ -50,6 +50,7 @@ class Claimed:
     attempts: int
     removed_seq: int | None = None
     """The ``seq`` for which it is proved that what its instruction names to remove is gone."""
+    held_record: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ async def claim(connection: Any, claim_id: UUID, instance: str, busy: Sequence[s
         UPDATE delivery.delivery d SET claim = $1, claimed_until = now() + make_interval(secs => $4), claimed_by = $5
         WHERE d.share_id = ANY(ARRAY(SELECT share_id FROM free))
         RETURNING d.share_id, d.seq, d.action, d.instruction, d.lane, d.held_seq, d.held_version_id, d.attempts,
-            d.removed_seq
+            d.removed_seq, d.held_record
         """,
         claim_id, list(busy), per_lane, LEASE_SECONDS, instance,
     )  # fmt: skip

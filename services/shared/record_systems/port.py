@@ -87,6 +87,8 @@ class Recall:
     plan_id: UUID
     recipient: Recipient
     versions: tuple[UUID, ...]
+    record: str | None = None
+    """The record's own id of one of them, where the subscriber knows it."""
 
 
 @dataclass(frozen=True, slots=True)
