@@ -239,7 +239,8 @@ class PlanVersion(Circumstances):
         return self
 
     def circumstances(self) -> Circumstances:
-        return Circumstances(**{name: getattr(self, name) for name in Circumstances.model_fields})
+        # Checked when the version was.
+        return Circumstances.model_construct(**{name: getattr(self, name) for name in Circumstances.model_fields})
 
 
 class PlanSubmission(Closed):

@@ -23,7 +23,7 @@ from services.ehcp_publisher import currency, instructions, lifecycle, store, st
 from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People, undeliverable
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.rendering import MAX_TEXT_BYTES, RenderingError
-from services.ehcp_publisher.shares import Unusual
+from services.ehcp_publisher.shares import Decided, Unusual
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan, NewRendering, NewVersion
 from services.ehcp_publisher.wishes import Current, Thing
 from services.shared.identity.tokens import Caller
@@ -85,6 +85,9 @@ class _Prepared:
     child: Child
     identity_revision: int
     flags: tuple[currency.Flag, ...] = ()
+    decided: Decided | None = None
+    by_directory: int = 0
+    """The directory's revision by which it was decided."""
 
 
 class _Changed:
@@ -204,8 +207,18 @@ class Issuing:
         )
         if isinstance(decision, versions.First | versions.Next | versions.History):
             flags = currency.flags(version, child, version.circumstances(), self._deciding.today(), None, la_code)
-            ready = replace(ready, version=await self._new_version(caller, ready, people), flags=flags)
+            ready = replace(ready, flags=flags, by_directory=self._deciding.directory.revision)
+            if not isinstance(decision, versions.History):
+                ready = replace(ready, decided=self._decide(ready, people))
+            ready = replace(ready, version=await self._new_version(caller, ready))
         return ready
+
+    def _decide(self, ready: _Prepared, people: People) -> Decided:
+        version = ready.submission.version
+        return self._deciding.decide(
+            ready.plan_id, ready.la_code, version.circumstances(), ready.child, people, issued_on=version.issued_on,
+            first=isinstance(ready.decision, versions.First), letters=ready.text.section_hashes,
+        )  # fmt: skip
 
     def _new_plan(self, first: PlanSubmission) -> tuple[NewPlan, Key]:
         child_id = new_id()
@@ -219,7 +232,7 @@ class Issuing:
         )  # fmt: skip
         return new, key
 
-    async def _new_version(self, caller: Caller, ready: _Prepared, people: People) -> NewVersion:
+    async def _new_version(self, caller: Caller, ready: _Prepared) -> NewVersion:
         submission, version_id = ready.submission, new_id()
         version, received = submission.version, submission.document
         body = versions.stored(version, ready.text)
@@ -228,7 +241,7 @@ class Issuing:
             for each in submission.attachments
         )
         renderings: list[NewRendering] = []
-        for sections in self._sections_wanted(ready, people):
+        for sections in _sections_wanted(ready):
             whole = sections == ALL_SECTIONS
             # Parts are typeset here also where the council's own document came: that one holds everything.
             renderings.append(
@@ -256,17 +269,6 @@ class Issuing:
             attachments=tuple(ready.key.seal(a.data, f"attachment:{version_id}:{i}")
                               for i, a in enumerate(submission.attachments)),
         )  # fmt: skip
-
-    def _sections_wanted(self, ready: _Prepared, people: People) -> list[str]:
-        """The whole first, then every part of it that some recipient is to get."""
-        if isinstance(ready.decision, versions.History):
-            return [ALL_SECTIONS]
-        version = ready.submission.version
-        decided = self._deciding.decide(
-            ready.plan_id, ready.la_code, version.circumstances(), ready.child, people, issued_on=version.issued_on,
-            first=isinstance(ready.decision, versions.First), letters=ready.text.section_hashes,
-        )  # fmt: skip
-        return [ALL_SECTIONS, *sorted({wishes.sections_key(each) for each in decided.wanted} - {ALL_SECTIONS})]
 
     async def _commit(
         self, caller: Caller, prepared: dict[int, _Prepared], idempotency: tuple[str, str, str] | None
@@ -301,7 +303,7 @@ class Issuing:
     async def _write(self, connection: Any, caller: Caller, prepared: dict[int, _Prepared]) -> dict[int, Result | _Changed]:
         results: dict[int, Result | _Changed] = {}
         await store_directory.refresh(connection, self._deciding.directory)
-        new = [p.new for p in prepared.values() if p.new]
+        new = [_dated(each, each.new) for each in prepared.values() if each.new]
         same = await store.find_same_children(connection, new) if new else {}
         made = await store.insert_plans(connection, [each for each in _one_per_child(new) if each.plan_id not in same])
         plan_ids = [p.plan_id for p in prepared.values()]
@@ -383,11 +385,10 @@ class Issuing:
         if plan.restricted is not None:
             note = "The plan is restricted: the version is kept, and goes to nobody before a named person lifts that."
             return {"shares": [], "warnings": [note]}
-        first = isinstance(decision, versions.First)
-        decided = self._deciding.decide(
-            ready.plan_id, ready.la_code, ready.submission.version.circumstances(), ready.child, people,
-            issued_on=version.issued_on, first=first, letters=ready.text.section_hashes,
-        )  # fmt: skip
+        decided = ready.decided
+        # Nobody has decided anything about a new plan: what was prepared holds unless the directory changed since.
+        if decided is None or ready.new is None or ready.by_directory != self._deciding.directory.revision:
+            decided = self._decide(ready, people)
         changed = tuple(SectionLetter) if isinstance(decision, versions.First) else decision.changed
         asking = self._deciding.asking(ready.plan_id, ready.la_code, ready.identity_revision, requested_at)
         made = wishes.make(asking, decided.wanted, standing, Current(_things(ready, version), changed))
@@ -396,6 +397,17 @@ class Issuing:
         waits = [_waits(each) for each in decided.unconfirmed]
         gaps = [{"who": gap.who, "reason": gap.reason} for gap in decided.gaps]
         return {"shares": made.answers, "warnings": undeliverable(decided.wanted) + waits, "share_gaps": gaps}
+
+
+def _sections_wanted(ready: _Prepared) -> list[str]:
+    """The whole first, then every part of it that some recipient is to get."""
+    wanted = ready.decided.wanted if ready.decided else ()
+    return [ALL_SECTIONS, *sorted({wishes.sections_key(each) for each in wanted} - {ALL_SECTIONS})]
+
+
+def _dated(ready: _Prepared, new: NewPlan) -> NewPlan:
+    """With what was decided already, so that the row is written once."""
+    return replace(new, decide_on=ready.decided.next_on, parties=ready.decided.parties) if ready.decided else new
 
 
 def _things(ready: _Prepared, version: NewVersion) -> dict[str, Thing]:
@@ -419,9 +431,12 @@ def _waits(unusual: Unusual) -> str:
 def _one_per_child(new: list[NewPlan]) -> list[NewPlan]:
     """Of two plans for one child in one batch the first; the other is looked at again once that is there."""
     kept: list[NewPlan] = []
+    seen: set[bytes | None] = set()
     for plan in new:
-        if not any(each.la_code == plan.la_code and _same(each, plan) for each in kept):
+        lookups = {plan.nhs_lookup, plan.upn_lookup, plan.name_lookup} - {None}
+        if seen.isdisjoint(lookups) or not any(each.la_code == plan.la_code and _same(each, plan) for each in kept):
             kept.append(plan)
+            seen |= lookups
     return kept
 
 

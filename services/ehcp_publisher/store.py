@@ -74,6 +74,8 @@ class NewPlan:
     upn_lookup: bytes | None
     name_lookup: bytes | None
     different_from: tuple[UUID, ...]
+    decide_on: date | None = None
+    parties: tuple[str, ...] = ()
 
     def is_same_child(self, nhs: bytes | None, upn: bytes | None, name: bytes | None, plan_id: UUID) -> bool:
         """By NHS number or UPN; by full name with date of birth unless the NHS numbers say otherwise, or a person did."""
@@ -264,8 +266,9 @@ async def insert_plans(connection: Any, plans: Sequence[NewPlan]) -> set[UUID]:
             """
             WITH new AS (
                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[], $7::bytea[],
-                                     $8::bytea[], $9::bytea[])
-                AS t (plan_id, la_code, case_reference, child_id, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup)
+                                     $8::bytea[], $9::bytea[], $10::date[], $11::text[])
+                AS t (plan_id, la_code, case_reference, child_id, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup,
+                      decide_on, parties)
             ), child AS (
                 INSERT INTO publisher.child (child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup)
                 SELECT child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup FROM new
@@ -275,13 +278,18 @@ async def insert_plans(connection: Any, plans: Sequence[NewPlan]) -> set[UUID]:
                 ON CONFLICT DO NOTHING
                 RETURNING child_id
             )
-            INSERT INTO publisher.plan (plan_id, la_code, case_reference, child_id)
-            SELECT plan_id, la_code, case_reference, child_id FROM new JOIN child USING (child_id)
+            INSERT INTO publisher.plan (plan_id, la_code, case_reference, child_id, decide_on, parties)
+            SELECT plan_id, la_code, case_reference, child_id, decide_on, string_to_array(parties, ' ')
+            FROM new JOIN child USING (child_id)
             ORDER BY la_code, case_reference
             ON CONFLICT (la_code, case_reference) DO NOTHING
             RETURNING plan_id
             """,
-            *_columns(plans, "plan_id la_code case_reference child_id wrapped_key identity nhs_lookup upn_lookup name_lookup"),
+            *_columns(
+                plans,
+                "plan_id la_code case_reference child_id wrapped_key identity nhs_lookup upn_lookup name_lookup decide_on",
+            ),
+            [" ".join(plan.parties) for plan in plans],
         )
     }
     orphans = [plan.child_id for plan in plans if plan.plan_id not in made]

@@ -35,7 +35,7 @@ PARTITIONS = 6
 WARM_UP_PLANS = 200
 COUNCIL_TABLES = (
     "publisher.child", "publisher.plan", "publisher.version", "publisher.rendering", "publisher.share",
-    "publisher.share_ground", "publisher.instruction", "publisher.unsatisfied", "publisher.outbox",
+    "publisher.share_ground", "publisher.instruction", "publisher.unsatisfied", "publisher.outbox", "publisher.flag",
     "audit.pending", "audit.receipt", "audit.newest",
 )  # fmt: skip
 SCHOOL_TABLES = ("delivery.delivery", "delivery.attempt", "delivery.receipt", "delivery.outbox", "delivery.inbox")
@@ -66,9 +66,10 @@ class Copy:
                 f"CREATE TABLE IF NOT EXISTS bare.{name}"
                 f" (LIKE {table} INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES INCLUDING STORAGE)"
             )
+            # Lists keep their defaults: unnest would take them apart, and they are short.
             columns = await self.pool.fetch(
-                "SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute"
-                " WHERE attrelid = $1::text::regclass AND attnum > 0 AND attidentity = ''",
+                "SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute JOIN pg_type t ON t.oid = atttypid"
+                " WHERE attrelid = $1::text::regclass AND attnum > 0 AND attidentity = '' AND typcategory <> 'A'",
                 f"bare.{name}",
             )
             names = [column["attname"] for column in columns]
@@ -129,8 +130,10 @@ class Bare:
             rows: dict[str, list[Row]] = {name: [] for name in (*_ISSUED, "outbox", "pending")}
             for _ in range(min(BATCH, plans - first)):
                 child_id, plan_id, version_id, rendering_id = new_id(), new_id(), new_id(), new_id()
-                rows["child"].append(copy.row("child", child_id=child_id))
+                nobodys = {name: child_id.bytes * 2 for name in ("nhs_lookup", "name_lookup")}
+                rows["child"].append(copy.row("child", child_id=child_id, **nobodys))
                 rows["plan"].append(copy.row("plan", plan_id=plan_id, case_reference=f"BARE-{plan_id}", child_id=child_id))
+                rows["flag"].append(copy.row("flag", plan_id=plan_id))
                 rows["version"].append(copy.row("version", version_id=version_id, plan_id=plan_id))
                 rows["rendering"].append(copy.row("rendering", rendering_id=rendering_id, version_id=version_id))
                 rows["pending"].append(copy.row("pending", act="issued", plan_id=plan_id, version_id=version_id))
@@ -249,7 +252,7 @@ class Bare:
 
 
 _ISSUED = (
-    "child", "plan", "version", "rendering", "share", "share_ground", "instruction", "unsatisfied",
+    "child", "plan", "version", "rendering", "share", "share_ground", "instruction", "unsatisfied", "flag",
 )  # fmt: skip
 _CLAIM = f"""
     UPDATE bare.delivery d SET claim = $1, claimed_until = now() + interval '120 seconds', claimed_by = 'bare'

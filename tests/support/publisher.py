@@ -260,8 +260,8 @@ def submission(case_reference: str | None = None, la_code: str = "332", **change
 def child_of(case_reference: str) -> dict[str, Any]:
     """Another child for every case: of one name and date of birth, told apart by valid NHS number and UPN."""
     chance = random.Random(case_reference)
-    numbers = (f"999{chance.randrange(10**7):07}" for _ in count())
-    upns = (f"{chance.choice(UPN_LETTERS)}2070000{chance.randrange(10**5):05}" for _ in count())
+    numbers = (f"9{chance.randrange(10**9):09}" for _ in count())
+    upns = (f"{chance.choice(UPN_LETTERS)}{chance.randrange(10**12):012}" for _ in count())
     return CHILD | {
         "nhs_number": next(number for number in numbers if fits(check_nhs_number, number)),
         "upn": next(upn for upn in upns if fits(check_upn, upn)),
