@@ -159,10 +159,11 @@ def headline(found: Row) -> str:
     said = f"{found['case_reference']}: {found['state']}"
     if found["state"] == "ceasing":
         said += f", ceases on {found['ceases_on']}"
+        said += f", appeal until {found['appeal_until']}" if found["appeal_until"] else ""
+    elif found["ceases_on"]:
+        said += f" on {found['ceases_on']}"
     if found["cease_reason"]:
         said += f" ({found['cease_reason']})"
-    if found["appeal_until"]:
-        said += f", appeal until {found['appeal_until']}"
     return said + (f", restricted ({found['restricted']})" if found["restricted"] else "")
 
 

@@ -13,6 +13,7 @@ from services.cli.shares import in_order
 
 COLUMNS = {
     "recipient": "Recipient",
+    "notice": "Notice",
     "status": "Status",
     "version": "Wanted",
     "held_version": "Held",
