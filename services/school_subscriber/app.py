@@ -1,7 +1,9 @@
-"""Schools, colleges and early years providers: each plan arrives in the setting's inbox; its own readers sign in here."""
+"""Schools, colleges and early years providers: each plan arrives in the setting's inbox, where its own readers sign in, or in
+its SFTP folder."""
 
 from services.shared.delivery.subscriber import build_subscriber
 from services.shared.record_systems.inbox_readers import InboxSettings, inbox_routers
+from services.shared.record_systems.sftp_receipts import SftpSystems
 from services.shared.runtime import Service, run
 
 NAME = "school_subscriber"
@@ -9,7 +11,12 @@ NAME = "school_subscriber"
 
 async def build() -> Service:
     settings = InboxSettings()
-    return await build_subscriber(NAME, settings, lambda _: {}, lambda parts: inbox_routers(settings, parts))
+    sftp = SftpSystems()
+    service = await build_subscriber(
+        NAME, settings, lambda parts: {"sftp": sftp.builder(parts.pool)}, lambda parts: inbox_routers(settings, parts)
+    )
+    service.work |= sftp.work()
+    return service
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ changed.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,8 @@ import structlog
 
 from services.shared.record_systems import sftp_files as files
 from services.shared.record_systems.port import Recall, Recipient, RecordAwayError
-from services.shared.record_systems.sftp import SftpServer
+from services.shared.record_systems.sftp import SftpServer, build_sftp
+from services.shared.record_systems.systems import Builder, SystemSettings
 
 log = structlog.get_logger()
 
@@ -86,6 +87,25 @@ class SftpReceipts:
             " AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
             self.lane, after, AT_ONCE,
         )  # fmt: skip
+
+
+class SftpSystems:
+    """The SFTP systems of one subscriber, for its ``app.py``: builds them, and looks for their receipts."""
+
+    def __init__(self) -> None:
+        self._receipts: list[SftpReceipts] = []
+
+    def builder(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Builder:
+        def build(settings: SystemSettings) -> SftpServer:
+            server = build_sftp(settings)
+            self._receipts.append(SftpReceipts(pool, server, settings.name))
+            return server
+
+        return build
+
+    def work(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Endless loops by name."""
+        return {f"receipts:{each.lane}": each.run for each in self._receipts}
 
 
 def _receipt_name(row: Any) -> str:
