@@ -129,6 +129,9 @@ def _cease_notice(event: CeaseNotice, _: Before, today: date, state: PlanState) 
 
 def _cease(event: Cease, before: Before, today: date, state: PlanState) -> Consequences:
     _not_ahead(event.ceased_on, "ceased_on", today)
+    if event.reason is CeaseReason.DECEASED:
+        # An extract tells of a death this way: no appeal to wait for, and no word more to the family.
+        return replace(_ended(event.ceased_on, state, event.reason, died=True), quiet=True)
     lifecycle.check_cease(before.plan.state, event, before.plan.appeal_until)
     return _ended(event.ceased_on, state, event.reason)
 

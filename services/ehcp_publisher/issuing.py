@@ -191,15 +191,15 @@ class Issuing:
             plan_id, la_code, case_reference, child = new.plan_id, first.la_code, first.case_reference, first.child
             identity_revision = 1
         else:
+            plan_id, la_code, case_reference = plan.plan_id, plan.la_code, plan.case_reference
+            key, child, identity_revision = self._deciding.key_of(plan), self._deciding.child_of(plan), plan.identity_revision
+            if first is not None and first.child != child:
+                raise _child_differs(plan, child, first.child)
             if first is not None and not isinstance(decision, versions.Repeat):
                 raise Problem(
                     409, "plan-exists", "This case reference has a plan already",
                     f"Send further versions to /v1/plans/{plan.plan_id}/versions.", extra={"plan_id": str(plan.plan_id)},
                 )  # fmt: skip
-            plan_id, la_code, case_reference = plan.plan_id, plan.la_code, plan.case_reference
-            key, child, identity_revision = self._deciding.key_of(plan), self._deciding.child_of(plan), plan.identity_revision
-            if first is not None and first.child != child:
-                raise _child_differs(plan, child, first.child)
             if not isinstance(decision, versions.Repeat):
                 lifecycle.after(plan.state, lifecycle.NEW_VERSION)
         ready = _Prepared(

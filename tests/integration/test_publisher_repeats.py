@@ -12,6 +12,7 @@ import pytest
 from tests.support.publisher import (
     WRONG_NHS_NUMBER,
     Publisher,
+    child_of,
     document_alone,
     part,
     pdf_document,
@@ -243,3 +244,11 @@ async def test_parallel_batches_over_the_same_plans_neither_lock_each_other_out_
         assert {line["status"] for line in lines} == {201}
     for plan_id in plan_ids:
         assert await publisher.versions_of(plan_id) == list(range(1, 8))
+
+
+async def test_another_child_under_a_known_case_reference_is_never_taken_for_a_further_version(publisher: Publisher) -> None:
+    """A case system that reuses a reference would put one child's plan into another child's records."""
+    sent = submission()
+    await publisher.issue(sent)
+    other = sent | {"child": child_of(reference()), "version": version("2026-03-10", "Another child's plan.")}
+    problem(await publisher.post("/v1/plans", other), 409, "child-differs")
