@@ -222,6 +222,8 @@ class Events:
             batch.flags[plan_id] = (plan.la_code, await self._flags(connection, before, plan, child, around))
             await batch.write(connection, event.by)
             warnings = list(follows.warnings)
+            if follows.child or follows.to_council or follows.child_columns.get("findable"):
+                warnings += [_namesake(each) for each in await store_events.find_namesakes(connection, plan.child_id)]
             if decided := batch.decided.get(plan_id):
                 warnings += undeliverable(decided[1].wanted)
             answer = Answer(
@@ -364,6 +366,10 @@ class Events:
             if share.recipient.kind in FAMILY and share.action == "hold":
                 made.wishes.append(wishes.withdraw(asking, share))
         batch.add(caller.client_id, self._deciding.key_of(plan), (), made)
+
+
+def _namesake(case_reference: str) -> str:
+    return f"The child of {case_reference} has the same name and date of birth: check that it is another child."
 
 
 def _nobody_to_tell(event: PlanEvent) -> Problem:

@@ -200,6 +200,19 @@ async def update_child(connection: Any, child_id: UUID, changes: Mapping[str, An
     await connection.execute(f"UPDATE publisher.child SET {columns} WHERE child_id = $1", child_id, *changes.values())
 
 
+async def find_namesakes(connection: Any, child_id: UUID) -> list[str]:
+    """Case references of the council's other plans of a child with this name and date of birth, unless NHS numbers tell them
+    apart."""
+    rows = await connection.fetch(
+        "SELECT p.case_reference FROM publisher.child own JOIN publisher.child c ON c.la_code = own.la_code"
+        " AND c.name_lookup = own.name_lookup AND c.child_id <> own.child_id AND c.findable"
+        " AND (c.nhs_lookup IS NULL OR own.nhs_lookup IS NULL) JOIN publisher.plan p ON p.child_id = c.child_id"
+        " WHERE own.child_id = $1 ORDER BY p.case_reference",
+        child_id,
+    )
+    return [row["case_reference"] for row in rows]
+
+
 async def last_moves(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, date]:
     """The day of the last move (another placement, another home) that an event told of."""
     rows = await connection.fetch(

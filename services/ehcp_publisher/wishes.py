@@ -107,7 +107,7 @@ def make(
         made.answers.append(_answer(asking, share_id, seq, want))
     for share in before.values():
         removing = _removing(share, remove)
-        stands = (share.action, share.removing, share.la_code) == ("recall", removing, asking.la_code)
+        stands = (share.action, _asked(share), share.la_code) == ("recall", removing, asking.la_code)
         if removing and not stands:
             made.wishes.append(recall(asking, share, removing))
         elif share.action == "hold" and not removing:
@@ -179,15 +179,19 @@ def _differs(share: Share, asking: Asking, recipient: Known, thing: Thing, remov
         share.action, share.version_id, share.rendering_id, share.subscriber, share.identity_revision, share.la_code,
     )  # fmt: skip
     wanted = ("hold", thing.thing_id, thing.rendering_id, recipient.subscriber, asking.identity_revision, asking.la_code)
-    # A removal that is proved is no difference: the wish without it says nothing new.
-    return stands != wanted or (share.removing != removing and not (share.satisfied and not removing))
+    return stands != wanted or _asked(share) != removing
 
 
 def _removing(share: Share | None, remove: Mapping[UUID, tuple[UUID, ...]]) -> tuple[UUID, ...]:
     """What this share's copies must lose: what is not proved yet, and what is recalled now."""
     if share is None:
         return ()
-    return tuple(dict.fromkeys([*(() if share.satisfied else share.removing), *remove.get(share.share_id, ())]))
+    return tuple(dict.fromkeys([*_asked(share), *remove.get(share.share_id, ())]))
+
+
+def _asked(share: Share) -> tuple[UUID, ...]:
+    """What is to be removed and not proved yet. What is proved is asked no more, unless it is recalled again."""
+    return () if share.satisfied else share.removing
 
 
 def _changed(share: Share | None, want: Wanted, thing: Thing, changed: tuple[SectionLetter, ...]) -> tuple[SectionLetter, ...]:
