@@ -108,19 +108,21 @@ class _Comparison:
     def _objects(self, old: Schema, new: Schema, where: str) -> Iterator[Difference]:
         before, after = old.get("properties", {}), new.get("properties", {})
         must, must_now = set(old.get("required", ())), set(new.get("required", ()))
+        gone: set[str] = set()
         for name in before:
             place = f"{where}/{name}".lstrip("/")
             if name in after:
                 yield from self.schemas(before[name], after[name], place)
-                if name in must - must_now:
-                    yield Difference(place, Effect.WIDER, "it may be left out now")
             elif new.get("additionalProperties") is False:
                 yield Difference(place, Effect.NARROWER, "the field is refused now")
             else:
+                gone.add(name)
                 yield Difference(place, Effect.WIDER, "the field is gone")
         for name in sorted(after.keys() - before.keys()):
             if old.get("additionalProperties") is False:
                 yield Difference(f"{where}/{name}".lstrip("/"), Effect.WIDER, "the field is allowed now")
+        for name in sorted(must - must_now - gone):
+            yield Difference(f"{where}/{name}".lstrip("/"), Effect.WIDER, "it may be left out now")
         for name in sorted(must_now - must):
             yield Difference(f"{where}/{name}".lstrip("/"), Effect.NARROWER, "it must be sent now")
         others, others_now = old.get("additionalProperties", True), new.get("additionalProperties", True)
