@@ -335,6 +335,10 @@ async def test_a_notice_lies_beside_the_plan_and_is_no_version_of_it(adapter: Sf
     write_receipt(server, each)
     assert isinstance(await one(adapter, each), Filed)
     assert await adapter.holds(COLLEGE, [plan.plan_id]) == {}
+    held = Held(each.version_id, each.sha256, "EDM-4711")
+    assert await adapter.holds_notices(COLLEGE, [each.version_id, uuid4()]) == {each.version_id: held}
+    await adapter.withdraw([Withdrawal(each.share_id, 2, each.plan_id, COLLEGE)])
+    assert await adapter.holds_notices(COLLEGE, [each.version_id]) == {each.version_id: replace(held, withdrawn=True)}
 
 
 # --- names

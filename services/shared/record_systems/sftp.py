@@ -136,21 +136,43 @@ class SftpServer:
 
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
         """What the receipts in the recipient's folder say: of each plan the newest version. Raises :class:`RecordAwayError`."""
+        wanted = set(plans)
+        newest: dict[UUID, tuple[int, str]] = {}
+
+        def is_wanted(name: str) -> bool:
+            named = files.plan_and_version(name)
+            return named is not None and named[0] in wanted
+
+        found: dict[UUID, Held] = {}
+        for name, held in (await self._receipts_held(recipient, is_wanted)).items():
+            named = files.plan_and_version(name)
+            assert named is not None
+            if (named[1], name) > newest.get(named[0], (0, "")):
+                newest[named[0]] = named[1], name
+                found[named[0]] = held
+        return found
+
+    async def holds_notices(self, recipient: Recipient, notices: Sequence[UUID]) -> dict[UUID, Held]:
+        """As :meth:`holds`, by the notice's id."""
+        wanted = set(notices)
+        found = await self._receipts_held(recipient, lambda name: files.notice(name) in wanted)
+        return {held.version_id: held for held in found.values()}
+
+    async def _receipts_held(self, recipient: Recipient, wanted: Callable[[str], bool]) -> dict[str, Held]:
+        """What the receipts of a recipient that are ``wanted`` say, by their names. Raises :class:`RecordAwayError`."""
         folder = self._path(files.folder(recipient))
-        wanted, found = set(plans), dict[UUID, tuple[int, Held]]()
+        found: dict[str, Held] = {}
         try:
             sftp = await self._connected()
             present = set(await self._within(self._timeout, sftp, self._listed(sftp, folder)))
             for name in await self._within(self._timeout, sftp, self._listed(sftp, f"{folder}/{files.RECEIPTS}")):
-                named = files.plan_and_version(name)
-                if named is None or named[0] not in wanted or named[1] < found.get(named[0], (0,))[0]:
-                    continue
-                receipt = await self._within(self._timeout, sftp, self._read(sftp, f"{folder}/{files.RECEIPTS}/{name}"))
-                if receipt is not None and (held := files.held(receipt, name, present)) is not None:
-                    found[named[0]] = named[1], held
+                if wanted(name):
+                    receipt = await self._within(self._timeout, sftp, self._read(sftp, f"{folder}/{files.RECEIPTS}/{name}"))
+                    if receipt is not None and (held := files.held(receipt, name, present)) is not None:
+                        found[name] = held
         except (AwayError, asyncssh.SFTPError) as error:
             raise RecordAwayError(f"the SFTP server was not asked: {_words(error)}") from None
-        return {plan: held for plan, (_, held) in found.items()}
+        return found
 
     async def receipts(self, recipient: Recipient) -> dict[str, tuple[int, int]]:
         """The names in a recipient's ``receipts/``, with when and how large. Raises :class:`RecordAwayError`."""

@@ -29,6 +29,7 @@ _HASH_DIGITS = 8
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}")
 _ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _VERSION = re.compile(rf"plan-({_ID})-v([0-9]{{1,10}})-({_ID})-[0-9a-f]{{{_HASH_DIGITS}}}\.json")
+_NOTICE = re.compile(rf"notice-({_ID})-[0-9a-f]{{{_HASH_DIGITS}}}\.json")
 _THING = re.compile(rf"(?:plan-{_ID}-v[0-9]{{1,10}}|notice)-({_ID})-[0-9a-f]{{{_HASH_DIGITS}}}[-.].*")
 
 
@@ -160,16 +161,22 @@ def plan_and_version(file_name: str) -> tuple[UUID, int] | None:
     return (UUID(match[1]), int(match[2])) if match else None
 
 
+def notice(file_name: str) -> UUID | None:
+    """Of a receipt's file name; None when it is for no notice."""
+    match = _NOTICE.fullmatch(file_name)
+    return UUID(match[1]) if match else None
+
+
 def held(receipt: bytes, file_name: str, present: Collection[str]) -> Held | None:
     """What a receipt says is held; None unless it proves it by itself. ``present``: the names in the recipient's folder."""
-    match, told = _VERSION.fullmatch(file_name), _read(_Receipt, receipt)
-    if match is None or told is None or told.outcome != "filed" or told.manifest is None or told.record is None:
+    told = _read(_Receipt, receipt)
+    if told is None or told.outcome != "filed" or told.manifest is None or told.record is None:
         return None
     name, sha, manifest = file_name.removesuffix(".json"), _hash(told.manifest), told.manifest
     # A receipt under another's name is none: the name tells plan, version and the beginning of the rendering's hash.
-    if sha is None or not name.endswith(sha[:_HASH_DIGITS]):
+    if sha is None or not name.endswith(sha[:_HASH_DIGITS]) or not is_of(file_name, [manifest.version_id]):
         return None
-    if (manifest.plan_id, manifest.version_id) != (UUID(match[1]), UUID(match[3])):
+    if (named := plan_and_version(file_name)) is not None and named[0] != manifest.plan_id:
         return None
     marked = told.share_id is not None and f"{withdrawn_name(manifest.plan_id, told.share_id)}.json" in present
     intact = _files_fit(manifest, name, told.files)
