@@ -279,6 +279,11 @@ async def test_what_was_withdrawn_is_held_as_such_until_it_is_wanted_again(
     write_receipt(server, each)
     await adapter.withdraw([Withdrawal(each.share_id, 2, each.plan_id, COLLEGE)])
     assert (await adapter.holds(COLLEGE, [each.plan_id]))[each.plan_id].withdrawn
+    # Their system takes the mark away, and says so.
+    [mark] = folder_of(server).glob(f"plan-{each.plan_id}-withdrawn-*.json")
+    (folder_of(server) / "receipts" / mark.name).write_text("{}")
+    mark.unlink()
+    assert (await adapter.holds(COLLEGE, [each.plan_id]))[each.plan_id].withdrawn
     again = a_version(plan_id=each.plan_id, share_id=each.share_id, seq=3, version=2)
     await one(adapter, again)
     write_receipt(server, again)

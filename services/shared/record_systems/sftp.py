@@ -164,8 +164,10 @@ class SftpServer:
         found: dict[str, Held] = {}
         try:
             sftp = await self._connected()
-            present = set(await self._within(self._timeout, sftp, self._listed(sftp, folder)))
-            for name in await self._within(self._timeout, sftp, self._listed(sftp, f"{folder}/{files.RECEIPTS}")):
+            receipts = await self._within(self._timeout, sftp, self._listed(sftp, f"{folder}/{files.RECEIPTS}"))
+            # A mark that was taken away counts where there is a receipt of its name.
+            present = {*receipts, *await self._within(self._timeout, sftp, self._listed(sftp, folder))}
+            for name in receipts:
                 if wanted(name):
                     receipt = await self._within(self._timeout, sftp, self._read(sftp, f"{folder}/{files.RECEIPTS}/{name}"))
                     if receipt is not None and (held := files.held(receipt, name, present)) is not None:
@@ -191,8 +193,10 @@ class SftpServer:
             return told
         for each in files.uploads(content):
             await self._put(sftp, content.recipient, each)
-        mark = f"{files.folder(content.recipient)}/{files.withdrawn_name(content.plan_id, content.share_id)}.json"
-        await self._remove(sftp, self._path(mark))  # of an earlier end of this share
+        mark = files.withdrawn_name(content.plan_id, content.share_id)
+        # Of an earlier end of this share.
+        await self._remove(sftp, self._path(f"{files.folder(content.recipient)}/{mark}.json"))
+        await self._remove(sftp, self._path(files.receipt_path(content.recipient, mark)))
         return Sent(f"{files.folder(content.recipient)}/{name}")
 
     async def _withdraw(self, withdrawal: Withdrawal, sftp: asyncssh.SFTPClient) -> WithdrawOutcome:
