@@ -1,26 +1,17 @@
 """A plan leaves one exchange as an archive and is taken in by another: same texts, same documents, nothing old is shared."""
 
-import asyncio
 import io
 import zipfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import orjson
 import pytest
 import pytest_asyncio
-from joserfc.jwk import OKPKey
-from typer.testing import CliRunner, Result
 
-from services.cli.machine.ports import HOST, free_ports
-from services.cli.main import app
-from services.shared.postgres.pool import open_pool
+from tests.support.command_line import ehcp, publisher_for_commands, told
 from tests.support.publisher import (
-    CLIENTS,
-    NOWHERE,
     PRIMARY,
     SECONDARY,
     Publisher,
@@ -28,72 +19,26 @@ from tests.support.publisher import (
     pdf_document,
     placed,
     problem,
-    publisher_database,
     reference,
     submission,
     version,
-    write_settings,
 )
 from tests.support.servers import RunningPostgres
-from tests.support.services import RunningService
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
-EXPORTS = {"332": "case-system-332", "333": "case-system-333"}
-
-
-@asynccontextmanager
-async def exchange(server: RunningPostgres, folder: Path) -> AsyncIterator[Publisher]:
-    """A publisher whose issuer is its own address, as the command line expects, with the councils' keys as files."""
-    keys = {client_id: OKPKey.generate_key("Ed25519") for client_id in CLIENTS}
-    for client_id, key in keys.items():
-        (folder / f"{client_id}.jwk").write_bytes(orjson.dumps(key.as_dict(private=True)))
-    issuer_key = OKPKey.generate_key("Ed25519")
-    [port] = free_ports(1)
-    url = f"http://{HOST}:{port}"
-    async with publisher_database(server) as owner_dsn:
-        dsn = server.dsn_as("ehcp_publisher", owner_dsn)
-        settings = write_settings(folder, keys, issuer_key, dsn, NOWHERE) | {"EHCP_ISSUER": url}
-        service = RunningService("ehcp_publisher", settings, port, folder / "log")
-        owner = await open_pool(owner_dsn, max_size=3)
-        try:
-            await service.start()
-            async with httpx2.AsyncClient(base_url=url, timeout=60) as http:
-                running = Publisher(url, owner, http, service, issuer_key, server, owner_dsn, settings, keys, folder)
-                for client in ("operator", "case-system-332", "case-system-333"):
-                    answer = await running.request_token(client, aud=url)
-                    running._tokens[client] = answer.json()["access_token"]
-                yield running
-        finally:
-            await service.stop()
-            await owner.close()
+HERE, ELSEWHERE = "case-system-332", "case-system-333"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def here(postgres_server: RunningPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Publisher]:
-    async with exchange(postgres_server, tmp_path_factory.mktemp("here")) as running:
+    async with publisher_for_commands(postgres_server, tmp_path_factory.mktemp("here")) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def elsewhere(postgres_server: RunningPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Publisher]:
-    async with exchange(postgres_server, tmp_path_factory.mktemp("elsewhere")) as running:
+    async with publisher_for_commands(postgres_server, tmp_path_factory.mktemp("elsewhere")) as running:
         yield running
-
-
-async def ehcp(publisher: Publisher, la_code: str, *arguments: str) -> Result:
-    """As the council's case system."""
-    client_id = EXPORTS[la_code]
-    environment = {
-        "EHCP_COUNCIL_URL": publisher.url, "EHCP_CLIENT_ID": client_id, "COLUMNS": "200",
-        "EHCP_CLIENT_KEY_FILE": str(publisher.folder / f"{client_id}.jwk"),
-    }  # fmt: skip
-    return await asyncio.to_thread(CliRunner().invoke, app, list(arguments), env=environment)
-
-
-async def told(publisher: Publisher, la_code: str, *arguments: str) -> Any:
-    result = await ehcp(publisher, la_code, *arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return orjson.loads(result.stdout)
 
 
 async def event(publisher: Publisher, plan_id: str, type_: str, **fields: Any) -> dict[str, Any]:
@@ -151,7 +96,7 @@ async def test_a_plan_goes_to_a_council_elsewhere_with_its_history(
     await event(here, plan_id, "transfer", to_la_code="334", moved_on="2026-10-05", aware_on="2026-10-05")
     archive = tmp_path / "plan.zip"
 
-    written = await told(here, "332", "export", case_reference, "-o", str(archive))
+    written = await told(here, HERE, "export", case_reference, "-o", str(archive))
     assert written["plan_id"] == plan_id
     assert archive.stat().st_mode & 0o077 == 0
     assert "exported" in await here.acts(plan_id)
@@ -165,18 +110,18 @@ async def test_a_plan_goes_to_a_council_elsewhere_with_its_history(
     assert [each["event"]["type"] for each in described["events"]] == ["recall", "placement_changed", "transfer"]
     assert [(each["version"], each["recalled"]) for each in described["versions"]] == [(1, False), (2, False), (3, True)]
 
-    taken = await told(elsewhere, "333", "publish", str(archive), "--council", "333", "--case-reference", "SW-99001")
+    taken = await told(elsewhere, ELSEWHERE, "publish", str(archive), "--council", "333", "--case-reference", "SW-99001")
     assert [(row["case_reference"], row["result"]) for row in taken] == [
         ("SW-99001", "issued"),
         ("SW-99001", "kept_as_history"),
     ]
     new_id = taken[0]["plan_id"]
     assert await kept(elsewhere, new_id) == await kept(here, plan_id)
-    [found] = await told(elsewhere, "333", "plans")
+    [found] = await told(elsewhere, ELSEWHERE, "plans")
     assert found["current"]["issued_on"] == "2026-02-10"
     assert found["la_code"] == "333"
 
-    again = await told(elsewhere, "333", "publish", str(archive), "--council", "333", "--case-reference", "SW-99001")
+    again = await told(elsewhere, ELSEWHERE, "publish", str(archive), "--council", "333", "--case-reference", "SW-99001")
     assert {row["result"] for row in again} == {"unchanged"}
 
 
@@ -184,8 +129,8 @@ async def test_only_who_is_around_the_child_now_hears_of_it(here: Publisher, els
     case_reference = reference()
     await lived(here, case_reference)
     archive = tmp_path / "plan.zip"
-    await told(here, "332", "export", case_reference, "-o", str(archive))
-    taken = await told(elsewhere, "333", "publish", str(archive), "--council", "333")
+    await told(here, HERE, "export", case_reference, "-o", str(archive))
+    taken = await told(elsewhere, ELSEWHERE, "publish", str(archive), "--council", "333")
     assert taken[0]["case_reference"] == case_reference
     rows = await elsewhere.owner.fetch(
         "SELECT c.scheme || ':' || c.value AS code, s.seq FROM publisher.share s JOIN publisher.recipient_code c"
@@ -204,12 +149,12 @@ async def test_an_archive_that_was_changed_is_refused_before_anything_is_sent(
     case_reference = reference()
     await lived(here, case_reference)
     whole, changed = tmp_path / "plan.zip", tmp_path / "changed.zip"
-    await told(here, "332", "export", case_reference, "-o", str(whole))
+    await told(here, HERE, "export", case_reference, "-o", str(whole))
     with zipfile.ZipFile(whole) as source, zipfile.ZipFile(changed, "w") as target:
         for name in source.namelist():
             data = source.read(name)
             target.writestr(name, data.replace(b"stations", b"airports") if name.endswith("v2.json") else data)
-    refused = await ehcp(elsewhere, "333", "publish", str(changed), "--council", "333")
+    refused = await ehcp(elsewhere, ELSEWHERE, "publish", str(changed), "--council", "333")
     assert refused.exit_code == 2
     assert "v2.json or a file beside it is not as it was exported" in refused.stderr
     assert await elsewhere.plans_of(case_reference) == 0
@@ -222,7 +167,7 @@ async def test_what_is_held_or_over_does_not_leave(here: Publisher, tmp_path: Pa
     for plan_id, slug in ((restricted, "restricted"), (ceased, "not-in-this-state")):
         problem(await here.http.get(f"/v1/plans/{plan_id}/export", headers=await here.headers()), 409, slug)
         assert "exported" not in await here.acts(plan_id)
-    result = await ehcp(here, "332", "export", restricted, "-o", str(tmp_path / "plan.zip"))
+    result = await ehcp(here, HERE, "export", restricted, "-o", str(tmp_path / "plan.zip"))
     assert result.exit_code == 1
     assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240 - a look at one local folder
 
