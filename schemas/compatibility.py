@@ -9,15 +9,16 @@ and was not (*wider*). Which of the two breaks somebody depends on who sends it:
 - what council and subscribers send each other may become neither, since each is updated on a day of its own.
 
 A breaking change needs a new major version **beside** the old one: a schema ``…-v2`` (``$id`` ``…:2``), an event type
-``….v2``, a route ``/v2/…``. The old one may go when the project's own version (``pyproject.toml``) has a new major (before
-1.0: minor) number. What only needs attention, such as a new value that readers will meet, is printed and passes.
+``….v2``, a route ``/v2/…``. The old one may go when the project's own version (``pyproject.toml``) has a new major number.
+Before 1.0 a new minor number may break anything. What only needs attention, such as a new value that readers will meet, is
+printed and passes.
 """
 
 import json
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -106,14 +107,20 @@ def may_retire(last: Version, next_: Version) -> bool:
     return next_[0] > last[0] or (next_[0] == last[0] == 0 and next_[1] > last[1])
 
 
+def may_break(last: Version, next_: Version) -> bool:
+    """Whether even a name may mean something else: before 1.0 nobody was promised anything beyond the minor version."""
+    return last[0] == 0 and may_retire(last, next_)
+
+
 def check() -> list[Finding]:
     """This version against the last release; nothing when there is none yet."""
     known = releases()
     if not known:
         return []
     last, folder = list(known.items())[-1]
-    retire = may_retire(last, parse_version(project_version()))
-    return compare(read_contract(folder), read_contract(PUBLISHED), may_retire=retire)
+    planned = parse_version(project_version())
+    findings = compare(read_contract(folder), read_contract(PUBLISHED), may_retire=may_retire(last, planned))
+    return [replace(each, breaking=False) for each in findings] if may_break(last, planned) else findings
 
 
 def _read(path: Path) -> Any:

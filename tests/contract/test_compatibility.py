@@ -292,9 +292,22 @@ def test_the_old_one_goes_with_a_major_version_of_the_whole(
     assert "json share-requested:1: this schema is not published any more" in capsys.readouterr().err
 
 
-def test_but_no_major_version_of_the_whole_changes_what_a_name_means(published: Path) -> None:
+@pytest.mark.parametrize(("version", "code"), [("0.1.9", 1), ("0.2.0", 0), ("1.0.0", 0)])
+def test_before_the_first_major_version_a_minor_one_may_break(
+    published: Path, capsys: pytest.CaptureFixture[str], version: str, code: int
+) -> None:
     edit(published / REQUESTED, nothing_of("properties sha256"))
+    set_version(published, version)
+    assert compatibility.main([]) == code
+    assert "json share-requested:1 sha256: the field is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", ["1.0.1", "1.1.0", "2.0.0"])
+def test_after_it_no_version_changes_what_a_name_means(published: Path, version: str) -> None:
     set_version(published, "1.0.0")
+    assert release.main(["1.0.0"]) == 0
+    edit(published / REQUESTED, nothing_of("properties sha256"))
+    set_version(published, version)
     assert compatibility.main([]) == 1
 
 
