@@ -107,6 +107,8 @@ class PolicyEffects:
                 plan_ids = await store_events.page_of_plans(connection, after, PAGE)
                 opened = await self._open(connection, plan_ids)
             for each in opened:
+                if each.plan.restricted is not None:
+                    continue  # nothing of it is shared under any policy
                 before = {w.recipient.recipient_id: w.sections for w in (await self._decided(each, directory, on)).wanted}
                 later = {w.recipient.recipient_id: w.sections for w in (await self._decided(each, then, on)).wanted}
                 counted["plans"] += 1

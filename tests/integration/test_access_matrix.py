@@ -72,11 +72,20 @@ async def call(publisher: Publisher, route: str, plan: Plan, headers: Mapping[st
         "POST /v1/plans/{plan_id}/versions": {"version": version("2026-03-02", f"Text {uuid4()}")},
         "POST /v1/batch": submission(),
         "POST /v1/documents/read": {"reads": [{"share_id": plan.share_id, "seq": 1}]},
-    }
+        "POST /v1/plans/{plan_id}/events": {
+            "type": "review_scheduled", "by": "officer-1", "review": f"R-{uuid4()}", "meeting_on": "2030-03-02",
+        },
+        "PUT /v1/directory": {
+            "kind": "gp", "name": "Hill Surgery", "codes": [{"scheme": "ods", "value": uuid4().hex[:8].upper()}],
+        },
+        "PUT /v1/policies/{la_code}": {"la_code": "332", "rules": []},
+        "POST /v1/policies/{la_code}/explain": {"circumstances": {}},
+    }  # fmt: skip
     method, _, path = route.partition(" ")
-    kinds = {"POST /v1/batch": "application/x-ndjson"}
+    kinds = {"POST /v1/batch": "application/x-ndjson", "PUT /v1/directory": "application/x-ndjson"}
+    query = "?dry_run=true" if route.startswith("PUT /v1/policies") else ""
     return await publisher.http.request(
-        method, path.format(plan_id=plan.plan_id),
+        method, path.format(plan_id=plan.plan_id, la_code="332") + query,
         content=orjson.dumps(bodies[route]) if route in bodies else b"",
         headers={"content-type": kinds.get(route, "application/json"), **headers},
     )  # fmt: skip
@@ -90,8 +99,12 @@ def outcome(answer: httpx2.Response, plan: Plan) -> str:
     if answer.headers["content-type"] == "application/x-ndjson":
         (line,) = [orjson.loads(line) for line in answer.content.splitlines()]
         return str(line.get("outcome") or line["status"])
-    if "shares" in answer.json() and "next" in answer.json():
-        return "listed" if plan.share_id in answer.text else "not listed"
+    if answer.content.startswith(b"PK"):
+        return "exported"
+    body = answer.json()
+    for what, listed in (("shares", plan.share_id), ("plans", plan.plan_id)):
+        if "next" in body and what in body:
+            return "listed" if listed in answer.text else "not listed"
     return str(answer.status_code)
 
 
@@ -115,6 +128,48 @@ ALLOWED: dict[str, dict[str, str]] = {
     "GET /v1/shares": {
         "case system": "403", "case system of another council": "403", "operator": "403", "subscriber": "listed",
         "another subscriber": "not listed", "school": "403",
+    },
+    "GET /v1/feed": {
+        "case system": "403", "case system of another council": "403", "operator": "403", "subscriber": "200",
+        "another subscriber": "200", "school": "403",
+    },
+    "POST /v1/plans/{plan_id}/events": {
+        "case system": "201", "case system of another council": "404", "operator": "201", "subscriber": "403",
+        "another subscriber": "403", "school": "403",
+    },
+    "GET /v1/plans": {
+        "case system": "listed", "case system of another council": "not listed", "operator": "listed", "subscriber": "403",
+        "another subscriber": "403", "school": "403",
+    },
+    "GET /v1/plans/{plan_id}": {
+        "case system": "200", "case system of another council": "404", "operator": "200", "subscriber": "403",
+        "another subscriber": "403", "school": "403",
+    },
+    "GET /v1/plans/{plan_id}/export": {
+        "case system": "exported", "case system of another council": "404", "operator": "exported", "subscriber": "403",
+        "another subscriber": "403", "school": "403",
+    },
+    **{
+        route: {
+            "case system": "200", "case system of another council": "200", "operator": "200", "subscriber": "403",
+            "another subscriber": "403", "school": "403",
+        }
+        for route in ("GET /v1/gaps", "GET /v1/flags", "GET /v1/confirmations", "GET /v1/directory")
+    },
+    "PUT /v1/directory": {
+        "case system": "403", "case system of another council": "403", "operator": "201", "subscriber": "403",
+        "another subscriber": "403", "school": "403",
+    },
+    "PUT /v1/policies/{la_code}": {
+        "case system": "403", "case system of another council": "403", "operator": "200", "subscriber": "403",
+        "another subscriber": "403", "school": "403",
+    },
+    **{
+        route: {
+            "case system": "200", "case system of another council": "403", "operator": "200", "subscriber": "403",
+            "another subscriber": "403", "school": "403",
+        }
+        for route in ("GET /v1/policies/{la_code}", "POST /v1/policies/{la_code}/explain")
     },
 }  # fmt: skip
 OPEN = {"POST /oauth/token"}
@@ -142,7 +197,9 @@ async def test_matrix(publisher: Publisher, route: str, caller: str) -> None:
 async def test_who_is_nobody_learns_nothing_from_what_is_wrong_with_the_request(publisher: Publisher, route: str) -> None:
     method, _, path = route.partition(" ")
     answers = [
-        await publisher.http.request(method, path.format(plan_id=plan_id), content=body, headers={"content-type": kind})
+        await publisher.http.request(
+            method, path.format(plan_id=plan_id, la_code="332"), content=body, headers={"content-type": kind}
+        )
         for plan_id, body, kind in [
             ((await make_plan(publisher)).plan_id, b"", "application/json"),
             (str(uuid4()), b"{", "application/json"),

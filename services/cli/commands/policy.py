@@ -111,10 +111,10 @@ async def sent(file: Path, home: Path, *, dry_run: bool) -> Row:
 async def explanation(plan: str, file: Path | None, on: str | None, home: Path) -> list[Row]:
     draft = needed(file) if file else None
     async with Exchange(Reach.of(home)) as exchange:
-        found = [row async for row in exchange.plans() if plan in (row["plan_id"], row["case_reference"])]
+        by_id = is_plan_id(plan)
+        found = [await exchange.plan(plan)] if by_id else [row async for row in exchange.plans(case_reference=plan)]
         if not found:
-            what = "id" if is_plan_id(plan) else "case reference"
-            raise RefusedError(f"No plan of your councils has the {what} {plan}.")
+            raise RefusedError(f"No plan of your councils has the case reference {plan}.")
         asked: Row = {"on": on} if on else {}
         if draft:
             asked["policy"] = draft.model_dump(mode="json", by_alias=True, exclude_defaults=True)
