@@ -125,7 +125,11 @@ class RecordCheck:
         until = None if full else self._clock()
         now = asyncio.get_running_loop().time()
         lanes = [lane for lane in self._systems.lanes() if full or self._not_before.get(lane, 0.0) <= now]
-        await asyncio.gather(*(self._check_lane(lane, until, outcome) for lane in lanes))
+        # All come to their end before a failure is told: nothing of this round goes on behind the next one.
+        ended = await asyncio.gather(*(self._check_lane(lane, until, outcome) for lane in lanes), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
         CHECKED.inc(outcome.checked)
         if outcome.checked or outcome.not_asked:
             log.info(

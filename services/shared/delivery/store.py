@@ -141,10 +141,14 @@ async def hasten_lane(connection: Any, lane: str) -> int:
 
 
 async def release(connection: Any, instance: str) -> None:
-    """Give back what an earlier run of this very instance had claimed: it is dead, so nothing of it is in flight."""
+    """Give back what an earlier run of this very instance had claimed: it is dead, so nothing of it is in flight.
+
+    Locked in order, as parking does, which is busy at the same time when a process starts.
+    """
     await connection.execute(
-        "UPDATE delivery.delivery SET claim = NULL, claimed_until = NULL"
-        " WHERE claimed_by = $1 AND claimed_until IS NOT NULL AND next_attempt_at IS NOT NULL",
+        "UPDATE delivery.delivery SET claim = NULL, claimed_until = NULL WHERE share_id = ANY(ARRAY("
+        " SELECT share_id FROM delivery.delivery"
+        " WHERE claimed_by = $1 AND claimed_until IS NOT NULL AND next_attempt_at IS NOT NULL ORDER BY share_id FOR UPDATE))",
         instance,
     )
 
@@ -191,7 +195,8 @@ async def claim(connection: Any, claim_id: UUID, instance: str, busy: Sequence[s
 async def renew(connection: Any, claim_id: UUID) -> set[UUID]:
     """Begin the lease anew; returns the shares that are still this claim's."""
     rows = await connection.fetch(
-        "UPDATE delivery.delivery SET claimed_until = now() + make_interval(secs => $2) WHERE claim = $1 RETURNING share_id",
+        "UPDATE delivery.delivery SET claimed_until = now() + make_interval(secs => $2) WHERE share_id = ANY(ARRAY("
+        " SELECT share_id FROM delivery.delivery WHERE claim = $1 ORDER BY share_id FOR UPDATE)) RETURNING share_id",
         claim_id, LEASE_SECONDS,
     )  # fmt: skip
     return {row["share_id"] for row in rows}
