@@ -37,6 +37,7 @@ def make_apps() -> dict[str, FastAPI]:
     apps = {
         "ehcp_publisher": make_app("EHC Plan Exchange: publisher"),
         "audit": make_app("EHC Plan Exchange: audit"),
+        "health_subscriber": make_app("EHC Plan Exchange: health subscriber"),
         "school_subscriber": make_app("EHC Plan Exchange: school subscriber"),
         "family_subscriber": make_app("EHC Plan Exchange: family subscriber"),
     }
@@ -48,9 +49,10 @@ def make_apps() -> dict[str, FastAPI]:
     apps["ehcp_publisher"].include_router(describe(directory, DIRECTORY_ROUTES))
     apps["audit"].include_router(describe(audit.router(_NONE, _VERIFIER), AUDIT_ROUTES))
     apps["audit"].include_router(make_dead_letters_router(_NONE, "audit.dead_letter", _NONE, audit.operator(_VERIFIER)))
-    apps["school_subscriber"].include_router(_ISSUER.router())
-    apps["school_subscriber"].include_router(make_inbox_router(_NONE, _NONE, _NONE, _VERIFIER))
-    apps["school_subscriber"].include_router(make_recalls_router(_NONE, _NONE, _VERIFIER))
+    for name in ("health_subscriber", "school_subscriber"):  # a commissioning body reads its inbox at the first
+        apps[name].include_router(_ISSUER.router())
+        apps[name].include_router(make_inbox_router(_NONE, _NONE, _NONE, _VERIFIER))
+        apps[name].include_router(make_recalls_router(_NONE, _NONE, _VERIFIER))
     apps["family_subscriber"].include_router(make_manual_router(_NONE, _NONE, _VERIFIER))
     return apps
 
