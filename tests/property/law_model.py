@@ -43,7 +43,7 @@ OUTSIDE = "urn:100007"
 CUSTODY = "urn:100008"
 LATER = "urn:100009"
 """A school that is registered only some day."""
-OLD_ICB, ICB_ENDS = "ods:QQ1", date(2026, 9, 30)
+OLD_ICB, ICB_ENDS = "ods:QQ1", date(2026, 6, 30)
 """A commissioning body whose code ends."""
 
 
@@ -86,7 +86,7 @@ class Copy:
 
 @dataclass
 class Law:
-    today: date = date(2026, 1, 5)
+    today: date = date(2026, 3, 2)
     council: str = "332"
     state: str = "live"
     restricted: bool = False

@@ -26,10 +26,10 @@ from services.ehcp_publisher.store import ALL_SECTIONS, KnownPlan, Share, Wish
 from services.ehcp_publisher.versions import First, History, Issued, Next, Repeat
 from services.ehcp_publisher.wishes import Made
 from services.shared.web.problems import Problem
-from tests.property.law_model import CUSTODY, EXCHANGE, LATER, OLD_ICB, OUTSIDE, PART, POSSIBLE, Around, Law
+from tests.property.law_model import CUSTODY, EXCHANGE, ICB_ENDS, LATER, OLD_ICB, OUTSIDE, PART, POSSIBLE, Around, Law
 
 PLAN, CHILD = UUID(int=1), UUID(int=2)
-AT = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 BORN = (date(2010, 3, 4), date(2012, 3, 4))
 SETTINGS = ("urn:100001", "urn:100002", "urn:100003", OUTSIDE, LATER)
 KINDS = {
@@ -62,7 +62,7 @@ def directory(*, policy: bool, later: bool) -> Directory:
     recipients = [
         {
             "kind": KINDS[who], "name": who, "subscriber": law.subscriber(who) or "school", "channel": "inbox",
-            "codes": [code(who) | {"from": "2020-01-01", "until": "2026-09-30" if who == OLD_ICB else None}],
+            "codes": [code(who) | {"from": "2020-01-01", "until": ICB_ENDS if who == OLD_ICB else None}],
             "areas": ["999"] if who == OUTSIDE else [],
         }
         for who in registered
@@ -124,6 +124,16 @@ def version_of(issued_on: date, text: int, around: Around) -> PlanVersion:
 
 DAYS = st.integers(0, 60)
 UNTIL = (None, date(2026, 4, 1), date(2026, 7, 20))
+TURNS = [
+    date(2026, 4, 1),
+    date(2026, 4, 2),
+    date(2026, 6, 25),
+    date(2026, 6, 26),
+    ICB_ENDS,
+    date(2026, 7, 1),
+    date(2026, 7, 21),
+]
+"""Days on which something ends or passes, and days before them."""
 PLACEMENTS = st.lists(
     st.tuples(st.sampled_from(SETTINGS), st.just(date(2025, 9, 1)), st.sampled_from(UNTIL)),
     max_size=3, unique_by=lambda each: each[0],
@@ -531,8 +541,16 @@ class LifeOfAPlan(RuleBasedStateMachine):
 
     @rule(days=st.integers(1, 90))
     def days_pass(self, days: int) -> None:
+        self.comes(self.law.today + timedelta(days=days))
+
+    @rule(day=st.sampled_from(TURNS))
+    def a_day_comes(self, day: date) -> None:
+        if day > self.law.today:
+            self.comes(day)
+
+    def comes(self, day: date) -> None:
         """Only what is in the queue for the day is decided again."""
-        self.law.today += timedelta(days=days)
+        self.law.today = day
         if self.decide_on is not None and self.decide_on <= self.law.today:
             self.decide_again()
         self.law.decide()
@@ -586,6 +604,12 @@ class LifeOfAPlan(RuleBasedStateMachine):
                 return None if key == ALL_SECTIONS else key
         return "an older rendering" if not self.law.restricted else self.law.copies[WHO[share.recipient_id]].part
 
+    def identity_of(self, share: Share) -> int | None:
+        """Which identity of the child the document of this share names."""
+        known = self.renderings[share.version_id] if share.version_id else {}
+        found = (row["identity_revision"] for row in known.values() if row["rendering_id"] == share.rendering_id)
+        return next(found, None)
+
     @invariant()
     def nothing_is_wanted_that_must_not_be(self) -> None:
         recalled = {each.version_id for each in self.plan.versions if each.recalled}
@@ -593,6 +617,7 @@ class LifeOfAPlan(RuleBasedStateMachine):
             if share.action == "hold" and not self.law.restricted:
                 assert share.version_id not in recalled
                 assert share.version_id not in share.removing
+                assert self.identity_of(share) == self.plan.identity_revision
                 assert share.subscriber == self.law.subscriber(WHO[share.recipient_id])
                 assert share.la_code == self.law.council
                 assert self.plan.state in IN_FORCE
