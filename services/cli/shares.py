@@ -9,6 +9,7 @@ FIELDS = (
     "case_reference",
     "recipient",
     "recipient_kind",
+    "notice",
     "version",
     "status",
     "reason",
@@ -20,13 +21,14 @@ COLUMNS = {
     "status": "Status",
     "recipient": "Recipient",
     "recipient_kind": "Kind",
+    "notice": "Notice",
     "version": "Version",
     "record": "Record",
     "seconds": "Seconds",
     "reason": "Reason",
 }
 # What a narrow terminal does without, first ones first.
-SPARE_COLUMNS = ("record", "recipient_kind", "seconds")
+SPARE_COLUMNS = ("record", "recipient_kind", "seconds", "notice")
 
 
 def row_of(holder: Row) -> Row:
@@ -49,4 +51,7 @@ def is_settled(holder: dict[str, Any]) -> bool:
 
 
 def in_order(holders: list[Row]) -> list[Row]:
-    return sorted(holders, key=lambda holder: (holder["case_reference"], holder["recipient_kind"], holder["recipient"]))
+    return sorted(
+        holders,
+        key=lambda holder: (holder["case_reference"], holder["recipient_kind"], holder["recipient"], holder["notice"] or ""),
+    )

@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.asyncio]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLANS = REPOSITORY / "deploy" / "sandbox" / "plans"
-FIELDS = ["plan_id", "case_reference", "recipient", "recipient_kind", "version", "status", "reason", "record", "seconds"]
+FIELDS = [
+    "plan_id", "case_reference", "recipient", "recipient_kind", "notice", "version", "status", "reason", "record", "seconds",
+]  # fmt: skip
 OURS = ("DATABASE_URL", "KAFKA_", "EHCP_")
 
 
