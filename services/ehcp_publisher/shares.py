@@ -115,9 +115,14 @@ NOBODY = Decided()
 """For a plan that is not in force."""
 
 
-def _unknown(kind: RecipientKind, code: OrganisationCode) -> Known:
+def _unknown(kind: RecipientKind, code: OrganisationCode, directory: Directory) -> Known:
+    recipient_id = organisation_id(kind, code.scheme, code.value)
+    if directory.get(recipient_id):
+        # It is listed, and the code does not hold on this day: what it has been given ends as any share does, and whom the code
+        # means now is nobody that we know.
+        recipient_id = organisation_id(kind, code.scheme, f"{code.value}:not-valid")
     return Known(
-        organisation_id(kind, code.scheme, code.value), kind, code.scheme, code.value,
+        recipient_id, kind, code.scheme, code.value,
         f"{code} (not in the directory)", None, Channel.INBOX,
     )  # fmt: skip
 
@@ -187,17 +192,15 @@ def _who(role: Who, facts: Facts, directory: Directory, on: date) -> Iterator[Wa
 
     def organisation(code: OrganisationCode, kind: RecipientKind, reason: str) -> Wanted:
         known = directory.find(code, frozenset({kind}), on)
-        return Wanted(known or _unknown(kind, code), ground(reason), unknown=known is None)
+        return Wanted(known or _unknown(kind, code, directory), ground(reason), unknown=known is None)
 
     def settings() -> Iterator[tuple[Placement, Wanted]]:
         for placement in around.placements:
             if placement.setting is not None and (placement.until is None or placement.until >= on):
                 known = directory.find(placement.setting, SETTINGS, on)
                 named = ground("named in section I", placement.from_, placement.until)
-                yield (
-                    placement,
-                    Wanted(known or _unknown(RecipientKind.SCHOOL, placement.setting), named, unknown=known is None),
-                )
+                recipient = known or _unknown(RecipientKind.SCHOOL, placement.setting, directory)
+                yield placement, Wanted(recipient, named, unknown=known is None)
 
     match role:
         case Who.PARENT_OR_YOUNG_PERSON:
@@ -266,7 +269,8 @@ def _by_decision(facts: Facts, directory: Directory, on: date) -> Iterator[Wante
         if decision.share and decision.code and (decision.until is None or on <= decision.until):
             known = directory.find(decision.code, frozenset(RecipientKind) - FAMILY, on)
             ground = Ground(Grounds.DECISION, decision.lawful_basis, decision.reason, facts.issued_on, decision.until)
-            yield Wanted(known or _unknown(RecipientKind.SCHOOL, decision.code), (ground,), unknown=known is None)
+            recipient = known or _unknown(RecipientKind.SCHOOL, decision.code, directory)
+            yield Wanted(recipient, (ground,), unknown=known is None)
 
 
 def _together(before: Wanted, more: Wanted) -> Wanted:

@@ -300,7 +300,7 @@ async def confirm(connection: Any, plan_id: UUID, recipient_id: UUID, by: str, *
 # --- transfer between two councils of this exchange ---
 
 _OF_A_PLAN = ("plan_event", "review", "notice", "decision", "confirmation", "share_gap", "flag", "decision_queue", "recipient")
-_OF_A_SHARE = ("share", "share_ground", "instruction", "unsatisfied")
+_OF_A_SHARE = ("share", "share_ground", "instruction", "unsatisfied", "handover")
 
 
 async def change_council(connection: Any, plan_id: UUID, child_id: UUID, wrapped_key: bytes, to: str, moved_on: date) -> None:

@@ -191,10 +191,27 @@ async def test_a_code_that_begins_on_a_day_brings_its_organisation_the_plan_on_t
     opens = school("800001", "New Street School", codes=[code("urn:800001") | {"from": "2027-01-01"}])
     await put(publisher, opens)
     life = await begin(publisher, placements=[placed("urn:800001", "2027-01-11")])
-    assert (await life.shares())["New Street School"]["subscriber"] is None
+    assert (await life.shares())["urn:800001 (not in the directory)"]["subscriber"] is None
     await on(publisher, clock, "2027-01-01")
-    share = (await life.shares())["New Street School"]
-    assert (share["subscriber"], share["action"], share["seq"]) == ("school", "hold", 2)
+    shares = await life.shares()
+    assert shares["urn:800001 (not in the directory)"]["action"] == "withdraw"
+    assert (shares["New Street School"]["subscriber"], shares["New Street School"]["action"]) == ("school", "hold")
+
+
+async def test_whose_code_ends_is_withdrawn_where_it_has_the_plan_and_whom_it_means_now_is_asked(
+    publisher: PublisherAtHand, clock: mock.Mock
+) -> None:
+    """An ICB that is merged away: its subscriber must hear that no more comes, and the duty does not lapse."""
+    codes = [code("ods:QZZ") | {"from": "2022-07-01", "until": "2027-03-31"}]
+    await put(publisher, school("", "Merged ICB", kind="commissioning_body", subscriber="health", codes=codes))
+    life = await begin(publisher, commissioning_bodies=[code("ods:QZZ")])
+    await on(publisher, clock, "2027-03-31")
+    assert (await life.held())["Merged ICB"] == ("hold", 1)
+    await on(publisher, clock, "2027-04-01")
+    shares = await life.shares()
+    assert (shares["Merged ICB"]["action"], shares["Merged ICB"]["subscriber"]) == ("withdraw", "health")
+    unknown = shares["ods:QZZ (not in the directory)"]
+    assert (unknown["action"], unknown["subscriber"]) == ("hold", None)
 
 
 async def test_a_plan_that_is_restricted_on_the_day_is_decided_when_that_is_lifted(
@@ -339,6 +356,19 @@ async def test_a_version_that_comes_back_by_a_recall_is_given_in_parts_that_it_n
     await life.record("recall", version_id=wrong["version_id"], **recall)
     said = await life.instruction(VIRTUAL_SCHOOL_NAME)
     assert (said["version_id"], said["sections"], said["remove"]) == (life.version_id, ["A", "B"], [wrong["version_id"]])
+
+
+async def test_a_handover_moves_with_its_plan(publisher: PublisherAtHand) -> None:
+    await put(publisher, school("800060", "Between School"))
+    life = await begin(publisher, placements=[placed("urn:800060")])
+    await put(publisher, school("800060", "Between School", subscriber="social-care"))
+    await decide_queued(publisher)
+    await life.record("transfer", to_la_code="333", moved_on="2026-11-20", aware_on="2026-11-20")
+    await life.satisfy("Between School")
+    await publisher.resend.sweep()
+    released = (await publisher.outbox((await life.shares())["Between School"]["share_id"]))[-1]
+    assert (released["topic"], released["type"]) == ("ehcp.shares.school.v1", "ehcp.share.released.v1")
+    assert released["data"]["la_code"] == "333"
 
 
 async def test_nobody_gets_a_part_of_a_document_that_has_no_parts(publisher: PublisherAtHand) -> None:

@@ -45,6 +45,8 @@ LATER = "urn:100009"
 """A school that is registered only some day."""
 OLD_ICB, ICB_ENDS = "ods:QQ1", date(2026, 6, 30)
 """A commissioning body whose code ends."""
+ENDED = "nobody"
+"""Whom its code means after that."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class Law:
         """Who holds the current version, and which part of it; None is the whole."""
         if self.state not in IN_FORCE or self.current is None:
             return {}
-        found = dict.fromkeys((*self.with_rights(), *self.settings(), *self.around.icbs))
+        found = dict.fromkeys((*self.with_rights(), *self.settings(), *self.icbs()))
         if self.around.detained:
             found |= {CUSTODY: None, f"yos:{self.around.home or self.council}": None}
         if self.council == "332" and self.policy:
@@ -214,6 +216,10 @@ class Law:
     def settings(self) -> list[str]:
         return [setting for setting, _, until in self.around.placements if until is None or until >= self.today]
 
+    def icbs(self) -> list[str]:
+        """Who a code that has ended means is nobody that anyone knows; it is owed the plan all the same."""
+        return [ENDED if who == OLD_ICB and self.today > ICB_ENDS else who for who in self.around.icbs]
+
     def unusual(self, who: str) -> bool:
         return who == OUTSIDE and self.confirmed is not True
 
@@ -224,21 +230,19 @@ class Law:
 
     def told_of_cease_notice(self) -> set[str]:
         """Reg 31(2): family, named institution, commissioning body; nobody who is kept from the plan."""
-        everyone = {*self.with_rights(), *self.settings(), *self.around.icbs} - {"urn:100003"}
+        everyone = {*self.with_rights(), *self.settings(), *self.icbs()} - {"urn:100003"}
         return {who for who in everyone if who not in self.kept_from and not self.unusual(who)}
 
     def owed(self) -> set[str]:
         """What nobody may decide away."""
         custody = {CUSTODY, f"yos:{self.around.home or self.council}"} if self.around.detained else set()
-        return {*self.settings(), *self.around.icbs, *custody}
+        return {*self.settings(), *self.icbs(), *custody}
 
     def subscriber(self, who: str) -> str | None:
         """Who delivers to it; None where its code leads to nobody."""
         if who == LATER:
             return "school" if self.later_is_registered else None
-        if who == OLD_ICB and self.today > ICB_ENDS:
-            return None
-        if who == "yos:333":
+        if who in (ENDED, "yos:333"):
             return None
         if who.startswith(("M", "F", "Y")):
             return "family"

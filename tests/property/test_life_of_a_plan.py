@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -13,20 +12,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from schemas.base import RecipientKind
+from schemas.base import Channel, RecipientKind
 from schemas.identifiers import CodeScheme
 from schemas.lifecycle import PLAN_EVENT, PlanEvent, PlanState, Recall
 from schemas.plan import Child, Circumstances, PlanVersion
 from services.ehcp_publisher import lifecycle, shares, versions, wishes
 from services.ehcp_publisher.consequences import Before, circumstances_after, consequences
 from services.ehcp_publisher.deciding import IN_FORCE, Deciding, People, RenderingNeededError, Situation
-from services.ehcp_publisher.registry import Directory, Registry, organisation_id, person_id
+from services.ehcp_publisher.registry import Directory, Known, Registry, organisation_id, person_id
 from services.ehcp_publisher.shares import Decision, Facts
 from services.ehcp_publisher.store import ALL_SECTIONS, KnownPlan, Share, Wish
 from services.ehcp_publisher.versions import First, History, Issued, Next, Repeat
 from services.ehcp_publisher.wishes import Made
 from services.shared.web.problems import Problem
-from tests.property.law_model import CUSTODY, EXCHANGE, ICB_ENDS, LATER, OLD_ICB, OUTSIDE, PART, POSSIBLE, Around, Law
+from tests.property.law_model import CUSTODY, ENDED, EXCHANGE, ICB_ENDS, LATER, OLD_ICB, OUTSIDE, PART, POSSIBLE, Around, Law
 
 PLAN, CHILD = UUID(int=1), UUID(int=2)
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -54,6 +53,7 @@ def recipient_id(who: str) -> UUID:
 
 
 WHO = {recipient_id(who): who for who in (*KINDS, *(reference for reference, _, _ in FAMILY))}
+WHO[organisation_id(RecipientKind.COMMISSIONING_BODY, CodeScheme.ODS, "QQ1:not-valid")] = ENDED
 
 
 def directory(*, policy: bool, later: bool) -> Directory:
@@ -124,15 +124,7 @@ def version_of(issued_on: date, text: int, around: Around) -> PlanVersion:
 
 DAYS = st.integers(0, 60)
 UNTIL = (None, date(2026, 4, 1), date(2026, 7, 20))
-TURNS = [
-    date(2026, 4, 1),
-    date(2026, 4, 2),
-    date(2026, 6, 25),
-    date(2026, 6, 26),
-    ICB_ENDS,
-    date(2026, 7, 1),
-    date(2026, 7, 21),
-]
+TURNS = [date(2026, 4, 1), date(2026, 6, 26), date(2026, 7, 1), date(2026, 7, 21)]
 """Days on which something ends or passes, and days before them."""
 PLACEMENTS = st.lists(
     st.tuples(st.sampled_from(SETTINGS), st.just(date(2025, 9, 1)), st.sampled_from(UNTIL)),
@@ -242,10 +234,8 @@ class LifeOfAPlan(RuleBasedStateMachine):
         return len(made.wishes)
 
     def somebody(self, wish: Wish) -> Any:
-        parts = code(WHO[wish.recipient_id])
         kind = RecipientKind(KINDS.get(WHO[wish.recipient_id], "parent"))
-        known = shares._unknown(kind, SimpleNamespace(**parts))  # type: ignore[arg-type]
-        return replace(known, scheme=CodeScheme.URN, value="1")
+        return Known(wish.recipient_id, kind, CodeScheme.URN, "1", "Somebody", wish.subscriber, Channel.INBOX)
 
     def record(self, type_: str, **fields: Any) -> bool:
         """``Events.record``; whether it was accepted."""
