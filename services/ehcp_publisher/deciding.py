@@ -13,6 +13,7 @@ from uuid import UUID
 
 import orjson
 
+from schemas.identifiers import OrganisationCode
 from schemas.lifecycle import PlanState
 from schemas.manifest import FileEntry, Manifest, sha256
 from schemas.plan import Child, Circumstances, FamilyMember, PlanVersion, SectionLetter
@@ -260,11 +261,17 @@ def _is_first(plan: KnownPlan, now: versions.Issued) -> bool:
     return now.number == min(each.number for each in plan.versions if not each.recalled)
 
 
-def undeliverable(wanted: Iterable[Wanted]) -> list[str]:
-    """Warnings for the council about codes that nobody registered."""
+def undeliverable(wanted: Iterable[Wanted], directory: Directory, on: date) -> list[str]:
+    """Warnings for the council about codes that lead to nobody on that day."""
     return [
-        f"{each.recipient.scheme}:{each.recipient.value} is not in the directory: the share is kept and shown as "
-        "undeliverable. Register the organisation, or correct the code in the next version."
+        f"{_why_unknown(each, directory, on)}: the share is kept and shown as undeliverable. Register the organisation, or "
+        "correct the code in the next version."
         for each in wanted
         if each.unknown
     ]
+
+
+def _why_unknown(wanted: Wanted, directory: Directory, on: date) -> str:
+    known = wanted.recipient
+    kinds = shares.SETTINGS if known.kind in shares.SETTINGS else frozenset({known.kind})
+    return directory.why_unknown(OrganisationCode(scheme=known.scheme, value=known.value), kinds, on)

@@ -225,7 +225,7 @@ class Events:
             if follows.child or follows.to_council or follows.child_columns.get("findable"):
                 warnings += [_namesake(each) for each in await store_events.find_namesakes(connection, plan.child_id)]
             if decided := batch.decided.get(plan_id):
-                warnings += undeliverable(decided[1].wanted)
+                warnings += undeliverable(decided[1].wanted, self._deciding.directory, self._deciding.today())
             answer = Answer(
                 201,
                 _body(plan, event) | {"status": "recorded", "shares_changed": raised, "notice_id": notice_id,

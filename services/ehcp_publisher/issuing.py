@@ -396,7 +396,8 @@ class Issuing:
         batch.decided[ready.plan_id] = (ready.la_code, decided)
         waits = [_waits(each) for each in decided.unconfirmed]
         gaps = [{"who": gap.who, "reason": gap.reason} for gap in decided.gaps]
-        return {"shares": made.answers, "warnings": undeliverable(decided.wanted) + waits, "share_gaps": gaps}
+        warnings = undeliverable(decided.wanted, self._deciding.directory, self._deciding.today()) + waits
+        return {"shares": made.answers, "warnings": warnings, "share_gaps": gaps}
 
 
 def _sections_wanted(ready: _Prepared) -> list[str]:
