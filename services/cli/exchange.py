@@ -218,8 +218,9 @@ class Exchange:
             if after is None:
                 return
 
-    async def record_sent(self, share_id: str, record: Row) -> Row:
-        url = f"{self.reach.family_url}/v1/deliveries/{share_id}/sent"
+    async def record_delivery(self, share_id: str, what: str, record: Row) -> Row:
+        """``what`` an officer states: ``sent`` or ``removed``."""
+        url = f"{self.reach.family_url}/v1/deliveries/{share_id}/{what}"
         answer: Row = (await self._send("POST", url, OPERATOR, json=record)).json()
         return answer
 

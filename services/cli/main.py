@@ -52,6 +52,7 @@ app.add_typer(policy.app, name="policy")
 app.command()(status.status)
 app.command()(who.who)
 app.command()(sent.sent)
+app.command()(sent.removed)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(doctor.doctor)
 

@@ -130,7 +130,7 @@ class Bare:
             rows: dict[str, list[Row]] = {name: [] for name in (*_ISSUED, "outbox", "pending")}
             for _ in range(min(BATCH, plans - first)):
                 child_id, plan_id, version_id, rendering_id = new_id(), new_id(), new_id(), new_id()
-                nobodys = {name: child_id.bytes * 2 for name in ("nhs_lookup", "name_lookup")}
+                nobodys = dict.fromkeys(("nhs_lookup", "name_lookup"), child_id.bytes * 2)
                 rows["child"].append(copy.row("child", child_id=child_id, **nobodys))
                 rows["plan"].append(copy.row("plan", plan_id=plan_id, case_reference=f"BARE-{plan_id}", child_id=child_id))
                 rows["flag"].append(copy.row("flag", plan_id=plan_id))

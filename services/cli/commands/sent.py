@@ -1,4 +1,5 @@
-"""`ehcp sent`: an officer records how and when a plan was sent to a parent or young person."""
+"""`ehcp sent` and `ehcp removed`: an officer records how and when a plan was sent to a parent or young person, or that a
+recalled copy is no longer there."""
 
 from datetime import date
 from pathlib import Path
@@ -12,6 +13,7 @@ from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
 from services.cli.output import RefusedError, out, print_json, run
 
 WAYS = ("post", "email", "hand", "portal")
+ENDS = ("returned", "destroyed", "deleted", "never_arrived")
 
 
 def complete_way(incomplete: str) -> list[str]:
@@ -35,6 +37,32 @@ def sent(
         out.print(sentence(answer, how, on, dry_run=dry_run), markup=False, soft_wrap=True)
 
 
+def complete_end(incomplete: str) -> list[str]:
+    return [end for end in ENDS if end.startswith(incomplete)]
+
+
+def removed(
+    share: Annotated[str, typer.Argument(help="The share, as `ehcp who` shows it.")],
+    on: Annotated[str, typer.Option(help="Day of the removal, YYYY-MM-DD.")],
+    how: Annotated[str, typer.Option(help=f"One of {', '.join(ENDS)}.", autocompletion=complete_end)],
+    by: Annotated[str, typer.Option(help="The officer who made sure of it.")],
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Record that what was recalled is no longer with a parent or young person; that is the proof of its removal."""
+    answer = run(record(home, share, {"removed_on": on, "how": how, "by": by}, dry_run=dry_run))
+    if as_json:
+        print_json(answer)
+    elif dry_run:
+        out.print(f"would be recorded as removed ({how}) on {on}", markup=False)
+    elif not answer["recorded"]:
+        out.print("nothing recorded: its removal was recorded before", markup=False)
+    else:
+        rest = "; the right version has still to be sent" if answer["status"] == "waiting" else ""
+        out.print(f"recorded as removed ({how}) on {on}{rest}", markup=False, soft_wrap=True)
+
+
 def sentence(answer: Row, how: str, on: str, *, dry_run: bool) -> str:
     if not dry_run and not answer["recorded"]:
         return f"nothing recorded: version {answer['version']} was recorded as sent before; `ehcp who` shows how and when"
@@ -43,18 +71,21 @@ def sentence(answer: Row, how: str, on: str, *, dry_run: bool) -> str:
 
 
 async def record(home: Path, share: str, entry: Row, *, dry_run: bool) -> Row:
-    if entry["how"] not in WAYS:
-        raise UsageError(f"--how is one of {', '.join(WAYS)}.")
+    """``entry`` as the contract has it, but for ``seq``: :class:`schemas.evidence.SentRecord` or ``RemovedRecord``."""
+    what, ways = ("sent", WAYS) if "sent_on" in entry else ("removed", ENDS)
+    day = f"{what}_on"
+    if entry["how"] not in ways:
+        raise UsageError(f"--how is one of {', '.join(ways)}.")
     try:
-        entry["sent_on"] = date.fromisoformat(entry["sent_on"]).isoformat()
+        entry[day] = date.fromisoformat(entry[day]).isoformat()
     except ValueError:
         raise UsageError("--on is a day as YYYY-MM-DD, for example 2026-11-20.") from None
     if not entry["by"].strip():
-        raise UsageError("--by is the name of the officer who sent it.")
+        raise UsageError("--by is the name of the officer.")
     async with Exchange(Reach.of(home)) as exchange:
         delivery = await find(exchange, share)
         entry["seq"] = delivery["seq"]
-        answer = entry if dry_run else await exchange.record_sent(share, entry)
+        answer = entry if dry_run else await exchange.record_delivery(share, what, entry)
     return {"share_id": share, "version": delivery["version"], **answer}
 
 
