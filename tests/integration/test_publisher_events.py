@@ -21,6 +21,7 @@ from tests.support.lives import (
     begin,
     happened,
     unique,
+    yesterday,
 )
 from tests.support.publisher import (
     ICB,
@@ -134,7 +135,7 @@ async def test_a_ceasing_plan_is_still_amended_and_shared(publisher: Publisher) 
 
 async def test_death_ends_the_plan_and_takes_back_what_the_family_was_still_to_be_told(publisher: Publisher) -> None:
     life = await begin(publisher)
-    await life.record("review_scheduled", review="R1", meeting_on="2027-02-01")
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
     assert PARENT in (await life.told())["review_invitation"]
     body = await life.record("death", died_on="2026-11-01")
     assert body["state"] == "ceased"
@@ -156,7 +157,7 @@ LATER: dict[str, dict[str, Any]] = {
     "family_changed": {"family": [], "changed_on": "2026-11-01"},
     "involved_changed": {"involved": [], "changed_on": "2026-11-01"}, "care_changed": {"changed_on": "2026-11-01"},
     "transfer": {"to_la_code": "333", "moved_on": "2026-11-01", "aware_on": "2026-11-01"},
-    "review_scheduled": {"review": "R1", "meeting_on": "2027-02-01"}, "review_held": {"review": "R1", "held_on": "2026-11-01"},
+    "review_scheduled": {"review": "R1", "meeting_on": "2099-02-01"}, "review_held": {"review": "R1", "held_on": "2026-11-01"},
     "review_decided": {"review": "R1", "decision": "amend", "decided_on": "2026-11-01"},
     "objection": {"from_reference": "M1", "received_on": "2026-11-01"},
     "decide": {"organisation": code(TRUST), "share": False, "lawful_basis": "consent", "reason": "asked"},
@@ -179,7 +180,7 @@ async def test_what_a_ceased_plan_refuses_names_the_state_and_what_is_possible(p
 
 async def test_what_a_plan_that_went_elsewhere_refuses(publisher: Publisher) -> None:
     life = await begin(publisher)
-    body = await life.record("transfer", to_la_code="301", moved_on="2026-11-20", aware_on="2026-11-20")
+    body = await life.record("transfer", to_la_code="301", moved_on=yesterday(), aware_on=yesterday())
     assert (body["state"], body["shares_changed"]) == ("transferred", 4)
     assert body["warnings"] == ["The new council is not in this exchange: export the plan and send it there."]
     assert await life.held() == all_of("withdraw", 2)
@@ -211,11 +212,11 @@ async def test_a_school_move_withdraws_the_one_and_gives_to_the_other(publisher:
 
 async def test_both_schools_of_a_phase_transfer_hold_the_plan(publisher: Publisher) -> None:
     life = await begin(publisher)
-    both = [placed(PRIMARY, "2020-09-01", "2027-07-21"), placed(SECONDARY, "2027-09-01")]
+    both = [placed(PRIMARY, "2020-09-01", "2098-07-21"), placed(SECONDARY, "2098-09-01")]
     await life.record("placement_changed", placements=both, changed_on="2026-11-01")
     assert await life.held() == all_of("hold", 1) | {SECONDARY_NAME: ("hold", 1)}
     decide_on = await publisher.owner.fetchval("SELECT decide_on FROM publisher.plan WHERE plan_id = $1", UUID(life.plan_id))
-    assert decide_on.isoformat() == "2027-07-22"
+    assert decide_on.isoformat() == "2098-07-22"
 
 
 async def test_another_commissioning_body(publisher: Publisher) -> None:
@@ -288,7 +289,7 @@ async def test_a_new_version_says_who_is_around_the_child(publisher: Publisher) 
 async def test_a_review_from_invitation_to_decision(publisher: Publisher) -> None:
     """The nursery of next year is named in the plan, and is not where the child goes now."""
     life = await begin(publisher, placements=[placed(PRIMARY), placed(NURSERY, "2099-09-01")])
-    body = await life.record("review_scheduled", review="R1", meeting_on="2027-02-01")
+    body = await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
     assert (body["told"], body["warnings"]) == (4, [])
     invited = {PARENT, PRIMARY_NAME, ICB_NAME, SOCIAL_CARE_NAME}
     assert await life.told() == {"review_invitation": invited}
@@ -329,7 +330,7 @@ async def test_impossible_orders_of_a_review(publisher: Publisher) -> None:
     await life.record("review_held", review="R1", held_on="2026-11-02")
     body = await life.refused(409, "order", "review_decided", review="R1", decision="maintain", decided_on="2026-11-01")
     assert body["title"] == "The decision would be before the meeting"
-    await life.refused(409, "order", "review_scheduled", review="R1", meeting_on="2027-06-01")
+    await life.refused(409, "order", "review_scheduled", review="R1", meeting_on="2099-06-01")
     await life.record("review_decided", review="R1", decision="maintain", decided_on="2026-11-10")
     body = await life.refused(409, "order", "review_held", review="R1", held_on="2026-11-11")
     assert body["errors"][0]["field"] == "event/held_on"
@@ -447,7 +448,7 @@ async def test_a_wrong_recipient_loses_every_copy_and_gets_none_again(publisher:
     assert (said["type"], set(said["remove"])) == ("recalled", {life.version_id, second["version_id"]})
     await life.amend("2026-04-01", unique())
     assert await life.held() == all_of("hold", 3) | {TRUST_NAME: ("recall", 3)}
-    await life.record("review_scheduled", review="R1", meeting_on="2027-02-01")
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
     assert TRUST_NAME not in (await life.told())["review_invitation"]
 
 
@@ -471,7 +472,7 @@ async def test_who_was_recalled_from_is_told_nothing_either(publisher: Publisher
     life = await begin(publisher)
     recall = {"version_id": life.version_id, "reason": "wrong_recipient", "aware_at": "2026-11-02T09:00:00Z"}
     await life.record("recall", shares=[str((await life.shares())[PRIMARY_NAME]["share_id"])], **recall)
-    await life.record("review_scheduled", review="R1", meeting_on="2027-02-01")
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
     assert await life.told() == {"review_invitation": {PARENT, ICB_NAME, SOCIAL_CARE_NAME}}
 
 
@@ -588,7 +589,7 @@ async def test_an_idempotency_key_gives_the_first_answer_again(publisher: Publis
 async def test_one_key_sent_at_once_records_one_event(publisher: Publisher) -> None:
     life = await begin(publisher)
     key = {"idempotency-key": str(uuid4())}
-    answers = await asyncio.gather(*(life.post("review_scheduled", headers=key, review="R1", meeting_on="2027-02-01")
+    answers = await asyncio.gather(*(life.post("review_scheduled", headers=key, review="R1", meeting_on="2099-02-01")
                                      for _ in range(5)))  # fmt: skip
     assert {answer.status_code for answer in answers} <= {200, 201}
     assert len({answer.json()["notice_id"] for answer in answers if answer.status_code == 201}) == 1
@@ -601,7 +602,7 @@ async def test_many_events_at_once_all_happen_one_after_another(publisher: Publi
         life.post("placement_changed", placements=[placed(SECONDARY)], changed_on="2026-10-01"),
         life.post("family_changed", family=[ADULT], changed_on="2026-10-01"),
         life.post("involved_changed", involved=[], changed_on="2026-10-01"),
-        life.post("review_scheduled", review="R1", meeting_on="2027-02-01"),
+        life.post("review_scheduled", review="R1", meeting_on="2099-02-01"),
     ]
     assert [answer.status_code for answer in await asyncio.gather(*posts)] == [201] * 4
     assert await life.held() == {
@@ -701,7 +702,7 @@ async def test_another_councils_plan_is_none(publisher: Publisher) -> None:
 
 async def test_nothing_of_the_child_is_in_what_is_put_out(publisher: Publisher) -> None:
     life = await begin(publisher)
-    await life.record("review_scheduled", review="R1", meeting_on="2027-02-01")
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
     await life.record("cease_notice", **NOTICE)
     rows = await publisher.owner.fetch(
         "SELECT convert_from(value, 'UTF8') || headers::text AS said FROM publisher.outbox WHERE convert_from(value, 'UTF8')"

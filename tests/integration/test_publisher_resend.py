@@ -301,7 +301,8 @@ async def test_sweeping_while_versions_are_issued_keeps_every_share_in_order(pub
 
     async def sweep() -> None:
         while not stop.is_set():
-            await publisher.owner.execute("UPDATE publisher.unsatisfied SET check_at = now() WHERE share_id = ANY($1)", ids)
+            for each in ids:  # one by one: whoever issues a version locks them in another order
+                await publisher.owner.execute("UPDATE publisher.unsatisfied SET check_at = now() WHERE share_id = $1", each)
             await publisher.resend.sweep()
 
     sweeper = asyncio.create_task(sweep())

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -137,3 +138,8 @@ async def begin_with(publisher: Publisher, sent: dict[str, Any]) -> Life:
 def unique() -> str:
     """A text like no other."""
     return f"Text {uuid4()}."
+
+
+def yesterday(days: int = 1) -> str:
+    """So many days ago: what the law counts from then is not late yet."""
+    return str((datetime.now(UTC) - timedelta(days=days)).date())
