@@ -371,6 +371,8 @@ class Issuing:
                 shared = self._share(caller, ready, plan, version, decision, standing, people, requested_at, batch)
                 batch.outbox.append(_event(ready, version, decision, requested_at))
                 batch.flags[ready.plan_id] = (ready.la_code, ready.flags)
+                if version.issued_on > self._deciding.today():
+                    shared["warnings"] = [*shared["warnings"], _AHEAD]
                 flags = [{"code": flag.code, "detail": flag.detail} for flag in ready.flags]
                 return Answer(201, _body(ready, version.version_id, number, "issued") | shared | {"flags": flags})
             case _:
@@ -420,6 +422,12 @@ def _things(ready: _Prepared, version: NewVersion) -> dict[str, Thing]:
         )
         for each in version.renderings
     }  # fmt: skip
+
+
+_AHEAD = (
+    "The date of issue is ahead: the version is shared now, and whatever is issued before that day is kept as history. Recall "
+    "it where the date is a mistake."
+)
 
 
 def _waits(unusual: Unusual) -> str:

@@ -225,6 +225,15 @@ async def test_a_plan_that_is_restricted_on_the_day_is_decided_when_that_is_lift
     assert (await life.held())[PRIMARY_NAME] == ("withdraw", 2)
 
 
+async def test_a_date_of_issue_that_is_ahead_is_said(publisher: PublisherAtHand) -> None:
+    """With a typing error in it, every version until that day would be history, and shared with nobody."""
+    life = await begin(publisher)
+    ahead = await life.amend("2027-03-02")
+    assert [each.partition(":")[0] for each in ahead["warnings"]] == ["The date of issue is ahead"]
+    assert (await life.amend("2026-11-22", unique()))["status"] == "kept_as_history"
+    assert {seq for _, seq in (await life.held()).values()} == {2}
+
+
 # --- registers ---
 
 
