@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -17,7 +18,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from schemas.documents import ReadRequest
-from schemas.lifecycle import PLAN_EVENT, EventLine, PlanEvent
+from schemas.lifecycle import PLAN_EVENT, CommissionerChanged, EventLine, PlanEvent
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
 from services.ehcp_publisher import store
 from services.ehcp_publisher.documents import MAX_BYTES as MAX_FILE_BYTES
@@ -29,8 +30,10 @@ from services.ehcp_publisher.overview import Overview
 from services.ehcp_publisher.reads import MAX_READS, Reads
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.json import dumps, json_answer
+from services.shared.postgres.pool import transient
 from services.shared.web.problems import FieldError, Problem, invalid
 
+log = structlog.get_logger()
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_BODY = 512 * 2**20
@@ -88,10 +91,19 @@ def make_router(
         plan_id: UUID, request: Request, caller: CallerOf,
         idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
     ) -> Response:  # fmt: skip
-        """Cease notice, cease, re-opening, transfer, corrections, changes around the child, reviews, recall and more."""
-        caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
+        """Cease notice, cease, re-opening, transfer, corrections, changes around the child, reviews, recall and more.
+
+        A subscriber that delivers to the plan's commissioning body may tell of one thing: a change of that body (reg 16).
+        """
+        caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR, CallerKind.SUBSCRIBER)
+        if caller.kind is CallerKind.SUBSCRIBER:
+            caller = await events.for_commissioner(caller, plan_id)
         received = await _receive(request, "event")
         happened: PlanEvent = parse(PLAN_EVENT, received.json, "event")
+        if caller.kind is CallerKind.SUBSCRIBER and not isinstance(happened, CommissionerChanged):
+            raise Problem(
+                403, "not-allowed", "This client may not do this", "A subscriber tells of commissioner_changed alone."
+            )
         route = f"POST /v1/plans/{plan_id}/events"
         if idempotency_key and (before := await _answer_before(caller, route, idempotency_key, received.hash)):
             return before
@@ -198,6 +210,11 @@ def make_router(
                         results[index] = await events.record(caller, happened.plan_id, happened.event)
             except Problem as problem:
                 results[index] = problem
+            except Exception as error:  # whatever it is, it is this line's own: the others go through
+                if transient(error):
+                    raise
+                log.exception("event_failed")
+                results[index] = Problem(500, "internal", "This event could not be stored", "Nothing was kept; send it again.")
         await issue()
         return [_line_answer(before + index + 1, result) for index, result in enumerate(results)]
 
