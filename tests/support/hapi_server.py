@@ -54,7 +54,8 @@ def running_hapi(log: Path) -> Iterator[int]:
         str(port),
     ]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        # It keeps a counter in its working directory.
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent)
     try:
         deadline = time.monotonic() + 60
         while is_free(port):
