@@ -145,8 +145,8 @@ async def test_a_plan_that_came_from_another_council_has_three_months_for_its_re
         "UPDATE publisher.version SET issued_on = $2 WHERE plan_id = $1", plan_id, today - timedelta(days=380)
     )
     await council.owner.execute(
-        "INSERT INTO publisher.plan_event (plan_id, revision, la_code, type, by, happened_on, hash, data)"
-        " VALUES ($1, 2, '332', 'transfer', 'officer-1', $2, '', '')",
+        "INSERT INTO publisher.plan_event (plan_id, revision, la_code, type, about, by, happened_on, hash, data)"
+        " VALUES ($1, 2, '332', 'transfer', 'end', 'officer-1', $2, '', '')",
         plan_id, today,
     )  # fmt: skip
     await sweep_twice(pool)
