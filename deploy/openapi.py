@@ -3,13 +3,13 @@
 Here and not in ``schemas/``, since the contract imports no service. The routes are made without the parts that answer.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
+from schemas import published
 from services.audit import api as audit
 from services.audit.openapi import ROUTES as AUDIT_ROUTES
 from services.ehcp_publisher import api as publisher
@@ -58,30 +58,11 @@ def make_apps() -> dict[str, FastAPI]:
 
 
 def make_files() -> dict[Path, str]:
-    return {
-        FOLDER / f"{name}.json": json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
-        for name, app in make_apps().items()
-    }
+    return {FOLDER / f"{name}.json": published.as_text(app.openapi()) for name, app in make_apps().items()}
 
 
 def main(arguments: list[str]) -> int:
-    files = make_files()
-    if arguments == ["--check"]:
-        found = {path: path.read_text("utf-8") for path in FOLDER.glob("*")}
-        stale = sorted(path.name for path in files.keys() | found.keys() if files.get(path) != found.get(path))
-        for name in stale:
-            print(f"schemas/openapi/{name} is not what the routes say; run: python -m deploy.openapi", file=sys.stderr)  # noqa: T201 - a command line
-        return 1 if stale else 0
-    if arguments:
-        print("usage: python -m deploy.openapi [--check]", file=sys.stderr)  # noqa: T201 - a command line
-        return 2
-    FOLDER.mkdir(exist_ok=True)
-    for path in FOLDER.glob("*"):
-        if path not in files:
-            path.unlink()
-    for path, text in files.items():
-        path.write_text(text, "utf-8")
-    return 0
+    return published.run("deploy.openapi", make_files(), arguments, FOLDER)
 
 
 if __name__ == "__main__":

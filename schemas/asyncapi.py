@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from schemas import published
 from schemas.alerts import AlertCleared, AlertRaised
 from schemas.events import (
     EventType,
@@ -250,17 +251,7 @@ def _examples(model: type[BaseModel]) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str]) -> int:
-    text = json.dumps(make_document(), indent=2, ensure_ascii=False) + "\n"
-    if arguments == ["--check"]:
-        if FILE.exists() and FILE.read_text("utf-8") == text:
-            return 0
-        print("schemas/asyncapi.json is not what the models say; run: python -m schemas.asyncapi", file=sys.stderr)  # noqa: T201 - a command line
-        return 1
-    if arguments:
-        print("usage: python -m schemas.asyncapi [--check]", file=sys.stderr)  # noqa: T201 - a command line
-        return 2
-    FILE.write_text(text, "utf-8")
-    return 0
+    return published.run("schemas.asyncapi", {FILE: published.as_text(make_document())}, arguments)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Schema cannot say everything that a model checks (check digits, two dates that c
 still be refused, what it refuses is always refused.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from schemas import published
 from schemas.alerts import AlertCleared, AlertRaised
 from schemas.directory import DirectoryRecipient
 from schemas.documents import ReadAnswer, ReadRequest, ShareState
@@ -105,29 +105,11 @@ def make_schema(name: str) -> dict[str, Any]:
 
 
 def make_files() -> dict[Path, str]:
-    return {
-        FOLDER / f"{name}.schema.json": json.dumps(make_schema(name), indent=2, ensure_ascii=False) + "\n" for name in MODELS
-    }
+    return {FOLDER / f"{name}.schema.json": published.as_text(make_schema(name)) for name in MODELS}
 
 
 def main(arguments: list[str]) -> int:
-    files = make_files()
-    if arguments == ["--check"]:
-        found = {path: path.read_text("utf-8") for path in FOLDER.glob("*")}
-        stale = sorted(path.name for path in files.keys() | found.keys() if files.get(path) != found.get(path))
-        for name in stale:
-            print(f"schemas/json/{name} is not what the models say; run: python -m schemas.generate", file=sys.stderr)  # noqa: T201 - a command line
-        return 1 if stale else 0
-    if arguments:
-        print("usage: python -m schemas.generate [--check]", file=sys.stderr)  # noqa: T201 - a command line
-        return 2
-    FOLDER.mkdir(exist_ok=True)
-    for path in FOLDER.glob("*"):
-        if path not in files:
-            path.unlink()
-    for path, text in files.items():
-        path.write_text(text, "utf-8")
-    return 0
+    return published.run("schemas.generate", make_files(), arguments, FOLDER)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 request is sent by a subscriber (``services/shared/record_systems/webhook_messages.py``), and SFTP carries the same data.
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from datetime import date
@@ -16,6 +15,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from schemas import published
 from schemas.base import Open
 from schemas.documents import Council, File
 from schemas.events import RecipientCode, Seq, VersionNumber
@@ -251,17 +251,7 @@ def _holdings(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    text = json.dumps(make_document(), indent=2, ensure_ascii=False) + "\n"
-    if arguments == ["--check"]:
-        if FILE.exists() and FILE.read_text("utf-8") == text:
-            return 0
-        print("schemas/webhooks.json is not what the models say; run: python -m schemas.webhooks", file=sys.stderr)  # noqa: T201 - a command line
-        return 1
-    if arguments:
-        print("usage: python -m schemas.webhooks [--check]", file=sys.stderr)  # noqa: T201 - a command line
-        return 2
-    FILE.write_text(text, "utf-8")
-    return 0
+    return published.run("schemas.webhooks", {FILE: published.as_text(make_document())}, arguments)
 
 
 if __name__ == "__main__":
