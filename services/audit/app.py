@@ -29,6 +29,8 @@ class Settings(ServiceSettings):
     token_public_key_file: Path
     issuer: str
     """The publisher's public base URL, as it stands in the tokens."""
+    document_key_file: Path | None = None
+    """The council's private key for documents that leave the exchange; without it none is made."""
 
 
 class SubscribersChangedError(Exception):

@@ -20,6 +20,7 @@ from services.cli.commands import (
     sent,
     status,
     up,
+    verify,
     watch,
     who,
 )
@@ -53,6 +54,7 @@ app.command()(status.status)
 app.command()(who.who)
 app.command()(sent.sent)
 app.command()(sent.removed)
+app.command("verify")(verify.verify_)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(doctor.doctor)
 

@@ -214,6 +214,8 @@ def service_environment(service: str, folder: DataFolder, places: Places, keys: 
             "EHCP_RECORD_SYSTEMS_FILE": str(folder.config / "record_systems" / f"{subscriber.name}.json"),
             "EHCP_MASTER_KEY_FILE": str(keys.master_key(service)),
         }
+    if service == "audit":
+        environment["EHCP_DOCUMENT_KEY_FILE"] = str(keys.signing_key("documents"))
     match service:
         case "ehcp_publisher":
             environment |= {

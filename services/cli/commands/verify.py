@@ -1,0 +1,63 @@
+"""`ehcp verify FILE`: whether a signed document (an inspector's sample, a breach pack) is as the council signed it. Offline."""
+
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from joserfc.jwk import OKPKey
+
+from services.cli.exchange import Row
+from services.cli.machine.errors import UsageError
+from services.cli.options import DEFAULT_HOME, AsJson, Home
+from services.cli.output import RefusedError, err, out, plain_errors, print_json
+from services.shared.identity.keys import import_key
+from services.shared.identity.signed_documents import SignedDocumentError, verify
+
+DOCUMENT_KEY = "documents"
+"""Its name among the machine's keys."""
+
+
+def verify_(
+    file: Annotated[Path, typer.Argument(help="The signed document, a JSON file.")],
+    key: Annotated[
+        Path | None, typer.Option("--key", help="The council's public key for documents, as it published it.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a signed document is as the council signed it; needs no network. Exit code 1 when it is not."""
+    with plain_errors():
+        found = check(file, key, home)
+    if as_json:
+        print_json(found)
+        return
+    out.print(f"Good: this {found['kind'].replace('-', ' ')} is as it was signed.")
+    out.print(f"Signed with the key {found['fingerprint']}", soft_wrap=True)
+    if found["trusted"] is False:
+        err.print(
+            "Whose key that is the file cannot prove: compare it with the fingerprint that the council published, or give the "
+            "council's key with --key.",
+            style="yellow", soft_wrap=True,
+        )  # fmt: skip
+
+
+def check(file: Path, key_file: Path | None, home: Path) -> Row:
+    own = home / "keys" / f"{DOCUMENT_KEY}.jwk"
+    trusted = key_file or (own if own.exists() else None)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror}).") from None
+    try:
+        found = verify(data, _key(trusted) if trusted else None)
+    except SignedDocumentError as error:
+        raise RefusedError(f"{file}: {error}") from None
+    return {"file": str(file), "kind": found.kind, "fingerprint": found.fingerprint, "trusted": trusted is not None}
+
+
+def _key(file: Path) -> OKPKey:
+    try:
+        return import_key(orjson.loads(file.read_bytes()))
+    except (OSError, ValueError):
+        raise UsageError(f"{file} is not an Ed25519 JSON Web Key.") from None
