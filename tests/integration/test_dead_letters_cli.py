@@ -12,6 +12,7 @@ import pytest_asyncio
 import uvicorn
 from typer.testing import CliRunner, Result
 
+from services.cli.machine.folder import DataFolder
 from services.cli.machine.ports import HOST, free_ports
 from services.cli.main import app as ehcp
 from services.shared.dead_letters.api import make_dead_letters_router
@@ -98,6 +99,27 @@ async def test_an_operator_sees_mends_and_closes_them(door: AtTheDoor) -> None:
     assert [each["id"] for each in (await door.answer("list", "--all"))["dead_letters"]] == [bad, other, mended]
     assert (await door.ehcp("resume", "ehcp.shares.health.v1")).exit_code == 0
     assert door.stopped == set()
+
+
+async def test_a_subscriber_of_the_machine_is_found_by_its_name(door: AtTheDoor, tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "machine")
+    folder.create()
+    folder.remembered.ports = {"health_subscriber": int(door.url.rpartition(":")[2])}
+    folder.save()
+    door.token_file.rename(folder.keys / "operator-health.token")
+
+    async def ask(name: str) -> Result:
+        words = ["dead-letters", "list", "--subscriber", name, "--home", str(folder.path)]
+        return await asyncio.to_thread(CliRunner().invoke, ehcp, words)
+
+    await door.subscriber.parking.handle([record_of(wanted(RNA), value=b"{")])
+    found = await ask("health")
+    assert found.exit_code == 0, found.output
+    assert "the value is not JSON" in found.stdout
+    nobody = await ask("helth")
+    assert nobody.exit_code == 2
+    assert "health, social-care, school, family" in nobody.output
+    assert (await ask("school")).exit_code == 4
 
 
 async def test_what_is_used_wrongly_is_said(door: AtTheDoor, tmp_path: Path) -> None:

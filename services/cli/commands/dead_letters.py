@@ -6,19 +6,14 @@ from typing import Annotated
 
 import typer
 
-from services.cli.exchange import Door, Exchange, Reach, Row
-from services.cli.machine.errors import UsageError
+from services.cli.doors import Name, TokenFile, Url, door, reach_of
+from services.cli.exchange import Door, Exchange, Row
 from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
-from services.cli.output import Exit, err, out, plain_errors, print_json, print_table, run
+from services.cli.output import Exit, err, out, print_json, print_table, run
 
 app = typer.Typer(no_args_is_help=True, help="Records that audit, or a subscriber, could not take in.")
 COLUMNS = {"id": "Id", "at": "Came at", "topic": "Topic", "origin": "Partition:offset", "owner": "Owner", "reason": "Reason"}
 Ids = Annotated[list[int], typer.Argument(help="As `ehcp dead-letters list` shows them.", min=1)]
-Url = Annotated[str | None, typer.Option("--url", help="A subscriber's address; without it, audit.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(envvar="EHCP_OPERATOR_TOKEN_FILE", help="With --url: the file with that subscriber's operator token."),
-]
 Topic = Annotated[str | None, typer.Option(help="Only those of this topic.")]
 
 
@@ -26,13 +21,14 @@ Topic = Annotated[str | None, typer.Option(help="Only those of this topic.")]
 def list_(
     topic: Topic = None,
     everything: Annotated[bool, typer.Option("--all", help="Those too that were put in again or dismissed.")] = False,
+    subscriber: Name = None,
     url: Url = None,
     token_file: TokenFile = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
     """Open dead letters, the oldest first, and topics that are not read because too much of them was garbage."""
-    found, stopped = run(find(home, door(url, token_file), everything=everything))
+    found, stopped = run(find(home, door(home, subscriber, url, token_file), everything=everything))
     found = [each for each in found if topic in (None, each["topic"])]
     if as_json:
         print_json({"dead_letters": found, "stopped_topics": stopped})
@@ -45,24 +41,26 @@ def list_(
 @app.command()
 def show(
     letter: Annotated[int, typer.Argument(help="As `ehcp dead-letters list` shows it.", min=1)],
+    subscriber: Name = None,
     url: Url = None,
     token_file: TokenFile = None,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """One dead letter as JSON, with its headers, and its key and value in base64."""
-    print_json(run(ask(home, door(url, token_file), "GET", f"/{letter}")))
+    print_json(run(ask(home, door(home, subscriber, url, token_file), "GET", f"/{letter}")))
 
 
 @app.command()
 def own(
     letter: Annotated[int, typer.Argument(help="As `ehcp dead-letters list` shows it.", min=1)],
     owner: Annotated[str, typer.Argument(help="A name or a team; empty when nobody looks after it any more.")],
+    subscriber: Name = None,
     url: Url = None,
     token_file: TokenFile = None,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Say who looks after a dead letter."""
-    run(ask(home, door(url, token_file), "PUT", f"/{letter}/owner", {"owner": owner.strip() or None}))
+    run(ask(home, door(home, subscriber, url, token_file), "PUT", f"/{letter}/owner", {"owner": owner.strip() or None}))
     out.print(f"{letter} is looked after by {owner.strip() or 'nobody'}", markup=False, soft_wrap=True)
 
 
@@ -70,6 +68,7 @@ def own(
 def replay(
     ids: Annotated[list[int] | None, typer.Argument(help="Those to put in again; without them, all of --topic.", min=1)] = None,
     topic: Topic = None,
+    subscriber: Name = None,
     url: Url = None,
     token_file: TokenFile = None,
     home: Home = DEFAULT_HOME,
@@ -81,7 +80,7 @@ def replay(
         raise typer.BadParameter("name ids, or a --topic")
     chosen = {"ids": ids, "topic": topic} if ids else {"topic": topic}
     if dry_run:
-        found, _ = run(find(home, door(url, token_file), everything=False))
+        found, _ = run(find(home, door(home, subscriber, url, token_file), everything=False))
         meant = [each for each in found if topic in (None, each["topic"]) and (not ids or each["id"] in ids)]
         reasons = Counter(each["reason"] for each in meant)
         if as_json:
@@ -92,7 +91,7 @@ def replay(
                 {"count": "Letters", "reason": "Set aside because"}, [{"reason": r, "count": n} for r, n in reasons.items()]
             )
         return
-    answer = run(ask(home, door(url, token_file), "POST", "/replay", chosen))
+    answer = run(ask(home, door(home, subscriber, url, token_file), "POST", "/replay", chosen))
     if as_json:
         print_json(answer)
     else:
@@ -104,10 +103,15 @@ def replay(
 
 @app.command()
 def dismiss(
-    ids: Ids, url: Url = None, token_file: TokenFile = None, home: Home = DEFAULT_HOME, as_json: AsJson = False
+    ids: Ids,
+    subscriber: Name = None,
+    url: Url = None,
+    token_file: TokenFile = None,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
 ) -> None:
     """Close dead letters that need nothing more."""
-    answer = run(ask(home, door(url, token_file), "POST", "/dismiss", {"ids": ids}))
+    answer = run(ask(home, door(home, subscriber, url, token_file), "POST", "/dismiss", {"ids": ids}))
     if as_json:
         print_json(answer)
     else:
@@ -117,25 +121,14 @@ def dismiss(
 @app.command()
 def resume(
     topic: Annotated[str, typer.Argument(help="As `ehcp dead-letters list` names it.")],
+    subscriber: Name = None,
     url: Url = None,
     token_file: TokenFile = None,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Read a topic again that was stopped because too much of it was garbage."""
-    run(ask(home, door(url, token_file), "POST", "/resume", {"topic": topic}))
+    run(ask(home, door(home, subscriber, url, token_file), "POST", "/resume", {"topic": topic}))
     out.print(f"{topic} is read again", markup=False, soft_wrap=True)
-
-
-def door(url: str | None, token_file: Path | None) -> Door:
-    if url is None:
-        return Door()
-    with plain_errors():
-        if token_file is None:
-            raise UsageError("With --url, name the file with that subscriber's operator token: --token-file.")
-        try:
-            return Door(url.rstrip("/"), token_file.read_text().strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{token_file} cannot be read ({type(error).__name__}).") from None
 
 
 async def ask(home: Path, at: Door, method: str, path: str, body: Row | None = None) -> Row:
@@ -155,11 +148,6 @@ async def find(home: Path, at: Door, *, everything: bool) -> tuple[list[Row], li
             if page["next"] is None:
                 return found, page["stopped_topics"]
             after = page["next"]
-
-
-def reach_of(home: Path, at: Door) -> Reach:
-    """A subscriber is reached without the data folder of a council's machine."""
-    return Reach("", "", "", None) if at.url else Reach.of(home)
 
 
 def row_of(letter: Row) -> Row:

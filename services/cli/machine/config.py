@@ -213,6 +213,7 @@ def service_environment(service: str, folder: DataFolder, places: Places, keys: 
             "EHCP_RECEIPT_KEY_FILE": str(keys.signing_key(f"receipt-{subscriber.name}")),
             "EHCP_RECORD_SYSTEMS_FILE": str(folder.config / "record_systems" / f"{subscriber.name}.json"),
             "EHCP_MASTER_KEY_FILE": str(keys.master_key(service)),
+            "EHCP_OPERATOR_TOKEN_FILE": str(keys.operator_token(subscriber.name)),
         }
     if service == "audit":
         environment["EHCP_DOCUMENT_KEY_FILE"] = str(keys.signing_key("documents"))

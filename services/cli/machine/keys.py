@@ -47,6 +47,10 @@ class KeyRing:
         """As Standard Webhooks writes them: `whsec_` and base64."""
         return self._once(f"{name}.whsec", lambda: b"whsec_" + base64.b64encode(secrets.token_bytes(32)))
 
+    def operator_token(self, subscriber: str) -> Path:
+        """What the operator of a subscriber shows it."""
+        return self._once(f"operator-{subscriber}.token", lambda: secrets.token_urlsafe(32).encode())
+
     def password(self, name: str) -> str:
         return self._once(f"{name}.password", lambda: secrets.token_urlsafe(24).encode()).read_text()
 
