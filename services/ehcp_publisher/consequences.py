@@ -6,8 +6,8 @@ is decided anew by ``deciding``. Next: ``events`` writes it.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
-from typing import Any, TypeVar
+from datetime import date
+from typing import Any
 from uuid import UUID
 
 from schemas.base import Grounds, RecipientKind
@@ -47,6 +47,7 @@ from services.ehcp_publisher.store import KnownPlan
 from services.ehcp_publisher.versions import Issued
 from services.shared.law import due
 from services.shared.law.counting import london_date
+from services.shared.law.rules import clock
 from services.shared.postgres.pool import Row
 from services.shared.web.problems import FieldError, Problem
 
@@ -101,7 +102,6 @@ class Consequences:
     warnings: tuple[str, ...] = ()
 
 
-Event = TypeVar("Event")
 _Rule = Callable[[Any, Before, date, PlanState], Consequences]
 
 
@@ -226,7 +226,7 @@ def _review_scheduled(event: ReviewScheduled, before: Before, today: date, state
         text=f"A meeting to review the plan is on {_day(event.meeting_on)}. You are invited to it, or to send advice "
         "beforehand.",
     )  # fmt: skip
-    short = event.meeting_on < today + timedelta(days=14)
+    short = clock("review_invitation", event.meeting_on).due(event.meeting_on) < today
     warnings = ("The meeting is in less than two weeks: reg 20(3) asks for two weeks' notice.",) if short else ()
     if event.meeting_on < today:
         raise _order("The meeting would be in the past", "A meeting that was held is a review_held event.", "meeting_on")

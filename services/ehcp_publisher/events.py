@@ -33,6 +33,7 @@ from services.ehcp_publisher.consequences import Before, Consequences, Telling, 
 from services.ehcp_publisher.deciding import IN_FORCE, PDF, Batch, Deciding, RenderingNeededError, Situation, undeliverable
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.issuing import KEY_IN_USE, Answer
+from services.ehcp_publisher.overview import no_such_plan
 from services.ehcp_publisher.rendering import RenderingError
 from services.ehcp_publisher.shares import FAMILY, Decision, Facts
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering
@@ -97,7 +98,7 @@ class Events:
         async with council_transaction(self._pool, caller.la_codes) as connection:
             found = await store.find_plans(connection, [plan_id], [])
             if not found:
-                raise await self._no_such_plan(connection, plan_id)
+                raise await no_such_plan(connection, plan_id)
             (plan,) = found
             last = await store_events.last_event(connection, plan_id, lifecycle.about(event))
             recalled = event.version_id if isinstance(event, Recall) and event.reason is RecallReason.WRONG_CHILD else None
@@ -127,14 +128,6 @@ class Events:
         )
         said = last is not None and last["hash"] == _hash(event, document, attachments)
         return before, said and last is not None and (lifecycle.lasts(event) or last["revision"] == plan.revision)
-
-    async def _no_such_plan(self, connection: Any, plan_id: UUID) -> Problem:
-        if moved := await store_events.find_custody(connection, plan_id):
-            return Problem(
-                409, "transferred", "The plan was transferred",
-                f"Another council has had it since {moved['until_date']}; only that one may act for it.",
-            )  # fmt: skip
-        return Problem(404, "unknown-plan", "There is no such plan", "No plan of your council has this id.")
 
     async def _typeset_again(self, before: Before, follows: Consequences) -> list[NewRendering]:
         """What was typeset here names the child: it is typeset again when the child's details change."""

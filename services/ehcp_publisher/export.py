@@ -22,7 +22,7 @@ from schemas.manifest import Manifest
 from schemas.plan import PlanSubmission
 from services.ehcp_publisher import store, store_export, versions
 from services.ehcp_publisher.deciding import Deciding
-from services.ehcp_publisher.overview import Overview, Row
+from services.ehcp_publisher.overview import Overview, Row, no_such_plan
 from services.ehcp_publisher.store import Act, KnownPlan
 from services.ehcp_publisher.versions import Issued
 from services.shared.identity.tokens import Caller
@@ -60,7 +60,7 @@ class Export:
         async with council_transaction(self._pool, caller.la_codes) as connection:
             plan = (await store.lock_plans(connection, [plan_id])).get(plan_id)
             if plan is None:
-                raise Problem(404, "unknown-plan", "There is no such plan", "No plan of your council has this id.")
+                raise await no_such_plan(connection, plan_id)
             if plan.restricted is not None:
                 raise Problem(409, "restricted", "The plan is restricted", "Nothing leaves until a named person lifts it.")
             current = versions.current(plan.versions)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import date
 
 from schemas.events import EventType
-from schemas.lifecycle import EVENT_MODELS, Cease, CeaseNotice, PlanEvent, PlanState
+from schemas.lifecycle import Cease, CeaseNotice, PlanEvent, PlanState
 from schemas.notices import NoticeKind
 from services.shared.web.problems import FieldError, Problem
 
@@ -136,8 +136,3 @@ def about(event: PlanEvent) -> str:
 def lasts(event: PlanEvent) -> bool:
     """Whether a new version leaves standing what the event said; it brings circumstances of its own."""
     return event.type not in _AROUND
-
-
-def event_types() -> frozenset[str]:
-    """Every event of the contract, and a new version."""
-    return frozenset(EVENT_MODELS) | {NEW_VERSION}

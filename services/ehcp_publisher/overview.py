@@ -35,8 +35,8 @@ class Overview:
             version_ids = [now.version_id for now in current.values()]
             documents = await store_events.has_document(connection, version_ids)
             bodies = await store.read_bodies(connection, version_ids)
-            for la_code in sorted({row["la_code"] for row in rows}):
-                await store.insert_acts(connection, [Act("plans_read", caller.client_id, la_code, plan_id)])
+            councils = sorted({row["la_code"] for row in rows})
+            await store.insert_acts(connection, [Act("plans_read", caller.client_id, each, plan_id) for each in councils])
         for row in rows:
             now = current.get(row["plan_id"])
             row["current"] = now and {
@@ -58,18 +58,23 @@ class Overview:
         found = await self.plans(caller, None, 1, plan_id)
         async with council_transaction(self._pool, caller.la_codes) as connection:
             if not found:
-                if moved := await store_events.find_custody(connection, plan_id):
-                    raise Problem(
-                        409, "transferred", "The plan was transferred",
-                        f"Another council has had it since {moved['until_date']}.",
-                    )  # fmt: skip
-                raise Problem(404, "unknown-plan", "There is no such plan", "No plan of your council has this id.")
+                raise await no_such_plan(connection, plan_id)
             history = await store_events.read_history(connection, plan_id)
         return found[0] | history
 
     async def open(self, caller: Caller, what: str, after: tuple[UUID, str] | None, limit: int) -> Sequence[Row]:
         async with council_transaction(self._pool, caller.la_codes) as connection:
             rows = await store_events.list_open(connection, what, after, limit)
-            for la_code in sorted({row["la_code"] for row in rows}):
-                await store.insert_acts(connection, [Act(f"{what}_read", caller.client_id, la_code)])
+            councils = sorted({row["la_code"] for row in rows})
+            await store.insert_acts(connection, [Act(f"{what}_read", caller.client_id, each) for each in councils])
         return rows
+
+
+async def no_such_plan(connection: Any, plan_id: UUID) -> Problem:
+    """What to answer for a plan that is none of the transaction's councils, or is theirs no more."""
+    if moved := await store_events.find_custody(connection, plan_id):
+        return Problem(
+            409, "transferred", "The plan was transferred",
+            f"Another council has had it since {moved['until_date']}; only that one may act for it.",
+        )  # fmt: skip
+    return Problem(404, "unknown-plan", "There is no such plan", "No plan of your council has this id.")
