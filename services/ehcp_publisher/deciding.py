@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from schemas.identifiers import OrganisationCode
@@ -27,6 +28,7 @@ from services.ehcp_publisher.wishes import Asking, Current, Made, Thing
 from services.shared.clock import Clock, utc_now
 from services.shared.ids import new_id
 from services.shared.law.counting import london_date
+from services.shared.postgres.pool import council_transaction
 from services.shared.sealing.sealing import Key
 
 PDF = "application/pdf"
@@ -146,8 +148,7 @@ class Deciding:
 
     def version_of(self, plan: KnownPlan, version_id: UUID, body: bytes) -> PlanVersion:
         """A stored version, opened."""
-        rest, _, sections = self.key_of(plan).open(body, f"version:{version_id}").partition(b"\n")
-        return PlanVersion.model_validate(orjson.loads(rest) | {"sections": orjson.loads(sections) or None})
+        return _version(self.key_of(plan).open(body, f"version:{version_id}"))
 
     def decide(
         self, plan_id: UUID, la_code: str, circumstances: Circumstances, child: Child, people: People, *, issued_on: date,
@@ -209,6 +210,27 @@ class Deciding:
         except wishes.RenderingNeededError as error:
             raise RenderingNeededError(plan.plan_id, error.sections) from None
 
+    async def render_again(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", plan: KnownPlan, now: versions.Issued, parts: Iterable[str],
+        child: Child | None = None,
+    ) -> list[NewRendering]:  # fmt: skip
+        """Parts of a stored version that somebody is to get now, not yet written. ``child``: as it is from now on, where that
+        changes. Called outside a transaction. Raises ``RenderingError``."""
+        async with council_transaction(pool, [plan.la_code]) as connection:
+            sealed = await store.read_body(connection, now.version_id)
+            manifest = Manifest.model_validate(await store_events.read_manifest(connection, now.version_id))
+        key = self.key_of(plan)
+        body = key.open(sealed, f"version:{now.version_id}")
+        version, revision = _version(body), plan.identity_revision + (child is not None)
+        return [
+            await self.render(
+                plan.la_code, plan.case_reference, plan.plan_id, now.version_id, version, child or self.child_of(plan), key,
+                sections, versions.hashes_by_letter(now), identity_revision=revision, attachments=manifest.attachments,
+                text_bytes=len(body),
+            )
+            for sections in sorted(parts)
+        ]  # fmt: skip
+
     async def render(
         self, la_code: str, case_reference: str, plan_id: UUID, version_id: UUID, version: PlanVersion, child: Child, key: Key,
         sections: str, section_hashes: Mapping[SectionLetter, str], *, identity_revision: int,
@@ -238,6 +260,11 @@ class Deciding:
             key.seal(document, f"document:{rendering_id}") if document else None,
             text_bytes + len(document or b"") + sum(each.size for each in manifest.attachments), identity_revision, made_here,
         )  # fmt: skip
+
+
+def _version(body: bytes) -> PlanVersion:
+    rest, _, sections = body.partition(b"\n")
+    return PlanVersion.model_validate(orjson.loads(rest) | {"sections": orjson.loads(sections) or None})
 
 
 class RenderingNeededError(Exception):

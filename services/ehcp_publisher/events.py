@@ -6,7 +6,7 @@ came first, it is prepared anew. The last word about a thing said once more is a
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -74,7 +74,9 @@ class Events:
             except _Changed:
                 continue
             except RenderingNeededError as needed:
-                await self._render_parts(caller, before, follows, needed.sections)
+                made = await self._rendered(before, needed.sections, follows.child)
+                async with council_transaction(self._pool, caller.la_codes) as connection:
+                    await store.insert_renderings(connection, made)
             except asyncpg.UniqueViolationError as error:
                 raise _taken(error) from None
         raise Problem(409, "busy", "The plan keeps changing", "Send this event again.")
@@ -131,32 +133,17 @@ class Events:
 
     async def _typeset_again(self, before: Before, follows: Consequences) -> list[NewRendering]:
         """What was typeset here names the child: it is typeset again when the child's details change."""
-        plan, now, version = before.plan, before.current, before.version
-        if follows.child is None or now is None or version is None:
+        plan, now = before.plan, before.current
+        if follows.child is None or now is None:
             return []
         async with council_transaction(self._pool, [plan.la_code]) as connection:
             found = (await store.find_renderings(connection, [now.version_id])).get(now.version_id, {})
-        sections = sorted(key for key, row in found.items() if row["typeset"])
-        return [await self._rendering(before, follows.child, key, plan.identity_revision + 1) for key in sections]
+        return await self._rendered(before, {key for key, row in found.items() if row["typeset"]}, follows.child)
 
-    async def _render_parts(self, caller: Caller, before: Before, follows: Consequences, sections: frozenset[str]) -> None:
-        revision = before.plan.identity_revision + (follows.child is not None)
-        made = [await self._rendering(before, follows.child or before.child, key, revision) for key in sorted(sections)]
-        async with council_transaction(self._pool, caller.la_codes) as connection:
-            await store.insert_renderings(connection, made)
-
-    async def _rendering(self, before: Before, child: Child, sections: str, revision: int) -> NewRendering:
+    async def _rendered(self, before: Before, parts: Iterable[str], child: Child | None) -> list[NewRendering]:
         assert before.current is not None
-        assert before.version is not None
-        plan, now = before.plan, before.current
-        async with council_transaction(self._pool, [plan.la_code]) as connection:
-            manifest = Manifest.model_validate(await store_events.read_manifest(connection, now.version_id))
-        key = self._deciding.key_of(plan)
         try:
-            return await self._deciding.render(
-                plan.la_code, plan.case_reference, plan.plan_id, now.version_id, before.version, child, key, sections,
-                versions.hashes_by_letter(now), identity_revision=revision, attachments=manifest.attachments, text_bytes=0,
-            )  # fmt: skip
+            return await self._deciding.render_again(self._pool, before.plan, before.current, parts, child)
         except RenderingError:
             raise Problem(
                 422, "not-typeset", "No document could be made of the sections",

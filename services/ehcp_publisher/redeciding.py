@@ -13,7 +13,6 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from schemas.manifest import Manifest
 from services.ehcp_publisher import store, store_directory, store_events, versions
 from services.ehcp_publisher.deciding import Batch, Deciding, RenderingNeededError, Situation
 from services.ehcp_publisher.store import KnownPlan
@@ -73,7 +72,7 @@ class Redeciding:
         async with council_transaction(self._pool, self._councils) as connection:
             await store_directory.refresh(connection, self._deciding.directory)
             plans = await store.lock_plans(connection, plan_ids)
-            situations = [await self._situation(connection, plan) for plan in plans.values()]
+            situations = await self._situations(connection, list(plans.values()))
             at = await connection.fetchval("SELECT clock_timestamp()")
             batch = Batch()
             await self._deciding.again(connection, ACTOR, situations, at, batch)
@@ -81,11 +80,20 @@ class Redeciding:
             await store_events.leave_queue(connection, plan_ids)
         return len(batch.wishes)
 
-    async def _situation(self, connection: Any, plan: KnownPlan) -> Situation:
-        deciding, version = self._deciding, None
-        if plan.circumstances is None and (now := versions.current(plan.versions)):
-            version = deciding.version_of(plan, now.version_id, await store.read_body(connection, now.version_id))
-        return Situation(plan, deciding.child_of(plan), deciding.circumstances_of(plan, version), deciding.key_of(plan))
+    async def _situations(self, connection: Any, plans: Sequence[KnownPlan]) -> list[Situation]:
+        """The text is read only of plans to which nothing happened since their version: it says who is around the child."""
+        deciding, said = self._deciding, {}
+        for plan in plans:
+            if plan.circumstances is None and (now := versions.current(plan.versions)):
+                said[plan.plan_id] = now.version_id
+        bodies = await store.read_bodies(connection, list(said.values()))
+        situations = []
+        for plan in plans:
+            version_id = said.get(plan.plan_id)
+            version = deciding.version_of(plan, version_id, bodies[version_id]) if version_id else None
+            around = deciding.circumstances_of(plan, version)
+            situations.append(Situation(plan, deciding.child_of(plan), around, deciding.key_of(plan)))
+        return situations
 
     async def _render(self, needed: RenderingNeededError) -> None:
         """The parts that this plan's recipients are to get, before the batch is tried again."""
@@ -94,17 +102,6 @@ class Redeciding:
             now = versions.current(plan.versions)
             if now is None:
                 return
-            body = await store.read_body(connection, now.version_id)
-            manifest = Manifest.model_validate(await store_events.read_manifest(connection, now.version_id))
-        deciding = self._deciding
-        version, child, key = deciding.version_of(plan, now.version_id, body), deciding.child_of(plan), deciding.key_of(plan)
-        made = [
-            await deciding.render(
-                plan.la_code, plan.case_reference, plan.plan_id, now.version_id, version, child, key, sections,
-                versions.hashes_by_letter(now), identity_revision=plan.identity_revision, attachments=manifest.attachments,
-                text_bytes=len(body),
-            )
-            for sections in sorted(needed.sections)
-        ]  # fmt: skip
+        made = await self._deciding.render_again(self._pool, plan, now, needed.sections)
         async with council_transaction(self._pool, self._councils) as connection:
             await store.insert_renderings(connection, made)
