@@ -5,8 +5,9 @@ No rules here; see ``issuing``, ``events``, ``overview`` and ``reads``.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -20,12 +21,12 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from schemas.documents import ReadRequest
 from schemas.lifecycle import PLAN_EVENT, CommissionerChanged, EventLine, PlanEvent
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
-from services.ehcp_publisher import store
 from services.ehcp_publisher.documents import MAX_BYTES as MAX_FILE_BYTES
 from services.ehcp_publisher.documents import Received, receive_attachment, receive_document
 from services.ehcp_publisher.events import Events
 from services.ehcp_publisher.export import Export
-from services.ehcp_publisher.issuing import KEY_IN_USE, Answer, Issuing, Result, Submission
+from services.ehcp_publisher.idempotency import Answer, Once
+from services.ehcp_publisher.issuing import Issuing, Result, Submission
 from services.ehcp_publisher.overview import Overview
 from services.ehcp_publisher.reads import MAX_READS, Reads
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
@@ -62,7 +63,7 @@ def make_router(
         first = parse(PlanSubmission, received.json)
         caller.must_act_for(first.la_code)
         submission = Submission(first.version, first=first, document=received.document, attachments=received.attachments)
-        return await _issue_one(caller, submission, "POST /v1/plans", idempotency_key, received.hash)
+        return await _answer(caller, "POST /v1/plans", idempotency_key, received, partial(_issue_one, submission, caller))
 
     @router.post("/plans/{plan_id}/versions", status_code=201, summary="Issue a further version")
     async def further_version(
@@ -73,18 +74,21 @@ def make_router(
         received = await _receive(request)
         version = parse(VersionSubmission, received.json).version
         submission = Submission(version, plan_id, document=received.document, attachments=received.attachments)
-        return await _issue_one(caller, submission, f"POST /v1/plans/{plan_id}/versions", idempotency_key, received.hash)
+        route = f"POST /v1/plans/{plan_id}/versions"
+        return await _answer(caller, route, idempotency_key, received, partial(_issue_one, submission, caller))
 
-    async def _issue_one(caller: Caller, submission: Submission, route: str, key: str | None, body_hash: str) -> Response:
-        if key and (before := await _answer_before(caller, route, key, body_hash)):
-            return before
-        (result,) = await issuing.issue(caller, [submission], (route, key, body_hash) if key else None)
+    async def _issue_one(submission: Submission, caller: Caller, once: Once | None) -> Answer:
+        (result,) = await issuing.issue(caller, [submission], once)
         if isinstance(result, Problem):
-            # The same request was faster: it has committed, and its answer is this one's too.
-            if key and result.slug == KEY_IN_USE and (before := await _answer_before(caller, route, key, body_hash)):
-                return before
             raise result
-        return json_answer(result.body, result.status)
+        return result
+
+    async def _answer(
+        caller: Caller, route: str, key: str | None, received: _Received, do: Callable[[Once | None], Awaitable[Answer]]
+    ) -> Response:
+        once = Once(caller.client_id, route, key, received.hash) if key else None
+        answer = await (once.answer(pool, lambda: do(once)) if once else do(None))
+        return json_answer(answer.body, answer.status)
 
     @router.post("/plans/{plan_id}/events", status_code=201, summary="Record what happened to a plan")
     async def event(
@@ -104,18 +108,8 @@ def make_router(
             raise Problem(
                 403, "not-allowed", "This client may not do this", "A subscriber tells of commissioner_changed alone."
             )
-        route = f"POST /v1/plans/{plan_id}/events"
-        if idempotency_key and (before := await _answer_before(caller, route, idempotency_key, received.hash)):
-            return before
-        idempotency = (route, idempotency_key, received.hash) if idempotency_key else None
-        try:
-            answer = await events.record(caller, plan_id, happened, received.document, received.attachments, idempotency)
-        except Problem as problem:
-            faster = idempotency_key is not None and problem.slug == KEY_IN_USE
-            if faster and (before := await _answer_before(caller, route, idempotency_key or "", received.hash)):
-                return before
-            raise
-        return json_answer(answer.body, answer.status)
+        recorded = partial(events.record, caller, plan_id, happened, received.document, received.attachments)
+        return await _answer(caller, f"POST /v1/plans/{plan_id}/events", idempotency_key, received, recorded)
 
     @router.get("/plans", summary="The council's plans, paged")
     async def plans(
@@ -154,18 +148,6 @@ def make_router(
 
     for what in OPEN:
         list_open(what)
-
-    async def _answer_before(caller: Caller, route: str, key: str, body_hash: str) -> Response | None:
-        async with pool.acquire() as connection:
-            before = await store.find_answer(connection, caller.client_id, route, key)
-        if before is None:
-            return None
-        if before["body_hash"] != body_hash:
-            raise Problem(
-                409, "key-reused", "This idempotency key was used with another body",
-                "Send the first body again to get its answer, or use a new key for a new request.",
-            )  # fmt: skip
-        return json_answer(before["answer"], before["status"])
 
     @router.post("/batch", summary="Issue many versions: NDJSON in, one answer per line out")
     async def batch(request: Request, caller: CallerOf, render: bool = True) -> Response:

@@ -15,7 +15,7 @@ from enum import Enum, StrEnum
 
 from pypdf import PdfReader
 
-from schemas.manifest import sha256
+from schemas.manifest import FileEntry, sha256
 from services.shared.web.problems import FieldError, Problem
 
 # Its warnings quote the file.
@@ -66,6 +66,10 @@ class Received:
     media_type: MediaType
     sha256: str
     data: bytes
+
+    def entry(self, name: str | None = None) -> FileEntry:
+        """As a manifest lists it."""
+        return FileEntry(name=name or self.name, media_type=self.media_type, size=len(self.data), sha256=self.sha256)
 
 
 def receive_document(name: str, data: bytes) -> Received:

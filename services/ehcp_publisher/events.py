@@ -5,6 +5,7 @@ What an event means is prepared outside the transaction for one revision of the 
 came first, it is prepared anew. The last word about a thing said once more is answered and changes nothing.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,12 +17,12 @@ import structlog
 
 from schemas.events import PlanHappened, PlanRecalled, PlanTransferred, ReviewDecided, ReviewHappened
 from schemas.lifecycle import PLAN_EVENT, PlanEvent, Recall, RecallReason
-from schemas.manifest import FileEntry, Manifest, canonical, sha256
 from schemas.plan import Child, Circumstances
 from services.ehcp_publisher import (
     currency,
     instructions,
     lifecycle,
+    notices,
     shares,
     store,
     store_directory,
@@ -30,16 +31,14 @@ from services.ehcp_publisher import (
     wishes,
 )
 from services.ehcp_publisher.consequences import Before, Consequences, Telling, circumstances_after, consequences
-from services.ehcp_publisher.deciding import IN_FORCE, PDF, Batch, Deciding, RenderingNeededError, Situation, undeliverable
+from services.ehcp_publisher.deciding import IN_FORCE, Batch, Deciding, RenderingNeededError, Situation, undeliverable
 from services.ehcp_publisher.documents import Received
-from services.ehcp_publisher.issuing import KEY_IN_USE, Answer
+from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.overview import no_such_plan
 from services.ehcp_publisher.rendering import RenderingError
 from services.ehcp_publisher.shares import FAMILY, Decision, Facts
-from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering
-from services.ehcp_publisher.wishes import Thing
+from services.ehcp_publisher.store import Act, KnownPlan, NewRendering
 from services.shared.identity.tokens import Caller
-from services.shared.ids import new_id
 from services.shared.postgres.pool import council_transaction
 from services.shared.web.problems import FieldError, Problem
 
@@ -58,19 +57,21 @@ class Events:
 
     async def record(
         self, caller: Caller, plan_id: UUID, event: PlanEvent, document: Received | None = None,
-        attachments: Sequence[Received] = (), idempotency: tuple[str, str, str] | None = None,
+        attachments: Sequence[Received] = (), once: Once | None = None,
     ) -> Answer:  # fmt: skip
-        """Raises :class:`Problem`. ``idempotency`` is (route, key, body hash)."""
+        """Raises :class:`Problem`."""
+        hash_ = _hash(event, document, attachments)
         for _ in range(_ATTEMPTS):
-            before, repeated = await self._before(caller, plan_id, event, document, attachments)
+            before, repeated = await self._before(caller, plan_id, event, hash_, has_document=document is not None)
             if repeated:
                 return Answer(200, _body(before.plan, event) | {"status": "unchanged"})
             follows = consequences(event, before, self._deciding.today())
             if follows.telling is None and (document or attachments):
                 raise _nobody_to_tell(event)
             typeset = await self._typeset_again(before, follows)
+            notice = await self._sealed(before, follows.telling, document, attachments)
             try:
-                return await self._apply(caller, event, before, follows, typeset, document, attachments, idempotency)
+                return await self._apply(caller, event, before, follows, typeset, notice, hash_, once)
             except _Changed:
                 continue
             except RenderingNeededError as needed:
@@ -94,7 +95,7 @@ class Events:
         return replace(caller, la_codes=frozenset({la_code}))
 
     async def _before(
-        self, caller: Caller, plan_id: UUID, event: PlanEvent, document: Received | None, attachments: Sequence[Received]
+        self, caller: Caller, plan_id: UUID, event: PlanEvent, hash_: bytes, *, has_document: bool
     ) -> tuple[Before, bool]:
         """The plan as it is, and whether this very event was the last word about its thing."""
         async with council_transaction(self._pool, caller.la_codes) as connection:
@@ -126,9 +127,9 @@ class Events:
                 plan_id, plan.la_code, around, child, people, issued_on=now.issued_on, first=True, letters=()
             )
         before = Before(
-            plan, now, version, child, around, review, confirmation, decided, self._deciding.directory, document is not None
+            plan, now, version, child, around, review, confirmation, decided, self._deciding.directory, has_document
         )
-        said = last is not None and last["hash"] == _hash(event, document, attachments)
+        said = last is not None and last["hash"] == hash_
         return before, said and last is not None and (lifecycle.lasts(event) or last["revision"] == plan.revision)
 
     async def _typeset_again(self, before: Before, follows: Consequences) -> list[NewRendering]:
@@ -139,6 +140,14 @@ class Events:
         async with council_transaction(self._pool, [plan.la_code]) as connection:
             found = (await store.find_renderings(connection, [now.version_id])).get(now.version_id, {})
         return await self._rendered(before, {key for key, row in found.items() if row["typeset"]}, follows.child)
+
+    async def _sealed(
+        self, before: Before, telling: Telling | None, document: Received | None, attachments: Sequence[Received]
+    ) -> notices.Sealed | None:
+        if telling is None:
+            return None
+        key = self._deciding.key_of(before.plan)
+        return await asyncio.to_thread(notices.seal, before.plan, key, telling.notice, document, attachments)
 
     async def _rendered(self, before: Before, parts: Iterable[str], child: Child | None) -> list[NewRendering]:
         assert before.current is not None
@@ -152,7 +161,7 @@ class Events:
 
     async def _apply(
         self, caller: Caller, event: PlanEvent, before: Before, follows: Consequences, typeset: Sequence[NewRendering],
-        document: Received | None, attachments: Sequence[Received], idempotency: tuple[str, str, str] | None,
+        notice: notices.Sealed | None, hash_: bytes, once: Once | None,
     ) -> Answer:  # fmt: skip
         plan_id = before.plan.plan_id
         councils = {*caller.la_codes, follows.to_council or before.plan.la_code}
@@ -177,14 +186,11 @@ class Events:
                 batch,
             )
             raised = len(batch.wishes)
-            notice_id = None
-            if follows.telling is not None:
-                notice_id = await self._tell(
-                    connection, caller, plan, child, around, follows.telling, document, attachments, at, batch
-                )
+            if follows.telling and notice:
+                await self._tell(connection, caller, plan, child, around, follows.telling.event, notice, at, batch)
             if follows.quiet:
                 await self._silence(connection, caller, plan, at, batch)
-            hash_, data = _hash(event, document, attachments), event.model_dump_json().encode()
+            data = event.model_dump_json().encode()
             await store_events.insert_event(
                 connection,
                 store_events.NewEvent(
@@ -208,18 +214,12 @@ class Events:
                 warnings += undeliverable(decided[1].wanted, self._deciding.directory, self._deciding.today())
             answer = Answer(
                 201,
-                _body(plan, event) | {"status": "recorded", "shares_changed": raised, "notice_id": notice_id,
-                                      "told": len(batch.wishes) - raised if notice_id else 0, "warnings": warnings},
+                _body(plan, event) | {"status": "recorded", "shares_changed": raised,
+                                      "notice_id": notice.notice.notice_id if notice else None,
+                                      "told": len(batch.wishes) - raised if notice else 0, "warnings": warnings},
             )  # fmt: skip
-            if idempotency:
-                route, name, body_hash = idempotency
-                if not await store.keep_answer(
-                    connection, caller.client_id, route, name, body_hash, answer.status, answer.body
-                ):
-                    raise Problem(
-                        409, KEY_IN_USE, "This idempotency key is being used by another request",
-                        "Send the request again to get its answer.",
-                    )  # fmt: skip
+            if once:
+                await once.keep(connection, answer)
         log.info("event_recorded", type=event.type, plan_id=str(plan_id), shares=raised)
         return answer
 
@@ -292,51 +292,19 @@ class Events:
         return {share_id: tuple(await store_events.versions_of_share(connection, share_id)) for share_id in event.shares}
 
     async def _tell(
-        self, connection: Any, caller: Caller, plan: KnownPlan, child: Child, around: Circumstances, telling: Telling,
-        document: Received | None, attachments: Sequence[Received], at: Any, batch: Batch,
-    ) -> UUID:  # fmt: skip
-        """A notice for everyone who must know, by the law's rows."""
-        key, notice_id, rendering_id = self._deciding.key_of(plan), new_id(), new_id()
-        notice = telling.notice
-        entries = tuple(
-            FileEntry(name=each.name, media_type=each.media_type, size=len(each.data), sha256=each.sha256)
-            for each in attachments
-        )
-        name = f"{plan.case_reference}-{notice.kind}.pdf".replace("/", "-")
-        entry = document and FileEntry(name=name, media_type=PDF, size=len(document.data), sha256=document.sha256)
-        manifest = Manifest(
-            plan_id=plan.plan_id, version_id=notice_id, issued_on=notice.happened_on, notice=notice.hash(), document=entry,
-            attachments=entries,
-        ).canonical()  # fmt: skip
-        body = canonical(notice.model_dump(mode="json", exclude_none=True))
-        await store_events.insert_notice(
-            connection,
-            store_events.NewNotice(
-                notice_id, plan.plan_id, plan.la_code, notice.kind, notice.happened_on, key.seal(body, f"notice:{notice_id}")
-            ),
-        )
-        size = len(body) + sum(each.size for each in entries) + (entry.size if entry else 0)
-        sealed = key.seal(document.data, f"document:{rendering_id}") if document else None
-        await store.insert_renderings(
-            connection,
-            [NewRendering(rendering_id, None, notice_id, plan.la_code, ALL_SECTIONS, sha256(manifest), manifest, sealed, size,
-                          plan.identity_revision, typeset=False)],
-        )  # fmt: skip
-        await store.insert_attachments(
-            connection,
-            [(notice_id, i, plan.la_code, key.seal(each.data, f"attachment:{notice_id}:{i}"))
-             for i, each in enumerate(attachments)],
-        )  # fmt: skip
+        self, connection: Any, caller: Caller, plan: KnownPlan, child: Child, around: Circumstances, event: str,
+        notice: notices.Sealed, at: Any, batch: Batch,
+    ) -> None:  # fmt: skip
+        """A notice for everyone who must know, by the law's rows for ``event``."""
+        await notice.write(connection)
         people = await self._deciding.read_people(connection, [plan.plan_id])
         facts = Facts(
-            plan.plan_id, plan.la_code, around, child.date_of_birth, notice.happened_on,
+            plan.plan_id, plan.la_code, around, child.date_of_birth, notice.thing.issued_on,
             decisions=people.decisions.get(plan.plan_id, ()), confirmed=people.confirmed.get(plan.plan_id, {}),
         )  # fmt: skip
-        told = shares.told(telling.event, facts, self._deciding.directory, self._deciding.today())
+        told = shares.told(event, facts, self._deciding.directory, self._deciding.today())
         asking = self._deciding.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
-        thing = Thing(notice_id, rendering_id, sha256(manifest), 1, notice.happened_on, notice=notice.kind)
-        batch.add(caller.client_id, key, told, wishes.tell(asking, told, thing))
-        return notice_id
+        batch.add(caller.client_id, self._deciding.key_of(plan), told, wishes.tell(asking, told, notice.thing))
 
     async def _silence(self, connection: Any, caller: Caller, plan: KnownPlan, at: Any, batch: Batch) -> None:
         """Nothing more reaches the family: what they were still to be sent is taken back."""

@@ -17,11 +17,11 @@ import asyncpg
 import structlog
 
 from schemas.events import EventType, PlanAmended, PlanFinalised
-from schemas.manifest import FileEntry
 from schemas.plan import Child, PlanSubmission, PlanVersion, SectionLetter
 from services.ehcp_publisher import currency, instructions, lifecycle, store, store_directory, versions, wishes
 from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People, undeliverable
 from services.ehcp_publisher.documents import Received
+from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.rendering import MAX_TEXT_BYTES, RenderingError
 from services.ehcp_publisher.shares import Decided, Unusual
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan, NewRendering, NewVersion
@@ -33,7 +33,6 @@ from services.shared.sealing.sealing import Key
 from services.shared.web.problems import FieldError, Problem
 
 log = structlog.get_logger()
-KEY_IN_USE = "key-in-use"
 FARTHEST_AHEAD = timedelta(days=365)
 """How far ``issued_on`` may be ahead. The newest date is the current version: with 2062 for 2026 by mistake, every version that
 follows would be history, and never shared."""
@@ -58,12 +57,6 @@ class Submission:
     def place(self) -> object:
         """Two submissions with the same place concern the same plan and never go into one transaction."""
         return self.plan_id or (self.first and (self.first.la_code, self.first.case_reference))
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    body: dict[str, Any]
 
 
 Result = Answer | Problem
@@ -100,16 +93,14 @@ class Issuing:
         self._deciding = deciding
         self._keys = deciding.keys
 
-    async def issue(
-        self, caller: Caller, submissions: Sequence[Submission], idempotency: tuple[str, str, str] | None = None
-    ) -> list[Result]:
-        """One result for each, in order. ``idempotency`` is (route, key, body hash), for a single submission."""
+    async def issue(self, caller: Caller, submissions: Sequence[Submission], once: Once | None = None) -> list[Result]:
+        """One result for each, in order. ``once`` is for a single submission."""
         results: dict[int, Result] = {}
         waiting = dict(enumerate(submissions))
         attempts: Counter[int] = Counter()
         while waiting:
             wave = _one_per_plan(waiting)
-            for index, result in (await self._wave(caller, wave, idempotency)).items():
+            for index, result in (await self._wave(caller, wave, once)).items():
                 attempts[index] += 1
                 if isinstance(result, _Changed):
                     if attempts[index] < _ATTEMPTS:
@@ -119,9 +110,7 @@ class Issuing:
                 del waiting[index]
         return [results[index] for index in range(len(submissions))]
 
-    async def _wave(
-        self, caller: Caller, wave: dict[int, Submission], idempotency: tuple[str, str, str] | None
-    ) -> dict[int, Result | _Changed]:
+    async def _wave(self, caller: Caller, wave: dict[int, Submission], once: Once | None) -> dict[int, Result | _Changed]:
         results: dict[int, Result | _Changed] = {}
         async with council_transaction(self._pool, caller.la_codes) as connection:
             known = await store.find_plans(
@@ -150,7 +139,7 @@ class Issuing:
                 log.exception("prepare_failed")
                 results[index] = _not_stored()
         if prepared:
-            results |= await self._commit(caller, prepared, idempotency)
+            results |= await self._commit(caller, prepared, once)
         return results
 
     async def _prepare(
@@ -236,10 +225,7 @@ class Issuing:
         submission, version_id = ready.submission, new_id()
         version, received = submission.version, submission.document
         body = versions.stored(version, ready.text)
-        attachments = tuple(
-            FileEntry(name=each.name, media_type=each.media_type, size=len(each.data), sha256=each.sha256)
-            for each in submission.attachments
-        )
+        attachments = tuple(each.entry() for each in submission.attachments)
         renderings: list[NewRendering] = []
         for sections in _sections_wanted(ready):
             whole = sections == ALL_SECTIONS
@@ -270,22 +256,13 @@ class Issuing:
                               for i, a in enumerate(submission.attachments)),
         )  # fmt: skip
 
-    async def _commit(
-        self, caller: Caller, prepared: dict[int, _Prepared], idempotency: tuple[str, str, str] | None
-    ) -> dict[int, Result | _Changed]:
+    async def _commit(self, caller: Caller, prepared: dict[int, _Prepared], once: Once | None) -> dict[int, Result | _Changed]:
         """All of a wave in one transaction; where one line breaks it, each in its own, so that the others go through."""
         try:
             async with council_transaction(self._pool, caller.la_codes) as connection:
                 results = await self._write(connection, caller, prepared)
-                if idempotency and isinstance(answer := next(iter(results.values())), Answer):
-                    route, key, body_hash = idempotency
-                    if not await store.keep_answer(
-                        connection, caller.client_id, route, key, body_hash, answer.status, answer.body
-                    ):
-                        raise Problem(
-                            409, KEY_IN_USE, "This idempotency key is being used by another request",
-                            "Send the request again to get its answer.",
-                        )  # fmt: skip
+                if once and isinstance(answer := next(iter(results.values())), Answer):
+                    await once.keep(connection, answer)
                 return results
         except Problem as problem:
             return dict.fromkeys(prepared, problem)

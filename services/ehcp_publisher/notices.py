@@ -1,0 +1,58 @@
+"""A notice, ready to be written: its text, document and attachments sealed before the transaction that sends it.
+
+Invariant: a notice is immutable, so its one rendering is the whole of it, and its manifest names every byte. Next: ``events``
+writes it and works out who is told.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.manifest import Manifest, canonical, sha256
+from schemas.notices import Notice
+from services.ehcp_publisher import store, store_events
+from services.ehcp_publisher.documents import Received
+from services.ehcp_publisher.store import ALL_SECTIONS, KnownPlan, NewRendering
+from services.ehcp_publisher.store_events import NewNotice
+from services.ehcp_publisher.wishes import Thing
+from services.shared.ids import new_id
+from services.shared.sealing.sealing import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    notice: NewNotice
+    rendering: NewRendering
+    attachments: tuple[bytes, ...]
+    thing: Thing
+    """What its recipients are to hold."""
+
+    async def write(self, connection: Any) -> None:
+        await store_events.insert_notice(connection, self.notice)
+        await store.insert_renderings(connection, [self.rendering])
+        owner, la_code = self.notice.notice_id, self.notice.la_code
+        rows = [(owner, place, la_code, data) for place, data in enumerate(self.attachments)]
+        await store.insert_attachments(connection, rows)
+
+
+def seal(plan: KnownPlan, key: Key, notice: Notice, document: Received | None, attachments: Sequence[Received]) -> Sealed:
+    notice_id, rendering_id = new_id(), new_id()
+    name = f"{plan.case_reference}-{notice.kind}.pdf".replace("/", "-")
+    entry = document and document.entry(name)
+    entries = tuple(each.entry() for each in attachments)
+    manifest = Manifest(
+        plan_id=plan.plan_id, version_id=notice_id, issued_on=notice.happened_on, notice=notice.hash(), document=entry,
+        attachments=entries,
+    ).canonical()  # fmt: skip
+    body = canonical(notice.model_dump(mode="json", exclude_none=True))
+    row = NewNotice(
+        notice_id, plan.plan_id, plan.la_code, notice.kind, notice.happened_on, key.seal(body, f"notice:{notice_id}")
+    )
+    rendering = NewRendering(
+        rendering_id, None, notice_id, plan.la_code, ALL_SECTIONS, sha256(manifest), manifest,
+        key.seal(document.data, f"document:{rendering_id}") if document else None,
+        len(body) + sum(each.size for each in entries) + (entry.size if entry else 0), plan.identity_revision, typeset=False,
+    )  # fmt: skip
+    files = tuple(key.seal(each.data, f"attachment:{notice_id}:{place}") for place, each in enumerate(attachments))
+    thing = Thing(notice_id, rendering_id, rendering.sha256, 1, notice.happened_on, notice=notice.kind)
+    return Sealed(row, rendering, files, thing)
