@@ -1,7 +1,8 @@
 """Every night: what a person should look at in each plan in force, judged anew, since most of it comes with time alone.
 
 Pages through all plans, a few at a time and with a pause between, so that a whole nation's are done by morning and nothing else
-waits. Flags go to ``publisher.flag``; what they say is ``currency``'s.
+waits. Invariant: how far it came is kept with what it wrote, so a restart goes on there; what changed a plan meanwhile has
+judged it itself, and is not overwritten. Flags go to ``publisher.flag``; what they say is ``currency``'s.
 """
 
 import asyncio
@@ -14,10 +15,12 @@ import structlog
 
 from services.ehcp_publisher import currency, store, store_events, versions
 from services.ehcp_publisher.deciding import Deciding
+from services.ehcp_publisher.store import KnownPlan
 from services.shared.postgres.pool import council_transaction
 
 log = structlog.get_logger()
 PAGE = 50
+_Judged = dict[UUID, tuple[str, Sequence[currency.Flag]]]
 
 
 class Nightly:
@@ -27,40 +30,42 @@ class Nightly:
         self._councils = list(councils)
 
     async def run(self) -> None:
-        """On each new day, from a little after it began."""
-        done = self._deciding.today()
         while True:
-            if (today := self._deciding.today()) != done:
-                log.info("flags_judged", plans=await self.judge_all(today), on=str(today))
-                done = today
-            await asyncio.sleep(60)
+            await asyncio.sleep(0.01 if await self.step() else 60)
 
-    async def judge_all(self, today: date) -> int:
-        """Returns how many plans were looked at."""
-        after: UUID | None = None
-        seen = 0
-        while page := await self._page(after, today):
-            after, seen = page[-1], seen + len(page)
-            await asyncio.sleep(0.01)
-        return seen
-
-    async def _page(self, after: UUID | None, today: date) -> list[UUID]:
+    async def step(self) -> bool:
+        """The next page of this day's; False when the day is done."""
+        today = self._deciding.today()
         async with council_transaction(self._pool, self._councils) as connection:
+            night = await store_events.read_night(connection)
+            if night and night["judged_on"] == today and night["done"]:
+                return False
+            after = night["after"] if night and night["judged_on"] == today else None
             plan_ids = await store_events.page_of_plans(connection, after, PAGE)
             plans = await store.find_plans(connection, plan_ids, [])
             current = {plan.plan_id: now for plan in plans if (now := versions.current(plan.versions))}
             bodies = await store.read_bodies(connection, [now.version_id for now in current.values()])
             moves = await store_events.last_moves(connection, plan_ids)
-        flags: dict[UUID, tuple[str, Sequence[currency.Flag]]] = {}
+        judged: _Judged = {}
         for plan in plans:
             await asyncio.sleep(0)
             if (now := current.get(plan.plan_id)) is not None:
-                version = self._deciding.version_of(plan, now.version_id, bodies[now.version_id])
-                around = self._deciding.circumstances_of(plan, version)
-                moved = moves.get(plan.plan_id)
-                flags[plan.plan_id] = (
-                    plan.la_code, currency.flags(version, self._deciding.child_of(plan), around, today, moved, plan.la_code)
-                )  # fmt: skip
+                judged[plan.plan_id] = self._judge(plan, now, bodies[now.version_id], moves.get(plan.plan_id), today)
+        await self._write(plans, judged, today, plan_ids[-1] if plan_ids else None)
+        if not plan_ids:
+            log.info("flags_judged", on=str(today))
+        return bool(plan_ids)
+
+    def _judge(
+        self, plan: KnownPlan, now: versions.Issued, body: bytes, moved: date | None, today: date
+    ) -> tuple[str, Sequence[currency.Flag]]:
+        version = self._deciding.version_of(plan, now.version_id, body)
+        around = self._deciding.circumstances_of(plan, version)
+        return plan.la_code, currency.flags(version, self._deciding.child_of(plan), around, today, moved, plan.la_code)
+
+    async def _write(self, plans: Sequence[KnownPlan], judged: _Judged, today: date, after: UUID | None) -> None:
         async with council_transaction(self._pool, self._councils) as connection:
-            await store_events.write_flags(connection, flags)
-        return plan_ids
+            locked = await store.lock_plans(connection, [plan.plan_id for plan in plans])
+            as_judged = {plan.plan_id for plan in plans if locked.get(plan.plan_id) == plan}
+            await store_events.write_flags(connection, {key: each for key, each in judged.items() if key in as_judged})
+            await store_events.save_night(connection, today, after)

@@ -392,6 +392,20 @@ async def page_of_plans(connection: Any, after: UUID | None, limit: int) -> list
     return [row["plan_id"] for row in rows]
 
 
+async def read_night(connection: Any) -> Row | None:
+    row = await connection.fetchrow("SELECT judged_on, after, done FROM publisher.night")
+    return dict(row) if row else None
+
+
+async def save_night(connection: Any, judged_on: date, after: UUID | None) -> None:
+    """``after``: the last plan that was judged, None once all were."""
+    await connection.execute(
+        "INSERT INTO publisher.night (judged_on, after, done) VALUES ($1, $2::uuid, $2::uuid IS NULL)"
+        " ON CONFLICT (one) DO UPDATE SET judged_on = excluded.judged_on, after = excluded.after, done = excluded.done",
+        judged_on, after,
+    )  # fmt: skip
+
+
 # --- what a council sees of its plans ---
 
 

@@ -543,10 +543,8 @@ async def test_flags_come_with_time_and_go_with_the_next_version(publisher: Publ
     life = await begin_with(publisher, sent)
     codes = {each["code"] for each in (await life.shown())["flags"]}
     assert "views_not_current" not in codes
-    nightly = loop_of(publisher, "nightly")
-    assert isinstance(nightly, Nightly)
     clock.return_value = datetime(2027, 2, 2, 12, tzinfo=UTC)
-    assert await nightly.judge_all(date(2027, 2, 2)) >= 1
+    await night(publisher)
     flags = {each["code"]: each["detail"] for each in (await life.shown())["flags"]}
     assert flags["views_not_current"] == "The views in section A are of 1 February 2026, more than twelve months ago."
     listed = (await get(publisher, "/v1/flags"))["flags"]
@@ -563,8 +561,52 @@ def sent_at_ten(sent: dict[str, Any]) -> dict[str, Any]:
 async def test_a_ceased_plan_has_no_flags_even_at_night(publisher: PublisherAtHand) -> None:
     life = await begin(publisher)
     await life.record("cease", ceased_on="2026-07-21", reason="needs_met", notified_on="2026-05-01")
-    await loop_of(publisher, "nightly").judge_all(TODAY)
+    await night(publisher)
     assert (await life.shown())["flags"] == []
+
+
+async def test_a_night_goes_on_where_it_was_interrupted(publisher: PublisherAtHand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.ehcp_publisher.nightly.PAGE", 1)
+    for _ in range(2):
+        await begin(publisher)
+    await publisher.owner.execute("DELETE FROM publisher.night")
+    assert await loop_of(publisher, "nightly").step()
+    lowest = await publisher.owner.fetchval(
+        "SELECT plan_id FROM publisher.plan WHERE state IN ('live', 'ceasing') ORDER BY plan_id LIMIT 1"
+    )
+    assert await publisher.owner.fetchval("SELECT after FROM publisher.night WHERE NOT done") == lowest
+    assert await loop_of(publisher, "nightly").step()
+    assert await publisher.owner.fetchval("SELECT after > $1 FROM publisher.night", lowest)
+    await night(publisher)
+    assert await publisher.owner.fetchval("SELECT done FROM publisher.night")
+    assert not await loop_of(publisher, "nightly").step(), "the day is done"
+
+
+async def test_what_changed_a_plan_during_the_night_is_not_overwritten(
+    publisher: PublisherAtHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = await begin_with(publisher, sent_at_ten(version(views_recorded_on="2024-02-01", placements=[placed(PRIMARY)])))
+    nightly = loop_of(publisher, "nightly")
+    write, judged = nightly._write, []
+
+    async def ceased_meanwhile(plans: Any, flags: Any, *rest: Any) -> None:
+        if UUID(life.plan_id) in flags:
+            judged.append(flags[UUID(life.plan_id)])
+            await life.record("cease", ceased_on="2026-07-21", reason="needs_met", notified_on="2026-05-01")
+        await write(plans, flags, *rest)
+
+    monkeypatch.setattr(nightly, "_write", ceased_meanwhile)
+    await publisher.owner.execute("DELETE FROM publisher.night")
+    await night(publisher)
+    assert [flag.code for flag in judged[0][1]].count("views_not_current") == 1
+    assert (await life.shown())["flags"] == []
+
+
+async def night(publisher: PublisherAtHand) -> None:
+    nightly = loop_of(publisher, "nightly")
+    assert isinstance(nightly, Nightly)
+    while await nightly.step():
+        pass
 
 
 async def test_nobody_looks_at_what_is_not_theirs(publisher: PublisherAtHand) -> None:
