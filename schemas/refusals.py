@@ -40,22 +40,14 @@ class Refusal:
         return f"{self.field}: {self.problem}; {self.instead}"
 
 
+_CONTRACT = (
+    alerts, directory, documents, events, evidence, identifiers, lifecycle, manifest, notices, plan, policy, receipts,
+)  # fmt: skip
+
+
 def _known_names() -> frozenset[str]:
     names: set[str] = {letter.value for letter in plan.SectionLetter}
-    for module in (
-        alerts,
-        directory,
-        documents,
-        events,
-        evidence,
-        identifiers,
-        lifecycle,
-        manifest,
-        notices,
-        plan,
-        policy,
-        receipts,
-    ):
+    for module in _CONTRACT:
         for model in vars(module).values():
             if isinstance(model, type) and issubclass(model, BaseModel):
                 names.update(field.alias or name for name, field in model.model_fields.items())

@@ -27,7 +27,7 @@ from services.shared.runtime import make_app
 from tests.support.council import CouncilDatabase, council_database, event_headers, receipt_for
 from tests.support.publisher import problem
 from tests.support.servers import RunningPostgres
-from tests.support.subscriber import RNA, SubscriberStub, books, record_of, subscriber_on, wanted
+from tests.support.subscriber import RNA, SubscriberStub, record_of, wanted
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
@@ -65,17 +65,6 @@ async def letters_of(pool: Any, table: str, handler: Any, operator: Any) -> Asyn
             make_dead_letters_router(pool, table, handler, operator, lambda: letters.stopped, letters.stopped.discard)
         )
         yield letters
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: RunningPostgres) -> str:
-    return await books(postgres_server)
-
-
-@pytest_asyncio.fixture
-async def subscriber(postgres_server: RunningPostgres, database: str) -> AsyncIterator[SubscriberStub]:
-    async with subscriber_on(postgres_server, database) as running:
-        yield running
 
 
 @pytest_asyncio.fixture

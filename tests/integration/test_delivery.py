@@ -1,7 +1,6 @@
 """Delivery on real PostgreSQL: parking, claiming, delivering, receipts and reconciliation, with record systems to play with."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,14 +8,12 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx2
 import pytest
-import pytest_asyncio
 
 from schemas.receipts import Status
 from services.shared.clock import utc_now
 from services.shared.delivery import breaker, evidence, store
 from services.shared.delivery import dispatcher as dispatching
 from services.shared.record_systems.port import Collected, Content, Filed, Outcome, Refused, Retry, Sent, Withdrawal, Withdrawn
-from tests.support.servers import RunningPostgres
 from tests.support.subscriber import (
     NOBODY,
     PARENT,
@@ -25,10 +22,8 @@ from tests.support.subscriber import (
     SCHOOL,
     SubscriberStub,
     Wanted,
-    books,
     record_of,
     soon,
-    subscriber_on,
     wanted,
 )
 from tests.support.waiting import until
@@ -36,17 +31,6 @@ from tests.support.waiting import until
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
 HASHES = ("0" * 64, "1" * 64)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: RunningPostgres) -> str:
-    return await books(postgres_server)
-
-
-@pytest_asyncio.fixture
-async def subscriber(postgres_server: RunningPostgres, database: str) -> AsyncIterator[SubscriberStub]:
-    async with subscriber_on(postgres_server, database) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -5,33 +5,26 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import orjson
 import pytest
 import pytest_asyncio
-from joserfc.jwk import OKPKey
 from typer.testing import CliRunner, Result
 
 from services.cli.directories import gias, sending
 from services.cli.directories.entries import Delivery
 from services.cli.exchange import Exchange, Reach
 from services.cli.importing.faults import Findings
-from services.cli.machine.ports import HOST, free_ports
 from services.cli.main import app
-from services.shared.postgres.pool import open_pool
+from tests.support.command_line import publisher_for_commands
 from tests.support.publisher import (
-    CLIENTS,
-    NOWHERE,
     PRIMARY,
     Publisher,
     placed,
-    publisher_database,
     submission,
     version,
-    write_settings,
 )
 from tests.support.servers import RunningPostgres
-from tests.support.services import REPOSITORY, RunningService
+from tests.support.services import REPOSITORY
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 REGISTERS = REPOSITORY / "deploy" / "sandbox" / "registers"
@@ -42,27 +35,8 @@ Ehcp = Callable[..., Any]
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def publisher(postgres_server: RunningPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Publisher]:
     """Its issuer is its own address, as the command line expects."""
-    folder = tmp_path_factory.mktemp("publisher")
-    keys = {client_id: OKPKey.generate_key("Ed25519") for client_id in CLIENTS}
-    issuer_key = OKPKey.generate_key("Ed25519")
-    [port] = free_ports(1)
-    url = f"http://{HOST}:{port}"
-    async with publisher_database(postgres_server) as owner_dsn:
-        dsn = postgres_server.dsn_as("ehcp_publisher", owner_dsn)
-        settings = write_settings(folder, keys, issuer_key, dsn, NOWHERE) | {"EHCP_ISSUER": url}
-        service = RunningService("ehcp_publisher", settings, port, folder / "log")
-        owner = await open_pool(owner_dsn, max_size=3)
-        try:
-            await service.start()
-            async with httpx2.AsyncClient(base_url=url, timeout=60) as http:
-                running = Publisher(url, owner, http, service, issuer_key, postgres_server, owner_dsn, settings, keys, folder)
-                for client in ("operator", "case-system-332"):
-                    answer = await running.request_token(client, aud=url)
-                    running._tokens[client] = answer.json()["access_token"]
-                yield running
-        finally:
-            await service.stop()
-            await owner.close()
+    async with publisher_for_commands(postgres_server, tmp_path_factory.mktemp("publisher")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What must not be there: recall and release on real PostgreSQL, what stands in for them while people act, and what the council
 holds back. And what stands beside the plan: notices."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -9,7 +8,6 @@ from uuid import uuid4
 
 import httpx2
 import pytest
-import pytest_asyncio
 
 from schemas.receipts import Status
 from services.shared.identity.tokens import Caller, CallerKind
@@ -20,7 +18,6 @@ from services.shared.record_systems.recalls_api import make_recalls_router
 from services.shared.runtime import make_app
 from tests.support.contents import child, decision, invitation
 from tests.support.openapi import Documented
-from tests.support.servers import RunningPostgres
 from tests.support.subscriber import (
     NOBODY,
     PARENT,
@@ -28,25 +25,12 @@ from tests.support.subscriber import (
     SCHOOL,
     SubscriberStub,
     Wanted,
-    books,
     soon,
-    subscriber_on,
     wanted,
     wanted_notice,
 )
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: RunningPostgres) -> str:
-    return await books(postgres_server)
-
-
-@pytest_asyncio.fixture
-async def subscriber(postgres_server: RunningPostgres, database: str) -> AsyncIterator[SubscriberStub]:
-    async with subscriber_on(postgres_server, database) as running:
-        yield running
 
 
 async def lives(subscriber: SubscriberStub, *wishes: Wanted) -> None:

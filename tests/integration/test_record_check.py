@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from uuid import UUID
 import httpx2
 import prometheus_client
 import pytest
-import pytest_asyncio
 
 from schemas.receipts import Status
 from services.health_subscriber.fhir import FhirRecord
@@ -28,7 +26,6 @@ from tests.support.subscriber import (
     SCHOOL,
     SubscriberStub,
     Wanted,
-    books,
     subscriber_on,
     wanted,
     wanted_notice,
@@ -36,17 +33,6 @@ from tests.support.subscriber import (
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: RunningPostgres) -> str:
-    return await books(postgres_server)
-
-
-@pytest_asyncio.fixture
-async def subscriber(postgres_server: RunningPostgres, database: str) -> AsyncIterator[SubscriberStub]:
-    async with subscriber_on(postgres_server, database) as running:
-        yield running
 
 
 async def filed(subscriber: SubscriberStub, *wishes: Wanted) -> None:

@@ -16,7 +16,7 @@ import structlog
 from schemas.receipts import Status
 from services.shared.delivery import store, store_feed
 from services.shared.delivery.council import CouncilAwayError
-from services.shared.delivery.handlers import Instruction, Parking, UnreadableError, read_instruction
+from services.shared.delivery.handlers import Parking, read_instructions
 from services.shared.delivery.receipts import Draft, Receipts
 from services.shared.kafka.consume import Record
 from services.shared.web import event_batch
@@ -88,13 +88,7 @@ class Feed:
 
     async def park(self, records: Sequence[Record]) -> None:
         """One transaction: the newest wish of each share, and a receipt for each instruction that has none."""
-        instructions: list[Instruction] = []
-        unreadable: list[tuple[Record, str]] = []
-        for record in records:
-            try:
-                instructions.append(read_instruction(record.header("ce_type"), record.value))
-            except UnreadableError as error:
-                unreadable.append((record, str(error)))
+        instructions, unreadable = read_instructions(records)
         async with self._pool.acquire() as connection, connection.transaction():
             if unreadable:
                 await store.insert_dead_letters(connection, unreadable)

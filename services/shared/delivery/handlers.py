@@ -43,6 +43,18 @@ class UnreadableError(Exception):
     """Why a record is no instruction; nothing of its content."""
 
 
+def read_instructions(records: Sequence[Record]) -> tuple[list[Instruction], list[tuple[Record, str]]]:
+    """What can be read, and what nobody can, with the reason."""
+    instructions: list[Instruction] = []
+    unreadable: list[tuple[Record, str]] = []
+    for record in records:
+        try:
+            instructions.append(read_instruction(record.header("ce_type"), record.value))
+        except UnreadableError as error:
+            unreadable.append((record, str(error)))
+    return instructions, unreadable
+
+
 def read_instruction(type_: str, value: bytes) -> Instruction:
     """Raises :class:`UnreadableError`. Only fields that this version knows are kept: the others could not be relied on."""
     try:
@@ -99,13 +111,7 @@ class Parking:
 
     async def handle(self, records: Sequence[Record]) -> Sequence[tuple[Record, str]]:
         """The consumer's handler; returns what nobody can read, with the reason."""
-        instructions: list[Instruction] = []
-        unreadable: list[tuple[Record, str]] = []
-        for record in records:
-            try:
-                instructions.append(read_instruction(record.header("ce_type"), record.value))
-            except UnreadableError as error:
-                unreadable.append((record, str(error)))
+        instructions, unreadable = read_instructions(records)
         async with self._pool.acquire() as connection, connection.transaction():
             if unreadable:
                 await store.insert_dead_letters(connection, unreadable)
