@@ -243,7 +243,13 @@ class PlanVersion(Circumstances):
         return Circumstances.model_construct(**{name: getattr(self, name) for name in Circumstances.model_fields})
 
 
-class PlanSubmission(Closed):
+class Submitted(Closed):
+    by: Reference | None = None
+    """The council's own id of the officer who issues the version, never a name. An unusual recipient that the version names is
+    confirmed by another officer."""
+
+
+class PlanSubmission(Submitted):
     """The first version of a plan. A repeat with the same case reference and text is harmless."""
 
     la_code: LaCode
@@ -260,7 +266,7 @@ class PlanSubmission(Closed):
         return self
 
 
-class VersionSubmission(Closed):
+class VersionSubmission(Submitted):
     """A further version of a plan."""
 
     version: PlanVersion

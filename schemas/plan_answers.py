@@ -65,6 +65,8 @@ class VersionOfPlan(Open):
     version_id: UUID
     version: VersionNumber
     issued_on: date
+    by: str | None
+    """The council's own id of the officer who issued it, where it was said."""
     received_at: datetime
     recalled_at: datetime | None
 

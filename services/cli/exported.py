@@ -91,10 +91,10 @@ def same_files(content: Content, version: ExportedVersion) -> bool:
     return found == [version.document and version.document.sha256, *(entry.sha256 for entry in version.attachments)]
 
 
-async def take_over(exchange: Exchange, versions: Sequence[VersionFile], council: str) -> list[Row]:
+async def take_over(exchange: Exchange, versions: Sequence[VersionFile], council: str, by: str | None = None) -> list[Row]:
     rows: list[Row] = []
     for version in versions:
-        row = await publish_version(exchange, version, council)
+        row = await publish_version(exchange, version, council, by)
         rows.append(row | {"file": version.path.name})
         if row["result"] == "refused":
             break

@@ -62,7 +62,9 @@ def make_router(
         received = await _receive(request)
         first = parse(PlanSubmission, received.json)
         caller.must_act_for(first.la_code)
-        submission = Submission(first.version, first=first, document=received.document, attachments=received.attachments)
+        submission = Submission(
+            first.version, first=first, document=received.document, attachments=received.attachments, by=first.by
+        )
         return await _answer(caller, "POST /v1/plans", idempotency_key, received, partial(_issue_one, submission, caller))
 
     @router.post("/plans/{plan_id}/versions", status_code=201, summary="Issue a further version")
@@ -72,8 +74,10 @@ def make_router(
     ) -> Response:  # fmt: skip
         caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
         received = await _receive(request)
-        version = parse(VersionSubmission, received.json).version
-        submission = Submission(version, plan_id, document=received.document, attachments=received.attachments)
+        further = parse(VersionSubmission, received.json)
+        submission = Submission(
+            further.version, plan_id, document=received.document, attachments=received.attachments, by=further.by
+        )
         route = f"POST /v1/plans/{plan_id}/versions"
         return await _answer(caller, route, idempotency_key, received, partial(_issue_one, submission, caller))
 
@@ -356,10 +360,10 @@ def _line(caller: Caller, line: bytes, render: bool) -> Submission | EventLine:
         return parse(EventLine, line)
     if b'"plan_id"' in line[:200] or (b'"case_reference"' not in line and b'"plan_id"' in line):
         further = parse(VersionLine, line)
-        return Submission(further.version, further.plan_id, render=render)
+        return Submission(further.version, further.plan_id, render=render, by=further.by)
     first = parse(PlanSubmission, line)
     caller.must_act_for(first.la_code)
-    return Submission(first.version, first=first, render=render)
+    return Submission(first.version, first=first, render=render, by=first.by)
 
 
 def _line_answer(number: int, result: Result | None) -> bytes:

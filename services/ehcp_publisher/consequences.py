@@ -333,9 +333,10 @@ def _confirm(event: Confirm, before: Before, today: date, state: PlanState) -> C
         raise Problem(404, "no-confirmation", "Nothing waits for a confirmation of this recipient", "See /v1/confirmations.")
     if asked["decided_by"] is not None:
         raise Problem(409, "confirmed", "A second person has decided already", f"It was decided by {asked['decided_by']}.")
-    if asked["asked_by"] == event.by:
+    if asked["asked_by"].casefold() == event.by.casefold():
         raise Problem(
-            409, "same-person", "A second person must confirm it", "Whoever brought the recipient in cannot confirm it.",
+            409, "same-person", "A second person must confirm it",
+            f"{event.by} brought the recipient in, so another officer confirms or refuses it.",
             [FieldError("event/by", "it is the person who asked", "another officer")],
         )  # fmt: skip
     return Consequences(today, state, confirmed=(event.recipient_id, event.share))

@@ -74,13 +74,13 @@ class Batch:
     decided: dict[UUID, tuple[str, Decided]] = field(default_factory=dict)
     flags: dict[UUID, tuple[str, Sequence[currency.Flag]]] = field(default_factory=dict)
 
-    async def write(self, connection: Any, actor: str) -> None:
+    async def write(self, connection: Any) -> None:
         await store.insert_versions(connection, self.versions)
         await store.take_circumstances(connection, self.renewed)
         await store.save_recipients(connection, list(self.people.values()), self.unknown)
         await store_handover.note(connection, self.wishes)
         await store.write_wishes(connection, self.wishes, self.outbox)
-        await store_events.write_decided(connection, actor, self.decided)
+        await store_events.write_decided(connection, self.decided)
         await store_events.write_flags(connection, self.flags)
         await store.insert_acts(connection, self.acts)
 

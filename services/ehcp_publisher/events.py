@@ -206,7 +206,7 @@ class Events:
                     instructions.domain_event(type_, plan_id, before.plan.la_code, _thin(event, before.plan, follows), at)
                 )
             batch.flags[plan_id] = (plan.la_code, await self._flags(connection, before, plan, child, around))
-            await batch.write(connection, event.by)
+            await batch.write(connection)
             warnings = list(follows.warnings)
             if follows.child or follows.to_council or follows.child_columns.get("findable"):
                 warnings += [_namesake(each) for each in await store_events.find_namesakes(connection, plan.child_id)]

@@ -52,6 +52,8 @@ class Submission:
     document: Received | None = None
     attachments: tuple[Received, ...] = ()
     render: bool = True
+    by: str | None = None
+    """The officer who issues it, by the council's own id."""
 
     @property
     def place(self) -> object:
@@ -251,7 +253,8 @@ class Issuing:
         return NewVersion(
             version_id=version_id, plan_id=ready.plan_id, la_code=ready.la_code, number=0, issued_on=version.issued_on,
             text_hash=ready.text.text_hash, section_hashes={k.value: v for k, v in ready.text.section_hashes.items()},
-            body=ready.key.seal(body, f"version:{version_id}"), issued_by=caller.client_id, renderings=tuple(renderings),
+            body=ready.key.seal(body, f"version:{version_id}"), issued_by=caller.client_id, by=submission.by,
+            renderings=tuple(renderings),
             attachments=tuple(ready.key.seal(a.data, f"attachment:{version_id}:{i}")
                               for i, a in enumerate(submission.attachments)),
         )  # fmt: skip
@@ -310,7 +313,7 @@ class Issuing:
                 results[index] = problem
             except wishes.RenderingNeededError:
                 results[index] = _Changed()
-        await batch.write(connection, caller.client_id)
+        await batch.write(connection)
         return results
 
     def _decide_one(
@@ -476,7 +479,7 @@ def _issued(caller: Caller, ready: _Prepared, version: NewVersion, *, current: b
         "issued_on": str(version.issued_on),
         "sha256": version.renderings[0].sha256,
         "current": current,
-    }
+    } | ({"by": version.by} if version.by else {})
     return Act("issued", caller.client_id, ready.la_code, ready.plan_id, version.version_id, details=details)
 
 

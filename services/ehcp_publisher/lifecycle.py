@@ -120,7 +120,7 @@ def check_cease_notice(event: CeaseNotice) -> None:
 
 
 _ENDS = frozenset({"cease_notice", "cease", "reopen", "transfer", "adoption", "death"})
-_AROUND = frozenset({"placement_changed", "commissioner_changed", "family_changed", "involved_changed", "care_changed"})
+AROUND = frozenset({"placement_changed", "commissioner_changed", "family_changed", "involved_changed", "care_changed"})
 
 
 def about(event: PlanEvent) -> str:
@@ -135,4 +135,4 @@ def about(event: PlanEvent) -> str:
 
 def lasts(event: PlanEvent) -> bool:
     """Whether a new version leaves standing what the event said; it brings circumstances of its own."""
-    return event.type not in _AROUND
+    return event.type not in AROUND

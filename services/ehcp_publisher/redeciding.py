@@ -76,7 +76,7 @@ class Redeciding:
             at = await connection.fetchval("SELECT clock_timestamp()")
             batch = Batch()
             await self._deciding.again(connection, ACTOR, situations, at, batch)
-            await batch.write(connection, ACTOR)
+            await batch.write(connection)
             await store_events.leave_queue(connection, plan_ids)
         return len(batch.wishes)
 

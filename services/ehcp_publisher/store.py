@@ -113,6 +113,9 @@ class NewVersion:
     section_hashes: dict[str, str]
     body: bytes
     issued_by: str
+    """The client that sent it."""
+    by: str | None
+    """The officer."""
     renderings: tuple[NewRendering, ...]
     """The whole first."""
     attachments: tuple[bytes, ...]
@@ -217,7 +220,8 @@ async def lock_plans(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, Kn
 async def _with_versions(connection: Any, rows: Sequence[Any]) -> list[KnownPlan]:
     versions: dict[UUID, list[Issued]] = {}
     for row in await connection.fetch(
-        "SELECT plan_id, version_id, number, issued_on, text_hash, section_hashes, recalled_at IS NOT NULL AS recalled"
+        "SELECT plan_id, version_id, number, issued_on, text_hash, section_hashes, by,"
+        " recalled_at IS NOT NULL AS recalled"
         " FROM publisher.version WHERE plan_id = ANY($1)",
         [row["plan_id"] for row in rows],
     ):
@@ -303,11 +307,11 @@ async def insert_versions(connection: Any, versions: Sequence[NewVersion]) -> No
     await connection.execute(
         """
         INSERT INTO publisher.version
-            (version_id, plan_id, la_code, number, issued_on, text_hash, section_hashes, body, issued_by)
+            (version_id, plan_id, la_code, number, issued_on, text_hash, section_hashes, body, issued_by, by)
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::date[], $6::text[], $7::jsonb[],
-                             $8::bytea[], $9::text[])
+                             $8::bytea[], $9::text[], $10::text[])
         """,
-        *_columns(versions, "version_id plan_id la_code number issued_on text_hash section_hashes body issued_by"),
+        *_columns(versions, "version_id plan_id la_code number issued_on text_hash section_hashes body issued_by by"),
     )
     await insert_renderings(connection, [rendering for version in versions for rendering in version.renderings])
     await insert_attachments(

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from schemas.identifiers import CodeScheme, OrganisationCode
+from services.ehcp_publisher import lifecycle
 from services.ehcp_publisher.currency import Flag
 from services.ehcp_publisher.shares import Decided, Decision
 from services.shared.postgres.pool import Row
@@ -66,8 +67,12 @@ async def read_confirmed(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID
     return confirmed
 
 
-async def write_decided(connection: Any, actor: str, decided: Mapping[UUID, tuple[str, Decided]]) -> None:
-    """By plan, its council and what was decided: when to decide next, who is named, has no share, or is to be confirmed."""
+async def write_decided(connection: Any, decided: Mapping[UUID, tuple[str, Decided]]) -> None:
+    """By plan, its council and what was decided: when to decide next, who is named, has no share, or is to be confirmed.
+
+    Who asks for a confirmation is whoever said last that the recipient is to have the plan: by a decision about it, by an event
+    that says who is around the child, else by the current version; where no officer issued that, the client that sent it.
+    """
     if not decided:
         return
     plan_ids = list(decided)
@@ -95,10 +100,23 @@ async def write_decided(connection: Any, actor: str, decided: Mapping[UUID, tupl
     )  # fmt: skip
     if asked:
         await connection.execute(
-            "INSERT INTO publisher.confirmation (plan_id, recipient_id, la_code, kind, name, reason, asked_by)"
-            " SELECT *, $7 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])"
-            " ON CONFLICT DO NOTHING",
-            *[list(column) for column in zip(*asked, strict=True)], actor,
+            """
+            INSERT INTO publisher.confirmation AS c (plan_id, recipient_id, la_code, kind, name, reason, asked_by)
+            SELECT t.*, coalesce(
+                (SELECT d.by FROM publisher.decision d
+                 WHERE d.plan_id = t.plan_id AND d.recipient_id = t.recipient_id AND d.share),
+                (SELECT e.by FROM publisher.plan_event e JOIN publisher.plan p USING (plan_id)
+                 WHERE e.plan_id = t.plan_id AND p.circumstances IS NOT NULL AND e.type = ANY($7)
+                 ORDER BY e.revision DESC LIMIT 1),
+                (SELECT coalesce(v.by, v.issued_by) FROM publisher.version v
+                 WHERE v.plan_id = t.plan_id AND v.recalled_at IS NULL ORDER BY v.issued_on DESC, v.number DESC LIMIT 1)
+            )
+            FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+            AS t (plan_id, recipient_id, la_code, kind, name, reason)
+            ON CONFLICT (plan_id, recipient_id) DO UPDATE SET asked_by = excluded.asked_by
+            WHERE c.decided_at IS NULL AND c.asked_by <> excluded.asked_by
+            """,
+            *[list(column) for column in zip(*asked, strict=True)], sorted(lifecycle.AROUND),
         )  # fmt: skip
 
 
@@ -445,7 +463,7 @@ async def has_document(connection: Any, version_ids: Sequence[UUID]) -> set[UUID
 async def read_history(connection: Any, plan_id: UUID) -> dict[str, list[Row]]:
     """What happened to one plan: versions, events, reviews, earlier councils, and what is open about it."""
     statements = {
-        "versions": "SELECT version_id, number AS version, issued_on, received_at, recalled_at FROM publisher.version"
+        "versions": "SELECT version_id, number AS version, issued_on, by, received_at, recalled_at FROM publisher.version"
         " WHERE plan_id = $1 ORDER BY number",
         "events": "SELECT revision, type, by, happened_on, recorded_at FROM publisher.plan_event WHERE plan_id = $1"
         " ORDER BY revision",

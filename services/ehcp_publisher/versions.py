@@ -26,6 +26,8 @@ class Issued:
     text_hash: str
     section_hashes: Mapping[str, str]
     recalled: bool = False
+    by: str | None = None
+    """The officer who issued it, by the council's own id, where it was said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ async def test_a_csv_with_documents_is_taken_in_repeated_and_corrected(council: 
         tmp_path / "plans.csv", row("CSV-1", section_a=""), row("CSV-2"), row("CSV-2", issued_on="2026-09-30", section_a=""),
         row("CSV-3", nhs_number="9434765918"), row("CSV-4", section_a=""), row("CSV-5"),
     )  # fmt: skip
-    code, result = await council.run("import", path, "--council", "332", "--no-render")
+    code, result = await council.run("import", path, "--council", "332", "--no-render", "--by", "officer-7")
     assert code == 1, "a row is refused"
     assert result["versions"] == {"issued": 3, "kept_as_history": 1}
     assert (result["plans"]["read"], result["plans"]["without_content"], result["plans"]["to_correct"]) == (5, 1, 1)
@@ -130,6 +130,10 @@ async def test_a_csv_with_documents_is_taken_in_repeated_and_corrected(council: 
     assert await council.versions("CSV-") == {
         "CSV-1": ["2026-02-10"], "CSV-2": ["2026-09-30", "2026-02-10"], "CSV-5": ["2026-02-10"],
     }  # fmt: skip
+    officers = await council.owner.fetch(
+        "SELECT DISTINCT by FROM publisher.version JOIN publisher.plan USING (plan_id) WHERE case_reference LIKE 'CSV-%'"
+    )
+    assert [each["by"] for each in officers] == ["officer-7"]
 
     errors = Path(result["errors"]) / "plans.csv"
     errors.write_text(errors.read_text("utf-8-sig").replace("9434765918", "9434765870"))

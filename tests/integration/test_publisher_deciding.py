@@ -465,6 +465,53 @@ async def test_what_a_second_person_refused_stays_refused_by_the_next_version(pu
     assert (await life.shown())["to_confirm"] is False
 
 
+async def test_whoever_issued_the_version_is_no_second_person(publisher: PublisherAtHand) -> None:
+    await put(publisher, school("800053", "Distant School", areas=["931"]))
+    life = await begin_with(publisher, submission(version=version(placements=[placed("urn:800053")])) | {"by": OFFICER})
+    shown = await life.shown()
+    assert [(each["version"], each["by"]) for each in shown["versions"]] == [(1, OFFICER)]
+    assert [each["asked_by"] for each in shown["confirmations"]] == [OFFICER]
+    acts = await publisher.owner.fetch(
+        "SELECT details FROM audit.pending WHERE act = 'issued' AND plan_id = $1", UUID(life.plan_id)
+    )
+    assert [each["details"]["by"] for each in acts] == [OFFICER]
+    recipient = str(organisation_id(RecipientKind.SCHOOL, CodeScheme.URN, "800053"))
+    for by in (OFFICER, OFFICER.upper()):
+        body = await life.refused(409, "same-person", "confirm", recipient_id=recipient, share=True, by=by)
+        assert body["detail"] == f"{by} brought the recipient in, so another officer confirms or refuses it."
+    path = f"/v1/plans/{life.plan_id}/versions"
+    further = {"version": version("2026-03-02", unique(), placements=[placed("urn:800053")]), "by": ANOTHER}
+    assert (await publisher.post(path, further)).status_code == 201
+    await life.refused(409, "same-person", "confirm", recipient_id=recipient, share=True, by=ANOTHER)
+    await life.record("confirm", recipient_id=recipient, share=True, by=OFFICER)
+    assert (await life.held())["Distant School"] == ("hold", 1)
+    assert [each["by"] for each in (await life.shown())["versions"]] == [OFFICER, ANOTHER]
+
+
+async def test_who_becomes_unusual_later_is_confirmed_by_another_than_who_named_it(publisher: PublisherAtHand) -> None:
+    """Nobody asks then but the directory; the one who named it has looked already."""
+    await put(publisher, school("800054", "Border School"))
+    by_version = await begin_with(publisher, submission(version=version(placements=[placed("urn:800054")])) | {"by": OFFICER})
+    by_event = await begin_with(publisher, submission() | {"by": ANOTHER})
+    await by_event.record("placement_changed", placements=[placed("urn:800054")], changed_on="2026-11-01")
+    by_client = await begin(publisher, placements=[placed("urn:800054")])
+    await put(publisher, school("800054", "Border School", areas=["931"]))
+    await decide_queued(publisher)
+    for life, asked_by in ((by_version, OFFICER), (by_event, OFFICER), (by_client, "case-system-332")):
+        assert (await life.held())["Border School"][0] == "withdraw"
+        assert [each["asked_by"] for each in (await life.shown())["confirmations"]] == [asked_by]
+
+
+async def test_lines_of_a_batch_name_their_officers(publisher: PublisherAtHand) -> None:
+    (answer,) = (await publisher.batch([submission() | {"by": OFFICER}]))[1]
+    further = {"plan_id": answer["plan_id"], "version": version("2026-03-02", unique()), "by": ANOTHER}
+    assert (await publisher.batch([further]))[1][0]["result"] == "issued"
+    shown = await get(publisher, f"/v1/plans/{answer['plan_id']}")
+    assert [each["by"] for each in shown["versions"]] == [OFFICER, ANOTHER]
+    named = problem(await publisher.post("/v1/plans", submission() | {"by": "Jo Hart"}), 422, "invalid")
+    assert [each["field"] for each in named["errors"]] == ["by"]
+
+
 async def test_nothing_waits_for_who_is_not_named_any_more(publisher: PublisherAtHand) -> None:
     await put(publisher, school("800052", "Slip School", areas=["931"]))
     life = await begin(publisher, placements=[placed("urn:800052")])

@@ -204,6 +204,8 @@ def test_two_people_confirm() -> None:
     asked = {"asked_by": "officer-1", "decided_by": None}
     assert refused("no-confirmation", "confirm", recipient_id=recipient, share=True) is None
     assert refused("same-person", "confirm", before(confirmation=asked), recipient_id=recipient, share=True) == "event/by"
+    louder = before(confirmation={"asked_by": "OFFICER-1", "decided_by": None})
+    assert refused("same-person", "confirm", louder, recipient_id=recipient, share=False) == "event/by"
     done = asked | {"asked_by": "officer-0", "decided_by": "officer-2"}
     assert refused("confirmed", "confirm", before(confirmation=done), recipient_id=recipient, share=False) is None
     other = before(confirmation={"asked_by": "officer-2", "decided_by": None})

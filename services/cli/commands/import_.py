@@ -20,7 +20,7 @@ from services.cli.importing.plans import Extract
 from services.cli.importing.profiles import Profile, load_profile
 from services.cli.importing.progress import Progress
 from services.cli.importing.sending import Sender, Totals, count_only
-from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
+from services.cli.options import DEFAULT_HOME, AsJson, By, DryRun, Home
 from services.cli.output import Exit, err, plain_errors, print_json, print_table, run
 
 Extracted = Annotated[Path, typer.Argument(help="A folder with the CSVs of a SEN2 return, or one CSV.")]
@@ -58,7 +58,7 @@ def import_(
     work: Annotated[
         Path | None, typer.Option(help="Folder for errors and progress; else PATH.import beside the extract.")
     ] = None,
-    by: Annotated[str, typer.Option(help="The officer's id that is kept with plans that ceased.")] = "import",
+    by: By = None,
     render: Annotated[bool, typer.Option(help="Make a PDF of versions that have sections and no document.")] = True,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
@@ -94,14 +94,15 @@ async def preview(asked: Asked, folder: Path) -> Row:
     return with_errors(result, findings)
 
 
-async def take_in(asked: Asked, folder: Path, home: Path, by: str, *, render: bool) -> Row:
+async def take_in(asked: Asked, folder: Path, home: Path, by: str | None, *, render: bool, unnamed: str = "import") -> Row:
+    """``unnamed``: in whose name plans cease where no officer is said, since an event needs one."""
     reach = Reach.of(home)
     progress = Progress(folder / "progress.sqlite", reach.council_url)
     ended = False
     try:
         with found_errors(folder) as findings, opened(asked, findings) as extract, bar_for(extract) as advance:
             async with Exchange(reach) as exchange:
-                totals = await Sender(exchange, extract, progress, by, render=render).send(advance)
+                totals = await Sender(exchange, extract, progress, by, by or unnamed, render=render).send(advance)
             result = result_of(asked, extract, totals, findings, dry_run=False)
         ended = True
     finally:

@@ -28,7 +28,10 @@ COLUMNS = {
 }
 SPARE_COLUMNS = ("settings", "la_code", "plan_id")
 OPEN_COLUMNS = {"case_reference": "Plan", "name": "What", "reason": "Reason", "since": "Since (UTC)", "la_code": "Council"}
-VERSIONS = {"version": "Version", "issued_on": "Issued on", "received_at": "Received (UTC)", "recalled_at": "Recalled (UTC)"}
+VERSIONS = {
+    "version": "Version", "issued_on": "Issued on", "by": "By", "received_at": "Received (UTC)",
+    "recalled_at": "Recalled (UTC)",
+}  # fmt: skip
 EVENTS = {"happened_on": "On", "type": "What happened", "by": "By", "recorded_at": "Recorded (UTC)"}
 REVIEWS = {
     "review": "Review", "meeting_on": "Meeting", "invited_on": "Invited", "held_on": "Held", "reported_on": "Reported",

@@ -10,9 +10,9 @@ from rich.progress import Progress
 from services.cli.exchange import Exchange, Reach, Row, sentence
 from services.cli.exported import ARCHIVE, take_over, unpacked
 from services.cli.machine.errors import UsageError
-from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
+from services.cli.options import DEFAULT_HOME, AsJson, By, DryRun, Home
 from services.cli.output import Exit, err, plain_errors, print_json, print_table
-from services.cli.publishing import VersionFile, check, collect, publish_all
+from services.cli.publishing import VersionFile, check, collect, in_name_of, publish_all
 
 COLUMNS = {
     "case_reference": "Plan",
@@ -34,13 +34,14 @@ def publish(
     case_reference: Annotated[
         str | None, typer.Option(help="Of an exported plan: your own reference; else it keeps the one it had.")
     ] = None,
+    by: By = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
     """Issue plan versions. Sending the same again is harmless."""
     with plain_errors():
-        rows = publish_path(path, document, council, case_reference, home, dry_run=dry_run)
+        rows = publish_path(path, document, council, case_reference, by, home, dry_run=dry_run)
     if as_json:
         print_json(rows)
     else:
@@ -50,15 +51,16 @@ def publish(
 
 
 def publish_path(
-    path: Path, document: Path | None, council: str | None, case_reference: str | None, home: Path, *, dry_run: bool
-) -> list[Row]:
+    path: Path, document: Path | None, council: str | None, case_reference: str | None, by: str | None, home: Path, *,
+    dry_run: bool,
+) -> list[Row]:  # fmt: skip
     if path.suffix == ARCHIVE:
         if council is None or document is not None:
             raise UsageError("An exported plan needs --council, the LA code that it goes to, and has its documents in it.")
         with unpacked(path, council, case_reference) as versions:
             if dry_run:
                 return [check(version) for version in versions]
-            return asyncio.run(take_over_plan(home, versions, council))
+            return asyncio.run(take_over_plan(home, versions, council, by))
     if case_reference is not None:
         raise UsageError("--case-reference belongs to an exported plan (.zip).")
     if document is not None and not document.is_file():
@@ -67,29 +69,31 @@ def publish_path(
         plans = collect(path, document)
         if dry_run:
             return [check(version) for plan in plans for version in plan]
-        return asyncio.run(publish_files(home, plans, council))
+        return asyncio.run(publish_files(home, plans, council, by))
     if not path.is_file():
         raise UsageError(f"There is no {path}.")
     if council is None:
         raise UsageError("A batch needs --council, the LA code whose case system sends it.")
     if dry_run:
         raise UsageError("--dry-run judges files and folders, not batches.")
-    return asyncio.run(publish_batch(home, path.read_bytes(), council))
+    return asyncio.run(publish_batch(home, path.read_bytes(), council, by))
 
 
-async def publish_files(home: Path, plans: list[list[VersionFile]], council: str | None) -> list[Row]:
+async def publish_files(home: Path, plans: list[list[VersionFile]], council: str | None, by: str | None) -> list[Row]:
     async with Exchange(Reach.of(home)) as exchange:
         with Progress(console=err, transient=True) as progress:
             task = progress.add_task("publishing", total=sum(map(len, plans)))
-            return await publish_all(exchange, plans, council, lambda _row: progress.advance(task))
+            return await publish_all(exchange, plans, council, lambda _row: progress.advance(task), by)
 
 
-async def take_over_plan(home: Path, versions: list[VersionFile], council: str) -> list[Row]:
+async def take_over_plan(home: Path, versions: list[VersionFile], council: str, by: str | None) -> list[Row]:
     async with Exchange(Reach.of(home)) as exchange:
-        return await take_over(exchange, versions, council)
+        return await take_over(exchange, versions, council, by)
 
 
-async def publish_batch(home: Path, lines: bytes, council: str) -> list[Row]:
+async def publish_batch(home: Path, lines: bytes, council: str, by: str | None) -> list[Row]:
+    if by:
+        lines = b"\n".join(in_name_of(line, by) for line in lines.split(b"\n"))
     async with Exchange(Reach.of(home)) as exchange:
         answers = await exchange.issue_batch(f"case-system-{council}", lines)
     for answer in answers:

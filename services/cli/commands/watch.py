@@ -160,7 +160,7 @@ class Watcher:
 
     async def _extract(self, path: Path) -> Row:
         asked = Asked(path, self._profile, london_today(), self._council, documents_beside(path))
-        found = await take_in(asked, path.with_name(f"{path.name}.import"), self._home, "watch", render=True)
+        found = await take_in(asked, path.with_name(f"{path.name}.import"), self._home, None, render=True, unnamed="watch")
         versions, bad = found["versions"], found["rows_refused"]
         outcome = "taken" if not bad else "partly" if any(versions.values()) else "refused"
         return {

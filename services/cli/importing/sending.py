@@ -21,7 +21,7 @@ from services.cli.importing.plans import Extract, ExtractPlan, Lack, Version
 from services.cli.importing.progress import Progress
 from services.cli.machine.errors import MachineError, UsageError
 from services.cli.output import err
-from services.cli.publishing import ALREADY_THERE, PLAN_EXISTS, VersionFile, further, publish_version
+from services.cli.publishing import ALREADY_THERE, PLAN_EXISTS, VersionFile, further, in_name_of, publish_version
 
 Result = TypeVar("Result")
 
@@ -61,12 +61,15 @@ def count_only(extract: Extract, advance: Callable[[], None]) -> Totals:
 
 
 class Sender:
-    def __init__(self, exchange: Exchange, extract: Extract, progress: Progress, by: str, *, render: bool = True) -> None:
-        """``by`` is the officer in whose name plans are ceased, by the council's own id."""
+    def __init__(
+        self, exchange: Exchange, extract: Extract, progress: Progress, by: str | None, ceased_by: str, *, render: bool = True
+    ) -> None:
+        """The officers in whose names versions are issued, if one is said, and plans are ceased, by the council's own ids."""
         self._exchange = exchange
         self._extract = extract
         self._progress = progress
         self._by = by
+        self._ceased_by = ceased_by
         self._render = render
         self._known: KnownPlans | None = None
         self._waiting: list[tuple[ExtractPlan, list[Version]]] = []
@@ -115,12 +118,12 @@ class Sender:
 
         await asyncio.gather(*(upload(la_code, versions) for la_code, versions in uploads))
         for la_code, versions in lines.items():
-            rows = await patiently(self._batch, la_code, [version.submission for version in versions])
+            rows = await patiently(self._batch, la_code, [in_name_of(version.submission, self._by) for version in versions])
             self._answered(list(zip(versions, rows, strict=True)))
 
     async def _publish(self, la_code: str, version: Version) -> Row:
         content = Content(version.submission, version.document, version.attachments)
-        row = await publish_version(self._exchange, VersionFile(version.document or Path(), 0, content), la_code)
+        row = await publish_version(self._exchange, VersionFile(version.document or Path(), 0, content), la_code, self._by)
         if "answer" in row and row["answer"].get("status") in TRY_AGAIN:
             raise MachineError(row["problem"])
         return row
@@ -174,7 +177,7 @@ class Sender:
         if here["state"] in GONE:
             self.totals.plans["ceased_before"] += 1
             return
-        event = {"type": "cease", "by": self._by, "ceased_on": str(plan.ceased.on), "reason": plan.ceased.reason}
+        event = {"type": "cease", "by": self._ceased_by, "ceased_on": str(plan.ceased.on), "reason": plan.ceased.reason}
         if plan.ceased.notified_on is not None:
             event["notified_on"] = str(plan.ceased.notified_on)
         line = orjson.dumps({"plan_id": here["plan_id"], "event": event})

@@ -1,0 +1,38 @@
+"""Versions from files: in whose name they are sent."""
+
+from typing import Any
+
+import orjson
+import pytest
+import typer
+
+from services.cli.exchange import Content
+from services.cli.options import officer
+from services.cli.publishing import further, in_name_of
+
+SUBMISSION = {"la_code": "332", "case_reference": "DUD-1", "version": {"issued_on": "2026-02-10"}}
+
+
+@pytest.mark.parametrize("content", [SUBMISSION, SUBMISSION | {"by": "officer-1"}, {"plan_id": "x", "version": {}}])
+def test_a_version_gets_the_officer(content: dict[str, Any]) -> None:
+    assert orjson.loads(in_name_of(orjson.dumps(content), "officer-7")) == content | {"by": "officer-7"}
+    assert in_name_of(orjson.dumps(content), None) == orjson.dumps(content), "the file's own stays"
+
+
+@pytest.mark.parametrize("line", [b'{"plan_id": "x", "event": {"type": "lift", "by": "officer-1"}}', b"not json", b"[1]", b""])
+def test_what_is_no_version_stays_as_it_is(line: bytes) -> None:
+    assert in_name_of(line, "officer-7") == line
+
+
+def test_a_further_version_keeps_its_officer() -> None:
+    sent = SUBMISSION | {"by": "officer-1"}
+    only = further(Content(orjson.dumps(sent)), sent).submission
+    assert orjson.loads(only) == {"version": {"issued_on": "2026-02-10"}, "by": "officer-1"}
+    assert orjson.loads(further(Content(b""), SUBMISSION).submission) == {"version": {"issued_on": "2026-02-10"}}
+
+
+def test_a_name_is_no_officer() -> None:
+    assert officer("jh42") == "jh42"
+    assert officer(None) is None
+    with pytest.raises(typer.BadParameter, match="council's own id"):
+        officer("Jo Hart")
