@@ -32,6 +32,7 @@ from schemas.events import (
 )
 from schemas.generate import MODELS, without_closing
 from schemas.heartbeats import Heartbeat
+from schemas.holdings import Holding, HoldingsRequested
 from schemas.receipts import Receipt
 
 FILE = Path(__file__).parent / "asyncapi.json"
@@ -68,20 +69,23 @@ EVENTS = Topic(
 )
 SHARES = Topic(
     "ehcp.shares.{subscriber}.v1",
-    "The share's id.",
-    "Instructions for one subscriber, which alone may read them. Of a share the highest seq counts; each may come twice.",
+    "The share's id; of holdings.requested the look's.",
+    "Instructions for one subscriber, which alone may read them. Of a share the highest seq counts; each may come twice. "
+    "Beside them the question what the records really hold.",
     {
         EventType.SHARE_REQUESTED: ShareRequested,
         EventType.SHARE_WITHDRAWN: ShareWithdrawn,
         EventType.SHARE_RECALLED: ShareRecalled,
         EventType.SHARE_RELEASED: ShareReleased,
+        EventType.HOLDINGS_REQUESTED: HoldingsRequested,
     },
 )
 RECEIPTS = Topic(
     "ehcp.receipts.{subscriber}.v1",
     "The share's id; of a heartbeat the subscriber's name.",
-    "What became of each instruction, signed by the subscriber, which alone may write here; and how it fares.",
-    {EventType.RECEIPT: Receipt, EventType.HEARTBEAT: Heartbeat},
+    "What became of each instruction, and what the records hold when the council asks, signed by the subscriber, which alone "
+    "may write here; and how it fares.",
+    {EventType.RECEIPT: Receipt, EventType.HOLDING: Holding, EventType.HEARTBEAT: Heartbeat},
 )
 ALERTS = Topic(
     "ehcp.alerts.v1",
@@ -92,7 +96,7 @@ ALERTS = Topic(
 
 TOPICS = {"events": EVENTS, "shares": SHARES, "receipts": RECEIPTS, "alerts": ALERTS}
 MESSAGES = {type_: model for topic in TOPICS.values() for type_, model in topic.messages.items()}
-SIGNED = frozenset({EventType.RECEIPT, EventType.HEARTBEAT})
+SIGNED = frozenset({EventType.RECEIPT, EventType.HOLDING, EventType.HEARTBEAT})
 """Sent as a compact JWS (RFC 7515) whose payload is the canonical JSON (RFC 8785) of the model."""
 
 OPERATIONS = (

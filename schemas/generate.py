@@ -31,6 +31,7 @@ from schemas.events import (
 )
 from schemas.evidence import RemovedRecord, SentRecord
 from schemas.heartbeats import Heartbeat
+from schemas.holdings import Holding, HoldingsRequested
 from schemas.lifecycle import EventLine
 from schemas.manifest import Manifest
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
@@ -63,7 +64,9 @@ SENT_BY_THE_EXCHANGE: dict[str, type[BaseModel]] = {
     "share-withdrawn": ShareWithdrawn,
     "share-recalled": ShareRecalled,
     "share-released": ShareReleased,
+    "holdings-requested": HoldingsRequested,
     "receipt": Receipt,
+    "holding": Holding,
     "heartbeat": Heartbeat,
     "alert-raised": AlertRaised,
     "alert-cleared": AlertCleared,

@@ -36,6 +36,7 @@ from services.shared.clock import Clock, utc_now
 from services.shared.record_systems.guarded_http import Address, PrivateAddressError, judge
 from services.shared.record_systems.port import (
     Awaiting,
+    CannotBeAskedError,
     Collected,
     Content,
     Held,
@@ -43,7 +44,6 @@ from services.shared.record_systems.port import (
     Recall,
     RecallOutcome,
     Recipient,
-    RecordAwayError,
     Refused,
     Retry,
     Withdrawal,
@@ -233,7 +233,7 @@ class Hl7v2Receiver:
 
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:  # noqa: ARG002 (the port's)
         """HL7 v2 has no question for it."""
-        raise RecordAwayError("an HL7 v2 receiver cannot be asked what the record behind it holds")
+        raise CannotBeAskedError("an HL7 v2 receiver cannot be asked what the record behind it holds")
 
     async def _exchange(self, batch: Sequence[Message]) -> list[Answer | Retry]:
         """One answer, or why there is none, for each message in order. One that fails does not hold up the others."""

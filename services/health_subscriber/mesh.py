@@ -33,6 +33,7 @@ from services.shared.delivery.receipts import Receipts
 from services.shared.kafka.consume import Record
 from services.shared.record_systems.port import (
     Awaiting,
+    CannotBeAskedError,
     Collected,
     Content,
     Filed,
@@ -41,7 +42,6 @@ from services.shared.record_systems.port import (
     Recall,
     RecallOutcome,
     Recipient,
-    RecordAwayError,
     Refused,
     Removed,
     Retry,
@@ -195,7 +195,7 @@ class MeshRecord:
 
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:  # noqa: ARG002 (the port's)
         """MESH carries messages; it has no question for it."""
-        raise RecordAwayError("what lies behind a MESH mailbox cannot be asked")
+        raise CannotBeAskedError("what lies behind a MESH mailbox cannot be asked")
 
     def _content(self, content: Content, to: str) -> _Sending | Refused:
         if content.child.nhs_number is None:

@@ -441,7 +441,8 @@ class TestSubscriber:
             recipients = (OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),)
             settings = SystemSettings(name="engine", kind="hl7v2", recipients=recipients)
             systems = Systems((settings,), {"hl7v2": lambda _: a_receiver(base.pool, engine)})
-            subscriber = replace(base, systems=systems, parking=Parking(base.pool, systems, base.receipts, lambda: None))
+            parking = Parking(base.pool, systems, base.receipts, lambda: None, base.looks)
+            subscriber = replace(base, systems=systems, parking=parking)
             first, second = wanted(), wanted()
             engine.answer(says("AE"), times=1)
             async with subscriber.dispatching():

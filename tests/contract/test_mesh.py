@@ -554,7 +554,7 @@ async def a_subscriber(
     ):
         entry = SystemSettings(name="mesh", kind="mesh", recipients=(OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),))
         systems = Systems((entry,), {"mesh": lambda _: mesh})
-        yield replace(base, systems=systems, parking=Parking(base.pool, systems, base.receipts, lambda: None)), mesh
+        yield replace(base, systems=systems, parking=Parking(base.pool, systems, base.receipts, lambda: None, base.looks)), mesh
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -14,7 +14,7 @@ import pytest
 from schemas.receipts import Status
 from services.health_subscriber.fhir import FhirRecord
 from services.shared.delivery import record_check
-from services.shared.delivery.record_check import Difference
+from services.shared.delivery.differences import Difference
 from services.shared.record_systems.port import Held
 from tests.support.contents import child
 from tests.support.fhir_server import FhirServer

@@ -62,7 +62,7 @@ async def sftp(postgres_server: RunningPostgres, database: str) -> AsyncIterator
             SETTINGS,
             {"fhir": lambda entry: adapter if entry.name == LANE else subscriber.rxk, "inbox": lambda _: subscriber.rxk},
         )
-        subscriber.parking = Parking(subscriber.pool, subscriber.systems, subscriber.receipts, lambda: None)
+        subscriber.parking = Parking(subscriber.pool, subscriber.systems, subscriber.receipts, lambda: None, subscriber.looks)
         try:
             yield OverSftp(subscriber, server, SftpReceipts(subscriber.pool, adapter, LANE))
         finally:

@@ -135,7 +135,7 @@ async def thin(postgres_server: RunningPostgres, database: str) -> AsyncIterator
             {"fhir": lambda each: by_name.get(each.name, subscriber.rxk), "inbox": lambda _: subscriber.rxk},
         )
         subscriber.systems = systems
-        subscriber.parking = Parking(subscriber.pool, systems, subscriber.receipts, lambda: None)
+        subscriber.parking = Parking(subscriber.pool, systems, subscriber.receipts, lambda: None, subscriber.looks)
         receiver = Receiver(http)
         app = make_app("test")
         app.include_router(make_fetch_router(subscriber.pool, subscriber.council.client, {LANE: endpoint}))

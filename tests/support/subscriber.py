@@ -30,6 +30,7 @@ from schemas.receipts import HostedBy, Receipt, Status
 from services.shared.delivery.council import Council
 from services.shared.delivery.dispatcher import Dispatcher
 from services.shared.delivery.handlers import Parking
+from services.shared.delivery.looks import Looks
 from services.shared.delivery.receipts import Receipts
 from services.shared.delivery.reconcile import Reconcile
 from services.shared.delivery.record_check import RecordCheck
@@ -74,7 +75,7 @@ SETTINGS = (
     SystemSettings(name="paper", kind="manual", recipients=(OrganisationCode(scheme=CodeScheme.RECIPIENT, value="parent-1"),)),
 )
 TOPIC = "ehcp.shares.health.v1"
-TABLES = ("delivery", "attempt", "receipt", "outbox", "dead_letter", "inbox", "inbox_key", "inbox_opening")
+TABLES = ("delivery", "attempt", "receipt", "outbox", "dead_letter", "inbox", "inbox_key", "inbox_opening", "look")
 _offsets = itertools.count()
 
 
@@ -348,6 +349,7 @@ class SubscriberStub:
     systems: Systems
     receipts: Receipts
     parking: Parking
+    looks: Looks
     inbox_keys: InboxKeys
     woken: int = 0
 
@@ -461,8 +463,9 @@ async def subscriber_on(
     systems = Systems(SETTINGS, {"fhir": lambda entry: fhir[entry.name], "inbox": lambda _: inbox})
     receipts = Receipts("health", HostedBy.AGENCY, signer(key))
     try:
-        parking = Parking(pool, systems, receipts, lambda: None)
-        subscriber = SubscriberStub(owner, pool, key, CouncilStub(), records, systems, receipts, parking, inbox_keys)
+        looks = Looks(pool, systems, "health", HostedBy.AGENCY, signer(key))
+        parking = Parking(pool, systems, receipts, lambda: None, looks)
+        subscriber = SubscriberStub(owner, pool, key, CouncilStub(), records, systems, receipts, parking, looks, inbox_keys)
         await subscriber.lose_everything()
         yield subscriber
     finally:

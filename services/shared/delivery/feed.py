@@ -16,7 +16,7 @@ import structlog
 from schemas.receipts import Status
 from services.shared.delivery import store, store_feed
 from services.shared.delivery.council import CouncilAwayError
-from services.shared.delivery.handlers import Parking, read_instructions
+from services.shared.delivery.handlers import Parking, read_records
 from services.shared.delivery.receipts import Draft, Receipts
 from services.shared.kafka.consume import Record
 from services.shared.web import event_batch
@@ -88,18 +88,19 @@ class Feed:
 
     async def park(self, records: Sequence[Record]) -> None:
         """One transaction: the newest wish of each share, and a receipt for each instruction that has none."""
-        instructions, unreadable = read_instructions(records)
+        read = read_records(records)
         async with self._pool.acquire() as connection, connection.transaction():
-            if unreadable:
-                await store.insert_dead_letters(connection, unreadable)
+            if read.unreadable:
+                await store.insert_dead_letters(connection, read.unreadable)
+            await self._parking.park_questions(connection, read.asked)
             # What still lies in the outbox was not lost: then a repeat needs no receipt sent again.
             on_their_way = not await store_feed.outbox_is_empty(connection)
-            await self._parking.park(connection, instructions, listed=on_their_way)
-            parked = await store_feed.unanswered(connection, [each.share_id for each in instructions])
+            await self._parking.park(connection, read.instructions, listed=on_their_way)
+            parked = await store_feed.unanswered(connection, [each.share_id for each in read.instructions])
             drafts = [Draft(row["share_id"], row["seq"], Status.WAITING, row["version_id"]) for row in parked]
-            refusals = [_refusal(record) for record, _ in unreadable]
+            refusals = [_refusal(record) for record, _ in read.unreadable]
             await self._receipts.write(connection, drafts + [draft for draft in refusals if draft])
-        for record, reason in unreadable:
+        for record, reason in read.unreadable:
             log.error("dead_letter", topic=record.topic, offset=record.offset, reason=reason)
         self._parking.woken()
 

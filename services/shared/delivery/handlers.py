@@ -4,7 +4,8 @@ One transaction per batch writes the newest wish of each share, the receipts of 
 what nobody can read. Then the offset is committed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,9 +17,11 @@ import structlog
 from pydantic import ValidationError
 
 from schemas.events import EventType, RecipientCode, ShareRecalled, ShareReleased, ShareRequested, ShareWithdrawn
+from schemas.holdings import HoldingsRequested
 from schemas.receipts import Status
 from services.shared.clock import Clock, utc_now
 from services.shared.delivery import states, store
+from services.shared.delivery.looks import Looks
 from services.shared.delivery.receipts import Draft, Receipts
 from services.shared.delivery.states import Action, Parked, Wish
 from services.shared.kafka.consume import Record
@@ -43,21 +46,53 @@ class UnreadableError(Exception):
     """Why a record is no instruction; nothing of its content."""
 
 
-def read_instructions(records: Sequence[Record]) -> tuple[list[Instruction], list[tuple[Record, str]]]:
-    """What can be read, and what nobody can, with the reason."""
-    instructions: list[Instruction] = []
-    unreadable: list[tuple[Record, str]] = []
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a batch of records says."""
+
+    instructions: list[Instruction]
+    asked: list[HoldingsRequested]
+    """The council wants to know what the records really hold."""
+    unreadable: list[tuple[Record, str]]
+
+
+def read_records(records: Sequence[Record]) -> Read:
+    read = Read([], [], [])
     for record in records:
         try:
-            instructions.append(read_instruction(record.header("ce_type"), record.value))
+            if record.header("ce_type") == EventType.HOLDINGS_REQUESTED:
+                read.asked.append(_read_question(record.value))
+            else:
+                read.instructions.append(read_instruction(record.header("ce_type"), record.value))
         except UnreadableError as error:
-            unreadable.append((record, str(error)))
-    return instructions, unreadable
+            read.unreadable.append((record, str(error)))
+    return read
+
+
+def _read_question(value: bytes) -> HoldingsRequested:
+    """Raises :class:`UnreadableError`."""
+    with _readably():
+        request = HoldingsRequested.model_validate(orjson.loads(value))
+    if any("\0" in each.recipient.value for each in request.shares):
+        raise UnreadableError("a text holds a NUL character, which cannot be stored")
+    return request
+
+
+@contextmanager
+def _readably() -> Iterator[None]:
+    """Every way in which a value does not fit is one sentence, with nothing of the value."""
+    try:
+        yield
+    except orjson.JSONDecodeError:
+        raise UnreadableError("the value is not JSON") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        raise UnreadableError(f"{'/'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def read_instruction(type_: str, value: bytes) -> Instruction:
     """Raises :class:`UnreadableError`. Only fields that this version knows are kept: the others could not be relied on."""
-    try:
+    with _readably():
         match type_:
             case EventType.SHARE_REQUESTED:
                 hold = ShareRequested.model_validate(orjson.loads(value))
@@ -72,11 +107,6 @@ def read_instruction(type_: str, value: bytes) -> Instruction:
                 return _ended(ShareReleased, Action.RELEASE, value)
             case _:
                 raise UnreadableError("the header ce_type names no instruction that this version knows")
-    except orjson.JSONDecodeError:
-        raise UnreadableError("the value is not JSON") from None
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        raise UnreadableError(f"{'/'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def _ended(model: type[ShareWithdrawn], action: Action, value: bytes) -> Instruction:
@@ -101,25 +131,28 @@ class Parking:
         systems: Systems,
         receipts: Receipts,
         wake: Callable[[], None],
+        looks: Looks,
         clock: Clock = utc_now,
     ) -> None:
         self._pool = pool
         self._systems = systems
         self._receipts = receipts
         self._wake = wake
+        self._looks = looks
         self._clock = clock
 
     async def handle(self, records: Sequence[Record]) -> Sequence[tuple[Record, str]]:
         """The consumer's handler; returns what nobody can read, with the reason."""
-        instructions, unreadable = read_instructions(records)
+        read = read_records(records)
         async with self._pool.acquire() as connection, connection.transaction():
-            if unreadable:
-                await store.insert_dead_letters(connection, unreadable)
-            await self.park(connection, instructions)
-        for record, reason in unreadable:
+            if read.unreadable:
+                await store.insert_dead_letters(connection, read.unreadable)
+            await self.park(connection, read.instructions)
+            await self.park_questions(connection, read.asked)
+        for record, reason in read.unreadable:
             log.warning("dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
         self.woken()
-        return unreadable
+        return read.unreadable
 
     def woken(self) -> None:
         """After a commit: tell the dispatcher."""
@@ -139,6 +172,10 @@ class Parking:
             if draft.status is Status.CONFLICT:
                 log.error("conflicting_instruction", share_id=str(draft.share_id), seq=draft.seq)
         return done
+
+    async def park_questions(self, connection: Any, asked: Sequence[HoldingsRequested]) -> None:
+        """Within the caller's transaction."""
+        await self._looks.park(connection, asked)
 
     async def contradict(self, connection: Any, ahead: Sequence[tuple[UUID, int]]) -> None:
         """Within the caller's transaction: tell the council of shares where it wants a lower ``seq`` than is here.

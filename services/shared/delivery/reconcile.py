@@ -18,8 +18,9 @@ from schemas.documents import ReadAnswer, ReadOutcome
 from services.shared.clock import Clock, utc_now
 from services.shared.delivery import store_checks
 from services.shared.delivery.council import Council, CouncilAwayError
+from services.shared.delivery.differences import Difference
 from services.shared.delivery.handlers import Instruction, Parking, UnreadableError, read_instruction
-from services.shared.delivery.record_check import DIFFERENCES, Difference
+from services.shared.delivery.record_check import DIFFERENCES
 from services.shared.json import dumps
 
 log = structlog.get_logger()

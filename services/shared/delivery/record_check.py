@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 import asyncpg
@@ -21,36 +20,20 @@ import structlog
 from schemas.receipts import Status
 from services.shared.clock import Clock, utc_now
 from services.shared.delivery import store, store_checks
+from services.shared.delivery.asking import Answer, Unknown, ask
+from services.shared.delivery.differences import Difference, Expected, compare
 from services.shared.delivery.receipts import Draft, Receipts
-from services.shared.delivery.states import Action
 from services.shared.delivery.store_checks import Believed
-from services.shared.postgres.pool import transient
-from services.shared.record_systems.port import Held, HoldsNotices, Recipient, RecordAwayError, RecordSystem
+from services.shared.record_systems.port import Recipient, RecordAwayError, RecordSystem
 from services.shared.record_systems.systems import Systems
+from services.shared.waking import woken
 
 log = structlog.get_logger()
 
 AT_ONCE = 50
 """Copies in one question."""
-ANSWER_SECONDS = 90.0
 NOT_AGAIN_SECONDS = 3600.0
 """A record system that did not answer is asked again after this; some channels can never be asked."""
-
-
-class Difference(StrEnum):
-    """How the wanted, the books and a record may differ."""
-
-    NEVER_ARRIVED = "never_arrived"
-    """The council has wanted it for a while, and no instruction ever came here."""
-    STALE = "stale"
-    """An older version is there, or an older instruction here."""
-    MISSING_FROM_RECORD = "missing_from_record"
-    ALTERED = "altered"
-    """The version is there, but not as it was filed."""
-    ORPHAN = "orphan"
-    """Held here, and the council knows no such share."""
-    SHOULD_HAVE_BEEN_WITHDRAWN = "should_have_been_withdrawn"
-    """It ended, or was recalled, and the record shows it as if it had not."""
 
 
 DIFFERENCES = prometheus_client.Counter(
@@ -65,23 +48,6 @@ _REASONS = {
     Difference.ALTERED: "what the record holds is not what was filed; filing it again",
     Difference.SHOULD_HAVE_BEEN_WITHDRAWN: "the record shows it as if it had not ended; doing it again",
 }
-
-
-def compare(believed: Believed, held: Held | None) -> Difference | None:
-    """What is different between the books and the record; None where they agree. Pure."""
-    if believed.action == Action.HOLD:
-        if held is None:
-            return Difference.MISSING_FROM_RECORD
-        if held.version_id != believed.held_version_id:
-            return Difference.STALE
-        if not held.intact or held.withdrawn or held.sha256 != believed.held_sha256:
-            return Difference.ALTERED
-        return None
-    if held is None or believed.shared_anew:
-        return None
-    recalled = believed.action == Action.RECALL
-    over = str(held.version_id) not in believed.instruction["remove"] if recalled else held.withdrawn
-    return None if over else Difference.SHOULD_HAVE_BEEN_WITHDRAWN
 
 
 @dataclass(slots=True)
@@ -111,12 +77,18 @@ class RecordCheck:
         self._every = every
         self._clock = clock
         self._not_before: dict[str, float] = {}
+        self._look_now = asyncio.Event()
+
+    def look_now(self) -> None:
+        """Something is due before its time: a look has found a difference."""
+        self._look_now.set()
 
     async def run(self) -> None:
         """Until cancelled; raises when the database fails, to be started again."""
         while True:
+            self._look_now.clear()
             await self.once()
-            await asyncio.sleep(self._every)
+            await woken(self._look_now, self._every)
 
     async def once(self, *, full: bool = False) -> Outcome:
         """Look at what is due; ``full``: at everything, whenever it was looked at last."""
@@ -168,14 +140,24 @@ class RecordCheck:
         for each in batch:
             code = each.instruction["recipient"]
             asked[Recipient(code["kind"], code["scheme"], code["value"], ""), each.notice].append(each)
+        answers: dict[Believed, Answer] = {}
         for (recipient, notices), copies in asked.items():
-            things = list({each.thing for each in copies if each.thing})
-            held = await _asked(system, recipient, things, notices=notices)
-            if held is None:
-                await self._write(dict.fromkeys(copies), Outcome())
-                continue
-            found = {each: compare(each, held.get(each.thing) if each.thing else None) for each in copies}
-            await self._write(found, outcome)
+            told = await ask(system, recipient, list({each.thing for each in copies if each.thing}), notices=notices)
+            answers |= {each: told.get(each.thing) if each.thing else None for each in copies}
+        unknown = {each: answer for each, answer in answers.items() if isinstance(answer, Unknown)}
+        await self._write(
+            {each: compare(_expected(each), answer) for each, answer in answers.items() if not isinstance(answer, Unknown)},
+            outcome,
+        )
+        away = [answer.reason for answer in unknown.values() if not answer.never]
+        if away and len(away) == len(answers):
+            raise RecordAwayError(away[0])
+        if unknown:
+            never = [each for each, answer in unknown.items() if answer.never]
+            async with self._pool.acquire() as connection, connection.transaction():
+                await store.lock_deliveries(connection, [each.share_id for each in unknown])
+                await store_checks.ask_no_more(connection, never)
+                await store_checks.ask_later(connection, [each for each in unknown if each not in never], NOT_AGAIN_SECONDS)
 
     async def _write(self, found: dict[Believed, Difference | None], outcome: Outcome) -> None:
         wrong = {each: difference for each, difference in found.items() if difference}
@@ -205,22 +187,9 @@ class RecordCheck:
             self._wake()
 
 
-async def _asked(
-    system: RecordSystem, recipient: Recipient, things: Sequence[UUID], *, notices: bool
-) -> dict[UUID, Held] | None:
-    """What is held, or None where there is no such question. Whatever goes wrong with asking is one thing here: not known."""
-    if notices and not isinstance(system, HoldsNotices):
-        return None
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            if notices and isinstance(system, HoldsNotices):
-                return await system.holds_notices(recipient, things)
-            return await system.holds(recipient, things)
-    except TimeoutError:
-        raise RecordAwayError(f"it took longer than {ANSWER_SECONDS:g} s") from None
-    except RecordAwayError:
-        raise
-    except Exception as error:
-        if not transient(error):
-            log.exception("record_check_failed")
-        raise RecordAwayError(type(error).__name__) from None
+def _expected(believed: Believed) -> Expected:
+    """What the books say of a record that was proved once."""
+    removed = [UUID(each) for each in believed.instruction.get("remove", ())]
+    return Expected(
+        believed.action, believed.held_version_id, believed.held_sha256, removed, shared_anew=believed.shared_anew
+    )  # fmt: skip

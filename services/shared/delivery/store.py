@@ -292,7 +292,7 @@ async def save_receipts(connection: Any, topic: str, receipts: Sequence[SignedRe
         " SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::text[], $5::bytea[])",
         *_columns(receipts, "number share_id seq status signed"),
     )
-    await _into_outbox(connection, topic, [(str(r.share_id), r.headers, r.signed) for r in receipts])
+    await into_outbox(connection, topic, [(str(r.share_id), r.headers, r.signed) for r in receipts])
 
 
 async def send_again(connection: Any, topic: str, share_ids: Sequence[UUID], headers: dict[str, str]) -> int:
@@ -305,11 +305,11 @@ async def send_again(connection: Any, topic: str, share_ids: Sequence[UUID], hea
         " ORDER BY share_id, seq DESC, number DESC",
         list(share_ids),
     )
-    await _into_outbox(connection, topic, [(str(row["share_id"]), headers, row["signed"]) for row in rows])
+    await into_outbox(connection, topic, [(str(row["share_id"]), headers, row["signed"]) for row in rows])
     return len(rows)
 
 
-async def _into_outbox(connection: Any, topic: str, rows: Sequence[tuple[str, dict[str, str], bytes]]) -> None:
+async def into_outbox(connection: Any, topic: str, rows: Sequence[tuple[str, dict[str, str], bytes]]) -> None:
     if not rows:
         return
     await connection.execute(

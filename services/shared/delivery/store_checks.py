@@ -78,6 +78,35 @@ async def save_checked(connection: Any, believed: Sequence[Believed]) -> None:
     )
 
 
+async def ask_no_more(connection: Any, believed: Sequence[Believed]) -> None:
+    """There is no question for it. After its next change it is tried once more."""
+    if believed:
+        await connection.execute(_AS_LOOKED_AT.format("check_at = NULL"), *_states(believed))
+
+
+async def ask_later(connection: Any, believed: Sequence[Believed], seconds: float) -> None:
+    """This copy could not be read, others could: it must not stand before them for ever."""
+    if believed:
+        await connection.execute(
+            _AS_LOOKED_AT.format("check_at = now() + make_interval(secs => $4)"), *_states(believed), seconds
+        )  # fmt: skip
+
+
+_AS_LOOKED_AT = (
+    "UPDATE delivery.delivery d SET {} FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS t (share_id, seq, state)"
+    " WHERE d.share_id = t.share_id AND d.seq = t.seq AND d.state = t.state"
+)
+
+
+async def check_now(connection: Any, share_ids: Sequence[UUID]) -> None:
+    """A look found something else in the record than the books say: compare them properly, and mend it."""
+    await connection.execute(
+        "UPDATE delivery.delivery SET check_at = now() WHERE share_id = ANY(ARRAY(SELECT share_id FROM delivery.delivery"
+        " WHERE share_id = ANY($1) AND check_at IS NOT NULL ORDER BY share_id FOR UPDATE))",
+        list(share_ids),
+    )  # fmt: skip
+
+
 async def put_to_work(connection: Any, believed: Sequence[Believed]) -> set[UUID]:
     """Do again what the record does not show; returns the shares that were still as they had been looked at."""
     rows = await connection.fetch(

@@ -18,6 +18,7 @@ from services.shared.delivery.dispatcher import Dispatcher
 from services.shared.delivery.feed import Feed
 from services.shared.delivery.handlers import Parking
 from services.shared.delivery.heartbeats import Heartbeats
+from services.shared.delivery.looks import Looks
 from services.shared.delivery.receipts import Receipts
 from services.shared.delivery.reconcile import Reconcile
 from services.shared.delivery.record_check import RecordCheck
@@ -87,15 +88,17 @@ async def build_subscriber(
     systems = read_systems(settings.record_systems_file, {"inbox": lambda _: parts.inbox, **builders(parts)})
     instance = os.environ.get("EHCP_GROUP_INSTANCE_ID", f"{name}-0")
     dispatcher = Dispatcher(pool, council, systems, receipts, instance)
-    parking = Parking(pool, systems, receipts, dispatcher.wake)
-    reconcile = Reconcile(pool, council, parking, settings.reconcile_seconds)
     records = RecordCheck(pool, systems, receipts, dispatcher.wake, settings.reconcile_seconds)
+    looks = Looks(pool, systems, settings.subscriber, settings.hosted_by, sign, records.look_now)
+    parking = Parking(pool, systems, receipts, dispatcher.wake, looks)
+    reconcile = Reconcile(pool, council, parking, settings.reconcile_seconds)
     app = make_app(f"EHC Plan Exchange: {name.replace('_', ' ')}")
     for router in routers(parts):
         app.include_router(router)
     service = Service(
         name, settings, app, pool,
-        work={"dispatcher": dispatcher.run, "reconcile": reconcile.run, "record_check": records.run},
+        work={"dispatcher": dispatcher.run, "reconcile": reconcile.run, "record_check": records.run,
+              "looks": looks.run},
         close=[systems.close, http.aclose],
     )  # fmt: skip
     if settings.feed == "https":

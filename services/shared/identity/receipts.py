@@ -1,4 +1,5 @@
-"""Sign and verify receipts and heartbeats: compact JWS (RFC 7515) with Ed25519 over their canonical JSON.
+"""Sign and verify what a subscriber states (receipts, heartbeats, what a record holds): compact JWS (RFC 7515) with Ed25519
+over canonical JSON.
 
 Ed25519 is deterministic, so the same receipt signed twice is the same bytes. Built on ``cryptography`` directly: on the hot
 path of every receipt the JOSE library's generality costs more than the signature itself (see ``tests/bench``).
@@ -6,7 +7,7 @@ path of every receipt the JOSE library's generality costs more than the signatur
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -15,10 +16,15 @@ from joserfc.jwk import OKPKey
 from pydantic import ValidationError
 
 from schemas.heartbeats import Heartbeat
+from schemas.holdings import Holding
 from schemas.manifest import canonical
 from schemas.receipts import Receipt
 
-_TYPES: dict[type[Receipt] | type[Heartbeat], str] = {Receipt: "ehcp-receipt+jwt", Heartbeat: "ehcp-heartbeat+jwt"}
+Statement: TypeAlias = Receipt | Heartbeat | Holding
+"""Whatever a subscriber signs."""
+_TYPES: dict[type[Statement], str] = {
+    Receipt: "ehcp-receipt+jwt", Heartbeat: "ehcp-heartbeat+jwt", Holding: "ehcp-holding+jwt",
+}  # fmt: skip
 """``typ`` of each, so that nothing signed as the one can be taken for the other."""
 
 
@@ -34,13 +40,13 @@ def _decode(data: bytes) -> bytes:
     return base64.b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)
 
 
-def signer(key: OKPKey) -> Callable[[Receipt | Heartbeat], bytes]:
+def signer(key: OKPKey) -> Callable[[Statement], bytes]:
     private = key.private_key
     if not isinstance(private, Ed25519PrivateKey):
         raise ReceiptError("EHCP_RECEIPT_KEY_FILE must hold a private Ed25519 key")
     headers = {kind: _encode(orjson.dumps({"alg": "Ed25519", "typ": typ})) for kind, typ in _TYPES.items()}
 
-    def sign(statement: Receipt | Heartbeat) -> bytes:
+    def sign(statement: Statement) -> bytes:
         signed = headers[type(statement)] + b"." + _encode(canonical(statement.model_dump(mode="json")))
         return signed + b"." + _encode(private.sign(signed))
 
@@ -50,23 +56,37 @@ def signer(key: OKPKey) -> Callable[[Receipt | Heartbeat], bytes]:
 def verify(token: bytes, key: OKPKey) -> Receipt:
     """Raises :class:`ReceiptError` with a reason that holds nothing of the input."""
     header, payload = _verified(token, key)
-    if header.get("typ") == _TYPES[Heartbeat]:
+    # Whoever builds a subscriber of their own may leave ``typ`` out of a receipt; of the others it must be there.
+    if header.get("typ") in (_TYPES[Heartbeat], _TYPES[Holding]):
         raise ReceiptError("the payload is not a receipt")
-    try:
-        return Receipt.model_validate_json(payload)
-    except ValidationError:
-        raise ReceiptError("the payload is not a receipt") from None
+    return _read(Receipt, payload, "a receipt")
 
 
 def verify_heartbeat(token: bytes, key: OKPKey) -> Heartbeat:
     """Raises :class:`ReceiptError` with a reason that holds nothing of the input."""
+    return _of_type(Heartbeat, token, key, "a heartbeat")
+
+
+def verify_holding(token: bytes, key: OKPKey) -> Holding:
+    """Raises :class:`ReceiptError` with a reason that holds nothing of the input."""
+    return _of_type(Holding, token, key, "an answer about a record")
+
+
+Model = TypeVar("Model", Receipt, Heartbeat, Holding)
+
+
+def _of_type(model: type[Model], token: bytes, key: OKPKey, name: str) -> Model:
     header, payload = _verified(token, key)
-    if header.get("typ") != _TYPES[Heartbeat]:
-        raise ReceiptError("the payload is not a heartbeat")
+    if header.get("typ") != _TYPES[model]:
+        raise ReceiptError(f"the payload is not {name}")
+    return _read(model, payload, name)
+
+
+def _read(model: type[Model], payload: bytes, name: str) -> Model:
     try:
-        return Heartbeat.model_validate_json(payload)
+        return model.model_validate_json(payload)
     except ValidationError:
-        raise ReceiptError("the payload is not a heartbeat") from None
+        raise ReceiptError(f"the payload is not {name}") from None
 
 
 def _verified(token: bytes, key: OKPKey) -> tuple[dict[str, Any], bytes]:

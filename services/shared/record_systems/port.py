@@ -172,6 +172,18 @@ class RecordAwayError(ConnectionError):
     """What a record holds cannot be asked just now. Silence is not absence."""
 
 
+class CannotBeAskedError(RecordAwayError):
+    """There is no question for what such a record holds, today or tomorrow. One sentence."""
+
+
+@runtime_checkable
+class SilentOnAbsence(Protocol):
+    """A record system that repeats what its recipient once told. What it does not name may be there all the same: the recipient
+    may have cleared away what it had said."""
+
+    silent_on_absence: bool
+
+
 @runtime_checkable
 class HoldsNotices(Protocol):
     """A record system that can be asked about notices too."""
@@ -202,7 +214,7 @@ class RecordSystem(Protocol):
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
         """What the record really holds of these plans (not of their notices); a plan that it does not hold is absent.
 
-        Raises :class:`RecordAwayError` when it cannot be asked.
+        Raises :class:`RecordAwayError` when it does not answer, :class:`CannotBeAskedError` when it never will.
         """
         ...
 

@@ -83,6 +83,9 @@ class AwayError(Exception):
 class SftpServer:
     """One account on one server. The connection is kept; after any trouble with it the next batch makes a new one."""
 
+    silent_on_absence = True
+    """Its ``receipts/`` folders hold what the recipients said, and they may tidy up."""
+
     def __init__(
         self,
         url: str,
