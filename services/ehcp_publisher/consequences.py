@@ -155,7 +155,8 @@ def _death(event: Death, _: Before, today: date, state: PlanState) -> Consequenc
 
 def _adoption(event: Adoption, _: Before, today: date, state: PlanState) -> Consequences:
     _not_ahead(event.adopted_on, "adopted_on", today)
-    return _ended(event.adopted_on, state, CeaseReason.OTHER)
+    # The family that the plan names is no longer the child's.
+    return replace(_ended(event.adopted_on, state, CeaseReason.OTHER), quiet=True)
 
 
 def _transfer(event: Transfer, before: Before, today: date, state: PlanState) -> Consequences:

@@ -20,9 +20,9 @@ from schemas.manifest import FileEntry, Manifest, sha256
 from schemas.plan import Child, Circumstances, FamilyMember, PlanVersion, SectionLetter
 from services.ehcp_publisher import currency, instructions, shares, store, store_events, store_handover, versions, wishes
 from services.ehcp_publisher.keys import ChildKeys
-from services.ehcp_publisher.registry import Directory, Known
+from services.ehcp_publisher.registry import Directory, Known, person_id
 from services.ehcp_publisher.rendering import Renderer
-from services.ehcp_publisher.shares import NOBODY, Decided, Decision, Facts, Wanted
+from services.ehcp_publisher.shares import FAMILY, NOBODY, Decided, Decision, Facts, Wanted
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering, NewVersion, Person, Share, Wish
 from services.ehcp_publisher.wishes import Asking, Current, Made, Thing
 from services.shared.clock import Clock, utc_now
@@ -57,6 +57,8 @@ class Situation:
     key: Key
     remove: Mapping[UUID, tuple[UUID, ...]] = field(default_factory=dict)
     """By share, the versions that are recalled from it."""
+    quiet: bool = False
+    """Nothing more reaches the family."""
 
 
 @dataclass(slots=True)
@@ -166,7 +168,7 @@ class Deciding:
     async def again(self, connection: Any, actor: str, situations: Sequence[Situation], at: datetime, batch: Batch) -> None:
         """Into ``batch``: what differs for these plans, whose locks are held. Raises ``RenderingNeededError``."""
         plan_ids = [each.plan.plan_id for each in situations]
-        standing = await store.lock_shares(connection, plan_ids)
+        standing = await store.lock_shares(connection, plan_ids, notices=True)
         people = await self.read_people(connection, plan_ids)
         current = {each.plan.plan_id: versions.current(each.plan.versions) for each in situations}
         renderings = await store.find_renderings(connection, [each.version_id for each in current.values() if each])
@@ -184,10 +186,35 @@ class Deciding:
     ) -> tuple[Decided | None, Made]:  # fmt: skip
         """Who should hold this plan and what differs from the shares that stand; None where nothing may be decided now. Pure.
 
-        ``renderings`` are those of the current version, by their sections. Raises ``RenderingNeededError``.
+        ``standing`` are the plan's shares, and those of its notices that have not arrived. ``renderings`` are those of the
+        current version, by their sections. Raises ``RenderingNeededError``.
         """
+        asking = self.asking(each.plan.plan_id, each.plan.la_code, each.plan.identity_revision, at)
+        of_the_plan = [share for share in standing if not share.notice_id]
+        decided, made = self._of_the_plan(each, people, of_the_plan, renderings, asking)
+        if each.plan.restricted is None or each.quiet:
+            made.wishes += self.taken_back(asking, each.circumstances, people, standing, quiet=each.quiet)
+        return decided, made
+
+    def taken_back(
+        self, asking: Asking, around: Circumstances, people: People, standing: Sequence[Share], *, quiet: bool = False
+    ) -> list[Wish]:
+        """Of the notices that have not arrived, those to whom nothing of the child goes any more: who is no longer of the
+        family (or nobody of it, where all is ``quiet``), and whom a person keeps from the plan."""
+        family = set() if quiet else {person_id(asking.plan_id, member.reference) for member in around.family}
+        kept_from = {each.recipient_id for each in people.decisions.get(asking.plan_id, ()) if not each.share}
+        return [
+            wishes.withdraw(asking, share)
+            for share in standing
+            if share.notice_id and not share.satisfied
+            and (share.recipient_id in kept_from or (share.recipient.kind in FAMILY and share.recipient_id not in family))
+        ]  # fmt: skip
+
+    def _of_the_plan(
+        self, each: Situation, people: People, standing: Sequence[Share], renderings: Mapping[str, Mapping[str, Any]],
+        asking: Asking,
+    ) -> tuple[Decided | None, Made]:  # fmt: skip
         plan, now = each.plan, versions.current(each.plan.versions)
-        asking = self.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
         if plan.restricted is not None:
             # Nothing leaves and nothing is taken back, but for copies that must go.
             recalled = [share for share in standing if share.share_id in each.remove]

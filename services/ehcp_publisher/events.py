@@ -36,7 +36,7 @@ from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.overview import no_such_plan
 from services.ehcp_publisher.rendering import RenderingError
-from services.ehcp_publisher.shares import FAMILY, Decision, Facts
+from services.ehcp_publisher.shares import Decision, Facts
 from services.ehcp_publisher.store import Act, KnownPlan, NewRendering
 from services.shared.identity.tokens import Caller
 from services.shared.postgres.pool import council_transaction
@@ -181,15 +181,13 @@ class Events:
             await self._deciding.again(
                 connection,
                 event.by,
-                [Situation(plan, child, around, key, remove)],
+                [Situation(plan, child, around, key, remove, follows.quiet)],
                 at,
                 batch,
             )
             raised = len(batch.wishes)
             if follows.telling and notice:
                 await self._tell(connection, caller, plan, child, around, follows.telling.event, notice, at, batch)
-            if follows.quiet:
-                await self._silence(connection, caller, plan, at, batch)
             data = event.model_dump_json().encode()
             await store_events.insert_event(
                 connection,
@@ -305,15 +303,6 @@ class Events:
         told = shares.told(event, facts, self._deciding.directory, self._deciding.today())
         asking = self._deciding.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
         batch.add(caller.client_id, self._deciding.key_of(plan), told, wishes.tell(asking, told, notice.thing))
-
-    async def _silence(self, connection: Any, caller: Caller, plan: KnownPlan, at: Any, batch: Batch) -> None:
-        """Nothing more reaches the family: what they were still to be sent is taken back."""
-        asking = self._deciding.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
-        made = wishes.Made(asking)
-        for share in (await store.lock_shares(connection, [plan.plan_id], notices=True)).get(plan.plan_id, []):
-            if share.recipient.kind in FAMILY and share.action == "hold":
-                made.wishes.append(wishes.withdraw(asking, share))
-        batch.add(caller.client_id, self._deciding.key_of(plan), (), made)
 
 
 def _namesake(case_reference: str) -> str:

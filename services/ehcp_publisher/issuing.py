@@ -288,7 +288,7 @@ class Issuing:
         made = await store.insert_plans(connection, [each for each in _one_per_child(new) if each.plan_id not in same])
         plan_ids = [p.plan_id for p in prepared.values()]
         plans = await store.lock_plans(connection, plan_ids)
-        standing = await store.lock_shares(connection, [p.plan_id for p in prepared.values() if not p.new])
+        standing = await store.lock_shares(connection, [p.plan_id for p in prepared.values() if not p.new], notices=True)
         people = await self._deciding.read_people(connection, [p.plan_id for p in prepared.values() if not p.new])
         requested_at: datetime = await connection.fetchval("SELECT clock_timestamp()")
         batch = Batch()
@@ -373,7 +373,9 @@ class Issuing:
             decided = self._decide(ready, people)
         changed = tuple(SectionLetter) if isinstance(decision, versions.First) else decision.changed
         asking = self._deciding.asking(ready.plan_id, ready.la_code, ready.identity_revision, requested_at)
-        made = wishes.make(asking, decided.wanted, standing, Current(_things(ready, version), changed))
+        of_the_plan = [share for share in standing if not share.notice_id]
+        made = wishes.make(asking, decided.wanted, of_the_plan, Current(_things(ready, version), changed))
+        made.wishes += self._deciding.taken_back(asking, ready.submission.version.circumstances(), people, standing)
         batch.add(caller.client_id, ready.key, decided.wanted, made)
         batch.decided[ready.plan_id] = (ready.la_code, decided)
         waits = [_waits(each) for each in decided.unconfirmed]

@@ -409,9 +409,13 @@ async def save_recipients(connection: Any, people: Sequence[Person], unknown: Se
 async def lock_shares(connection: Any, plan_ids: Sequence[UUID], *, notices: bool = False) -> dict[UUID, list[Share]]:
     """Every share of these plans, locked in order of ``share_id``. Call with the plans' locks held.
 
-    A recipient keeps the code of its last instruction: to its subscriber that is its address. ``notices``: those of the plans'
-    notices instead.
+    A recipient keeps the code of its last instruction: to its subscriber that is its address. ``notices``: and those of notices
+    that have not arrived, as far as is known; together, so that nobody holds the one while waiting for the other.
     """
+    pending = (
+        " UNION ALL SELECT s.share_id FROM publisher.notice t JOIN publisher.share s USING (notice_id)"
+        " JOIN publisher.unsatisfied u USING (share_id) WHERE t.plan_id = ANY($1) AND s.action = 'hold'"
+    )
     shares: dict[UUID, list[Share]] = {}
     rows = await connection.fetch(
         f"""
@@ -422,7 +426,9 @@ async def lock_shares(connection: Any, plan_ids: Sequence[UUID], *, notices: boo
         JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
         CROSS JOIN jsonb_to_record(convert_from(i.data, 'UTF8')::jsonb) AS said (la_code text, recipient jsonb)
         LEFT JOIN audit.v_newest n ON n.share_id = s.share_id
-        WHERE s.plan_id = ANY($1) AND s.notice_id IS {"NOT" if notices else ""} NULL ORDER BY s.share_id FOR UPDATE OF s
+        WHERE s.share_id = ANY (ARRAY(SELECT share_id FROM publisher.share WHERE plan_id = ANY($1) AND notice_id IS NULL
+                                      {pending if notices else ""}))
+        ORDER BY s.share_id FOR UPDATE OF s
         """,
         list(plan_ids),
     )

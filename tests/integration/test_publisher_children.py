@@ -166,7 +166,9 @@ async def test_reopened_beside_a_plan_of_a_child_of_the_same_name_a_person_is_to
 
 async def test_adoption_ends_the_plan_and_the_new_one_knows_nothing_of_it(publisher: Publisher) -> None:
     life = await begin(publisher)
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
     assert (await life.record("adoption", adopted_on="2026-11-01"))["state"] == "ceased"
+    assert PARENT not in (await life.told())["review_invitation"], "the family of then is the child's no more"
     assert {action for action, _ in (await life.held()).values()} == {"withdraw"}
     new = await begin_with(publisher, sent_for(life.sent["child"]))
     old, now = [

@@ -46,6 +46,7 @@ EVERYONE = {PARENT, PRIMARY_NAME, ICB_NAME, TRUST_NAME}
 NOTICE: dict[str, Any] = {"notified_on": "2026-05-01", "ceases_on": "2026-07-20", "reason": "needs_met"}
 CEASED: dict[str, Any] = {"ceased_on": "2026-07-21", "reason": "needs_met"}
 REPORT = part("document", pdf_document("Report"), "report.pdf", "application/pdf")
+MOTHER = {"reference": "M1", "role": "parent", "name": "Anna Hartley"}
 ADULT = {"reference": "F1", "role": "parent", "name": "Ben Hartley"}
 
 
@@ -253,6 +254,31 @@ async def test_a_parent_comes_and_another_goes_and_neither_is_told_of_the_other(
     (line,) = await life.read("subscriber-family", "parent F1")
     assert line["rendering"]["recipient"]["name"] == "Ben Hartley"
     assert "Ann Hartley" not in orjson.dumps(line).decode()
+
+
+async def test_a_notice_that_has_not_arrived_is_taken_back_from_who_is_no_longer_of_the_family(publisher: Publisher) -> None:
+    life = await begin(publisher, family=[MOTHER, ADULT])
+    everyone = {PARENT, "parent F1", PRIMARY_NAME, ICB_NAME, SOCIAL_CARE_NAME}
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
+    assert await life.told() == {"review_invitation": everyone}
+    body = await life.record("family_changed", family=[MOTHER], changed_on="2026-03-01")
+    assert (body["shares_changed"], await life.told()) == (2, {"review_invitation": everyone - {"parent F1"}})
+    assert (await life.pending("parent F1"))["outcome"] == "withdrawn"
+    await life.amend(family=[])
+    assert await life.told() == {"review_invitation": everyone - {"parent F1", PARENT}}
+
+
+async def test_a_notice_that_arrived_stays_with_who_was_told(publisher: Publisher) -> None:
+    life = await begin(publisher, family=[MOTHER, ADULT])
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
+    share = await publisher.owner.fetchrow(
+        "SELECT s.* FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)"
+        " WHERE s.plan_id = $1 AND s.notice_id IS NOT NULL AND r.name = 'parent F1'", UUID(life.plan_id),
+    )  # fmt: skip
+    assert share
+    await life.satisfied(share)
+    await life.record("family_changed", family=[MOTHER], changed_on="2026-03-01")
+    assert "parent F1" in (await life.told())["review_invitation"]
 
 
 async def test_somebody_involved_gets_a_share_by_policy_or_is_a_gap(publisher: Publisher) -> None:
@@ -471,9 +497,12 @@ async def test_a_recall_that_was_wrong_is_decided_otherwise_and_asks_for_no_remo
 async def test_who_was_recalled_from_is_told_nothing_either(publisher: Publisher) -> None:
     life = await begin(publisher)
     recall = {"version_id": life.version_id, "reason": "wrong_recipient", "aware_at": "2026-11-02T09:00:00Z"}
+    await life.record("review_scheduled", review="R0", meeting_on="2099-02-01")
     await life.record("recall", shares=[str((await life.shares())[PRIMARY_NAME]["share_id"])], **recall)
+    others = {PARENT, ICB_NAME, SOCIAL_CARE_NAME}
+    assert await life.told() == {"review_invitation": others}, "what had not arrived is taken back"
     await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
-    assert await life.told() == {"review_invitation": {PARENT, ICB_NAME, SOCIAL_CARE_NAME}}
+    assert await life.told() == {"review_invitation": others}
 
 
 async def test_recalls_that_are_refused(publisher: Publisher) -> None:
@@ -519,11 +548,15 @@ async def test_a_restricted_plans_wrong_copies_go_all_the_same(publisher: Publis
 
 async def test_a_plan_that_ceases_while_it_is_restricted_is_withdrawn_when_that_is_lifted(publisher: Publisher) -> None:
     life = await begin(publisher)
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
     await life.record("restrict", reason="court_order")
+    await life.record("family_changed", family=[ADULT], changed_on="2026-03-01")
+    assert PARENT in (await life.told())["review_invitation"]
     await life.record("cease", **CEASED, notified_on="2026-05-01")
     assert await life.held() == all_of("hold", 1)
     await life.record("lift")
     assert await life.held() == all_of("withdraw", 2)
+    assert PARENT not in (await life.told())["review_invitation"]
 
 
 # --- what people decide ---

@@ -113,12 +113,23 @@ class Life:
 
     async def satisfy(self, name: str) -> None:
         """As audit does when the receipt for the newest instruction came."""
-        share = (await self.shares())[name]
+        await self.satisfied((await self.shares())[name])
+
+    async def satisfied(self, share: Any) -> None:
         await self.publisher.owner.execute(
             "INSERT INTO audit.newest (share_id, la_code, seq, number, status, at, satisfied_seq)"
             " VALUES ($1, $2, $3, 1, 'filed', now(), $3) ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq,"
             " satisfied_seq = excluded.satisfied_seq", share["share_id"], share["la_code"], share["seq"],
         )  # fmt: skip
+
+    async def pending(self, name: str) -> dict[str, Any]:
+        """What the family's subscriber gets that still tries to read this person's one notice."""
+        share_id = await self.publisher.owner.fetchval(
+            "SELECT s.share_id FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)"
+            " WHERE s.plan_id = $1 AND s.notice_id IS NOT NULL AND r.name = $2", UUID(self.plan_id), name,
+        )  # fmt: skip
+        (line,) = await self.publisher.read("subscriber-family", (share_id, 2))
+        return line
 
     async def read(self, client: str, *names: str) -> list[dict[str, Any]]:
         shares = await self.shares()

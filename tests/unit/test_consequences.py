@@ -126,10 +126,10 @@ def test_the_end_of_a_plan_frees_its_child_for_another_and_stops_its_days() -> N
         assert known.plan["ceases_on"] == date(2026, 6, 1)
 
 
-def test_only_a_death_is_silent() -> None:
+def test_nothing_more_reaches_the_family_after_a_death_or_an_adoption() -> None:
     assert follows("death", died_on="2026-06-01").quiet
     assert follows("death", died_on="2026-06-01").plan["died"] is True
-    assert not follows("adoption", adopted_on="2026-06-01").quiet
+    assert follows("adoption", adopted_on="2026-06-01").quiet, "the family that the plan names is the child's no more"
 
 
 def test_reopening_takes_the_end_back() -> None:
