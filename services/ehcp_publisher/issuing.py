@@ -121,14 +121,18 @@ class Issuing:
                 [(s.first.la_code, s.first.case_reference) for s in wave.values() if s.first],
             )
             people = await self._deciding.read_people(connection, [plan.plan_id for plan in known]) if known else NO_PEOPLE
-        by_place: dict[object, KnownPlan] = {}
-        for plan in known:
-            by_place[plan.plan_id] = by_place[(plan.la_code, plan.case_reference)] = plan
+            by_place: dict[object, KnownPlan] = {}
+            for plan in known:
+                by_place[plan.plan_id] = by_place[(plan.la_code, plan.case_reference)] = plan
+            unknown = [s.first for s in wave.values() if s.first and s.place not in by_place]
+            handed_over = await store.count_handed_over(connection, [(f.la_code, f.case_reference) for f in unknown])
         prepared: dict[int, _Prepared] = {}
         for index, submission in wave.items():
             await asyncio.sleep(0)  # others' requests go between two lines
             try:
-                prepared[index] = await self._prepare(caller, submission, by_place.get(submission.place), people)
+                prepared[index] = await self._prepare(
+                    caller, submission, by_place.get(submission.place), people, handed_over.get(submission.place, 0)
+                )
             except Problem as problem:
                 results[index] = problem
             except RenderingError:
@@ -145,8 +149,8 @@ class Issuing:
         return results
 
     async def _prepare(
-        self, caller: Caller, submission: Submission, plan: KnownPlan | None, people: People
-    ) -> _Prepared:  # fmt: skip
+        self, caller: Caller, submission: Submission, plan: KnownPlan | None, people: People, plans_before: int
+    ) -> _Prepared:
         """Outside any transaction: hashes, the rendering, the seals."""
         version, first = submission.version, submission.first
         text = versions.text_of(
@@ -178,7 +182,7 @@ class Issuing:
                     404, "unknown-plan", "There is no such plan",
                     "No plan of your council has this id; send a first version to /v1/plans.",
                 )  # fmt: skip
-            new, key = self._new_plan(first)
+            new, key = self._new_plan(first, plans_before)
             plan_id, la_code, case_reference, child = new.plan_id, first.la_code, first.case_reference, first.child
             identity_revision = 1
         else:
@@ -211,12 +215,12 @@ class Issuing:
             first=isinstance(ready.decision, versions.First), letters=ready.text.section_hashes,
         )  # fmt: skip
 
-    def _new_plan(self, first: PlanSubmission) -> tuple[NewPlan, Key]:
-        child_id = new_id()
+    def _new_plan(self, first: PlanSubmission, plans_before: int) -> tuple[NewPlan, Key]:
+        child_id, plan_id = new_id(), self._keys.plan_id(first.la_code, first.case_reference, plans_before)
         key, wrapped = self._keys.new_child_key(first.la_code, child_id)
         child = first.child
         new = NewPlan(
-            plan_id=new_id(), la_code=first.la_code, case_reference=first.case_reference, child_id=child_id,
+            plan_id=plan_id, la_code=first.la_code, case_reference=first.case_reference, child_id=child_id,
             wrapped_key=wrapped, identity=key.seal(child.model_dump_json().encode(), f"child:{child_id}"),
             nhs_lookup=self._keys.lookup("nhs", child.nhs_number), upn_lookup=self._keys.lookup("upn", child.upn),
             name_lookup=self._keys.name_lookup(child), different_from=first.different_child_from,

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from uuid import UUID
 
 from schemas.plan import Child
+from services.shared.ids import derived_id
 from services.shared.sealing.sealing import Key, new_key
 
 _KEPT = 10_000
@@ -40,6 +41,11 @@ class ChildKeys:
         letters = unicodedata.normalize("NFKD", f"{child.given_names} {child.family_name}").casefold()
         name = "".join(letter for letter in letters if letter.isalnum())
         return self.lookup("name", f"{name}:{child.date_of_birth}")
+
+    def plan_id(self, la_code: str, case_reference: str, plans_before: int) -> UUID:
+        """The same when a council that was restored from a backup makes the plan once more. ``plans_before``: how many plans
+        of this reference the council has handed over to another."""
+        return derived_id(self._lookup.lookup("plan", f"{la_code}:{case_reference}:{plans_before}"))
 
     def lookup(self, purpose: str, value: str | None) -> bytes | None:
         return self._lookup.lookup(purpose, value) if value else None

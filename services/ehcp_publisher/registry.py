@@ -23,6 +23,7 @@ from schemas.policy import SharingPolicy
 from schemas.receipts import HostedBy
 from services.shared.identity.keys import import_key
 from services.shared.identity.tokens import CallerKind
+from services.shared.ids import derived_id
 
 _ORGANISATIONS = UUID("6f9d8b52-3f0e-5d8a-9b0e-2f1d1c7a4e10")
 """Namespace of organisations' recipient ids; never changes."""
@@ -95,6 +96,11 @@ def organisation_id(kind: RecipientKind, scheme: CodeScheme, value: str) -> UUID
 def person_id(plan_id: UUID, reference: str) -> UUID:
     """Each parent, and the young person, is a recipient of their own within one plan."""
     return uuid5(plan_id, reference)
+
+
+def share_id(plan_id: UUID, recipient_id: UUID) -> UUID:
+    """The same when it is made once more, and the shares of one plan lie together in an index."""
+    return derived_id(plan_id.bytes[:6] + hashlib.sha256(plan_id.bytes + recipient_id.bytes).digest())
 
 
 def read_registry(file: Path) -> Registry:

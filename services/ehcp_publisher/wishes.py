@@ -17,7 +17,7 @@ from schemas.events import EventType, ShareRecalled, ShareRequested, ShareWithdr
 from schemas.manifest import canonical
 from schemas.notices import NoticeKind
 from schemas.plan import SectionLetter
-from services.ehcp_publisher import instructions, shares
+from services.ehcp_publisher import instructions, registry, shares
 from services.ehcp_publisher.registry import Known
 from services.ehcp_publisher.shares import Ground, Wanted
 from services.ehcp_publisher.store import ALL_SECTIONS, Share, Wish
@@ -99,7 +99,7 @@ def make(
         # Who is to hold again what was recalled from it: to remove it as well would be two wishes in one.
         removing = tuple(each for each in _removing(share, remove) if each != thing.thing_id)
         seq = share.seq if share else 0
-        share_id = share.share_id if share else new_id()
+        share_id = share.share_id if share else registry.share_id(asking.plan_id, want.recipient.recipient_id)
         if share is None or _differs(share, asking, want.recipient, thing, removing):
             seq += 1
             changed = _changed(share, want, thing, current.changed)

@@ -252,3 +252,50 @@ async def test_another_child_under_a_known_case_reference_is_never_taken_for_a_f
     await publisher.issue(sent)
     other = sent | {"child": child_of(reference()), "version": version("2026-03-10", "Another child's plan.")}
     problem(await publisher.post("/v1/plans", other), 409, "child-differs")
+
+
+# --- a council that was restored from a backup ---
+
+
+async def test_a_plan_that_is_made_once_more_has_the_ids_it_had(publisher: Publisher) -> None:
+    """So recipients see one plan, and know their shares of it again."""
+    sent = submission()
+    first = await publisher.issue(sent)
+    await forget(publisher, first["plan_id"])
+    again = await publisher.issue(sent)
+    assert again["plan_id"] == first["plan_id"]
+    assert again["version_id"] != first["version_id"], "it was really made anew"
+    ids = [[(each["recipient"], each["share_id"]) for each in body["shares"]] for body in (first, again)]
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 4
+
+
+async def test_a_reference_that_is_used_again_after_a_transfer_is_another_plan(publisher: Publisher) -> None:
+    sent = submission()
+    first = await publisher.issue(sent)
+    moved = {"type": "transfer", "by": "priya.nair", "to_la_code": "333", "moved_on": "2026-11-01", "aware_on": "2026-11-01"}
+    gone = await publisher.post(f"/v1/plans/{first['plan_id']}/events", moved | {"case_reference": reference()})
+    assert gone.status_code == 201, gone.text
+    second = await publisher.issue(submission() | {"case_reference": sent["case_reference"]})
+    assert second["plan_id"] != first["plan_id"]
+    assert {each["share_id"] for each in first["shares"]}.isdisjoint(each["share_id"] for each in second["shares"])
+
+
+async def forget(publisher: Publisher, plan_id: str) -> None:
+    """Every row of the plan, as if it had come after the backup."""
+    shares = "SELECT share_id FROM publisher.share WHERE plan_id = $1"
+    versions = "SELECT version_id FROM publisher.version WHERE plan_id = $1"
+    statements = [
+        *(
+            f"DELETE FROM publisher.{table} WHERE share_id IN ({shares})"
+            for table in ("unsatisfied", "instruction", "share_ground")
+        ),
+        *(f"DELETE FROM publisher.{table} WHERE plan_id = $1" for table in ("share", "recipient", "flag", "share_gap")),
+        f"DELETE FROM publisher.rendering WHERE version_id IN ({versions})",
+        "DELETE FROM publisher.version WHERE plan_id = $1",
+        "WITH gone AS (DELETE FROM publisher.plan WHERE plan_id = $1 RETURNING child_id) "
+        "UPDATE publisher.child SET findable = false, nhs_lookup = NULL, upn_lookup = NULL "
+        "WHERE child_id IN (SELECT * FROM gone)",
+    ]
+    for statement in statements:
+        await publisher.owner.execute(statement, plan_id)
