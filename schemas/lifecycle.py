@@ -222,16 +222,18 @@ class RestrictionReason(StrEnum):
 
 
 class Restrict(Recorded):
-    """Nothing more leaves, to anyone, until a named person lifts it."""
+    """Nothing more leaves, to anyone, until a named person lifts it. A plan may be restricted for several reasons at once."""
 
     type: Literal["restrict"] = "restrict"
     reason: RestrictionReason
 
 
 class Lift(Recorded):
-    """The restriction is over."""
+    """The restriction is over. Another reason that stands still holds the plan."""
 
     type: Literal["lift"] = "lift"
+    reason: RestrictionReason | None = None
+    """Which restriction; may be left out where the plan has only one."""
 
 
 class Objection(Recorded):

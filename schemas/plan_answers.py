@@ -39,6 +39,9 @@ class _Plan(Open):
     case_reference: str
     state: PlanState
     restricted: RestrictionReason | None
+    """The oldest of ``restrictions``."""
+    restrictions: tuple[RestrictionReason, ...]
+    """All that stand; each is lifted by itself."""
     ceases_on: date | None
     appeal_until: date | None
     cease_reason: CeaseReason | None

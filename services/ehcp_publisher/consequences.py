@@ -285,14 +285,36 @@ def _recall(event: Recall, before: Before, today: date, state: PlanState) -> Con
     return Consequences(aware_on, state)
 
 
-def _restrict(event: Restrict, _: Before, today: date, state: PlanState) -> Consequences:
-    return Consequences(today, state, {"restricted": event.reason})
+def _restrict(event: Restrict, before: Before, today: date, state: PlanState) -> Consequences:
+    return _held_for(dict.fromkeys([*before.plan.restrictions, event.reason]), today, state)
 
 
-def _lift(_: Lift, before: Before, today: date, state: PlanState) -> Consequences:
-    if before.plan.restricted is None:
+def _lift(event: Lift, before: Before, today: date, state: PlanState) -> Consequences:
+    standing = before.plan.restrictions
+    if not standing:
         raise Problem(409, "not-restricted", "The plan is not restricted", "There is nothing to lift.")
-    return Consequences(today, state, {"restricted": None})
+    # Whoever clears up a suspicion must not let out the plan of a family in hiding.
+    if event.reason is None and len(standing) > 1:
+        raise Problem(
+            409, "several-restrictions", "The plan is restricted for several reasons",
+            f"It is held for {_and(standing)}; each is lifted by itself.",
+            [FieldError("event/reason", "it does not say which restriction is over", "the reason that no longer holds")],
+        )  # fmt: skip
+    if event.reason is not None and event.reason not in standing:
+        raise Problem(
+            409, "not-restricted", "The plan is not restricted for this reason", f"It is held for {_and(standing)}.",
+            [FieldError("event/reason", "no such restriction stands", "the reason that no longer holds")],
+        )  # fmt: skip
+    return _held_for([each for each in standing if event.reason is not None and each != event.reason], today, state)
+
+
+def _held_for(reasons: Iterable[str], today: date, state: PlanState) -> Consequences:
+    standing = list(reasons)
+    return Consequences(today, state, {"restrictions": standing, "restricted": standing[0] if standing else None})
+
+
+def _and(names: Iterable[str]) -> str:
+    return " and ".join(name.replace("_", " ") for name in names)
 
 
 def _objection(event: Objection, before: Before, today: date, state: PlanState) -> Consequences:

@@ -43,9 +43,14 @@ class KnownPlan:
     identity_revision: int
     circumstances: bytes | None
     """Sealed; None where they are those of the current version."""
-    restricted: str | None
+    restrictions: Sequence[str]
+    """Why it is held, oldest first."""
     appeal_until: date | None
     versions: tuple[Issued, ...]
+
+    @property
+    def restricted(self) -> str | None:
+        return self.restrictions[0] if self.restrictions else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +198,7 @@ class Wish:
 
 _PLANS = """
     SELECT p.plan_id, p.la_code, p.case_reference, p.child_id, c.wrapped_key, c.identity, p.state, p.revision,
-           p.identity_revision, p.circumstances, p.restricted, p.appeal_until
+           p.identity_revision, p.circumstances, p.restrictions, p.appeal_until
     FROM publisher.plan p JOIN publisher.child c USING (child_id)
 """
 

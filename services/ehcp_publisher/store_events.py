@@ -436,7 +436,8 @@ async def list_plans(
     """
     rows = await connection.fetch(
         """
-        SELECT p.plan_id, p.la_code, p.case_reference, p.state, p.restricted, p.ceases_on, p.appeal_until, p.cease_reason,
+        SELECT p.plan_id, p.la_code, p.case_reference, p.state, p.restricted, p.restrictions, p.ceases_on, p.appeal_until,
+               p.cease_reason,
                c.nhs_lookup IS NOT NULL AS has_nhs_number,
                (SELECT count(*) FROM publisher.share s WHERE s.plan_id = p.plan_id AND s.notice_id IS NULL
                 AND s.action = 'hold') AS shares,

@@ -535,6 +535,22 @@ async def test_a_restricted_plan_lets_nothing_out_until_it_is_lifted(publisher: 
     await life.refused(409, "not-restricted", "lift", by=ANOTHER)
 
 
+async def test_a_plan_that_is_restricted_twice_is_held_until_both_are_lifted(publisher: Publisher) -> None:
+    life = await begin(publisher)
+    for reason in ("hidden_address", "wrong_child_suspected", "hidden_address"):
+        await life.record("restrict", reason=reason)
+    assert (await life.shown())["restrictions"] == ["hidden_address", "wrong_child_suspected"]
+    body = await life.refused(409, "several-restrictions", "lift")
+    assert body["detail"] == "It is held for hidden address and wrong child suspected; each is lifted by itself."
+    await life.refused(409, "not-restricted", "lift", reason="court_order")
+    assert (await life.record("lift", reason="wrong_child_suspected"))["restricted"] is True
+    assert {each["outcome"] for each in await life.read("subscriber-health", TRUST_NAME)} == {"held"}
+    shown = await life.shown()
+    assert (shown["restricted"], shown["restrictions"]) == ("hidden_address", ["hidden_address"])
+    assert (await life.record("lift", reason="hidden_address"))["restricted"] is False
+    assert {each["outcome"] for each in await life.read("subscriber-health", TRUST_NAME)} == {"ok"}
+
+
 async def test_a_restricted_plans_wrong_copies_go_all_the_same(publisher: Publisher) -> None:
     life = await begin(publisher)
     wrong = await life.amend()

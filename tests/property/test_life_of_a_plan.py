@@ -148,7 +148,7 @@ class LifeOfAPlan(RuleBasedStateMachine):
         self.law = Law()
         self.ids = itertools.count(1000)
         self.plan = KnownPlan(
-            PLAN, "332", "EHC-1", CHILD, b"", b"", PlanState.LIVE, 1, 1, None, None, None, (),
+            PLAN, "332", "EHC-1", CHILD, b"", b"", PlanState.LIVE, 1, 1, None, (), None, (),
         )  # fmt: skip
         self.child = Child(family_name="Example", given_names="Child", date_of_birth=BORN[0])
         self.texts: dict[UUID, PlanVersion] = {}

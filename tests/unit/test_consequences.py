@@ -19,14 +19,14 @@ from services.shared.web.problems import Problem
 TODAY = date(2026, 6, 15)
 VERSION = Issued(uuid4(), 1, date(2026, 2, 10), "ab" * 32, {})
 CHILD = Child(family_name="Example", given_names="Ann", date_of_birth=date(2014, 5, 6))
-PLAN = KnownPlan(uuid4(), "332", "EHC-1", uuid4(), b"", b"", PlanState.LIVE, 1, 1, None, None, None, (VERSION,))
+PLAN = KnownPlan(uuid4(), "332", "EHC-1", uuid4(), b"", b"", PlanState.LIVE, 1, 1, None, (), None, (VERSION,))
 DIRECTORY = Directory(
     Registry.model_validate({"councils": [{"la_code": la, "name": la, "ods_code": "408"} for la in ("332", "333")]})
 )
 
 
 def before(**changes: Any) -> Before:
-    plan = replace(PLAN, **{key: changes.pop(key) for key in ("state", "restricted", "appeal_until") if key in changes})
+    plan = replace(PLAN, **{key: changes.pop(key) for key in ("state", "appeal_until") if key in changes})
     known = Before(plan, VERSION, None, CHILD, Circumstances(), None, None, None, DIRECTORY, has_document=False)
     return replace(known, **changes)
 

@@ -167,7 +167,7 @@ def headline(found: Row) -> str:
         said += f" on {found['ceases_on']}"
     if found["cease_reason"]:
         said += f" ({found['cease_reason']})"
-    return said + (f", restricted ({found['restricted']})" if found["restricted"] else "")
+    return said + (f", restricted ({', '.join(found['restrictions'])})" if found["restricted"] else "")
 
 
 def readable(row: Row) -> Row:
