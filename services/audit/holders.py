@@ -68,6 +68,9 @@ class Holder(BaseModel):
     """Why it is not satisfied, as far as anybody said; or a warning about what was filed."""
     record: str | None
     """The record system's own id of the version wanted."""
+    failed_tries: int | None
+    """How often it has failed, while it does; ``next_try_at`` is the subscriber's word."""
+    next_try_at: datetime | None
     held_version: int | None
     held_record: str | None
     requested_at: datetime
@@ -89,6 +92,7 @@ def holder(row: Mapping[str, Any]) -> Holder:
         told, record, at = Status(row["held_status"]), row["held_record"], row["held_at"]
     status = _status(row, told, satisfied=satisfied)
     wanted = {name: row[name] if row["action"] == "hold" else None for name in ("version", "version_id")}
+    failed = told is Status.FAILED and not satisfied
     reached = at is not None and status not in (Shown.WAITING, Shown.MISSED)
     return Holder(
         **{name: row[name] for name in _AS_IS},
@@ -99,6 +103,8 @@ def holder(row: Mapping[str, Any]) -> Holder:
         evidence=_EVIDENCE.get(told),
         reason=_reason(row, told, satisfied=satisfied),
         record=record,
+        failed_tries=row["failed_tries"] if failed else None,
+        next_try_at=row["next_try_at"] if failed else None,
         at=at,
         # The two times come from two clocks, which may differ by more than a fast delivery takes.
         seconds=round(max(0.0, (at - row["requested_at"]).total_seconds()), 3) if reached else None,

@@ -250,7 +250,10 @@ async def write_heartbeats(connection: Connection, beats: Sequence[Heartbeat]) -
 _HOLDERS = """
     SELECT s.share_id, s.plan_id, s.case_reference, s.la_code, s.recipient_name, s.recipient_kind, s.channel, s.notice,
            s.subscriber, s.hosted_by, s.seq, s.action, s.version, s.version_id, s.requested_at,
-           coalesce(u.due_at, s.due_at) AS due_at, n.seq AS told_seq, n.status, n.record, n.reason, n.at,
+           coalesce(u.due_at, s.due_at) AS due_at, n.seq AS told_seq, n.status, n.record, n.reason, n.at, n.next_try_at,
+           CASE WHEN n.status = 'failed' THEN (
+               SELECT count(*) FROM audit.receipt r WHERE r.share_id = s.share_id AND r.seq = n.seq AND r.status = 'failed'
+           ) END AS failed_tries,
            coalesce(n.satisfied_seq, 0) AS satisfied_seq, h.number AS held_version, n.held_status, n.held_record,
            n.held_at, now() AS now
     FROM publisher.v_share s

@@ -243,6 +243,11 @@ class Exchange:
         answer: Row = (await self._send(method, url, OPERATOR, bearer=door.token, **more)).json()
         return answer
 
+    async def recipients(self, door: Door, method: str = "GET", path: str = "", **more: Any) -> Row:
+        """Of a subscriber, as its operator."""
+        answer: Row = (await self._send(method, f"{door.url}/v1/recipients{path}", OPERATOR, bearer=door.token, **more)).json()
+        return answer
+
     async def _send(self, method: str, url: str, client_id: str, **more: Any) -> httpx2.Response:
         async with self._answer(method, url, client_id, **more) as answer:
             await answer.aread()

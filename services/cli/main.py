@@ -14,6 +14,7 @@ from services.cli.commands import (
     policy,
     publish,
     readiness,
+    recipient,
     reconcile,
     record,
     run,
@@ -55,6 +56,7 @@ app.command()(who.who)
 app.command()(sent.sent)
 app.command()(sent.removed)
 app.command("verify")(verify.verify_)
+app.add_typer(recipient.app, name="recipient")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(doctor.doctor)
 

@@ -114,6 +114,11 @@ def table_of(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> T
     return table
 
 
+def to_the_second(at: str | None) -> str | None:
+    """A time of an answer as people read it, without its zone, which the heading names."""
+    return at and at[:19].replace("T", " ")
+
+
 def plain(value: object) -> str:
     """Square brackets in data are no styles."""
     if value is None:

@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import uvicorn
 from typer.testing import CliRunner, Result
 
 from services.cli.machine.folder import DataFolder
-from services.cli.machine.ports import HOST, free_ports
+from services.cli.machine.ports import HOST
 from services.cli.main import app as ehcp
 from services.shared.dead_letters.api import make_dead_letters_router
 from services.shared.identity.operator_token import OperatorToken
 from services.shared.runtime import make_app
 from tests.support.servers import RunningPostgres
+from tests.support.serving import serving
 from tests.support.subscriber import RNA, SubscriberStub, books, record_of, subscriber_on, wanted
-from tests.support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
@@ -46,7 +45,6 @@ class AtTheDoor:
 async def door(postgres_server: RunningPostgres, tmp_path: Path) -> AsyncIterator[AtTheDoor]:
     file = tmp_path / "token"
     file.write_text("a-token-of-thirty-two-characters-or-more\n")
-    [port] = free_ports(1)
     app, stopped = make_app("test"), {"ehcp.shares.health.v1"}
     async with subscriber_on(postgres_server, await books(postgres_server)) as subscriber:
         app.include_router(
@@ -55,18 +53,8 @@ async def door(postgres_server: RunningPostgres, tmp_path: Path) -> AsyncIterato
                 stopped.discard,
             )
         )  # fmt: skip
-        server = uvicorn.Server(uvicorn.Config(app, host=HOST, port=port, log_config=None, access_log=False))
-        task = asyncio.create_task(server.serve())
-
-        async def started() -> bool:
-            return server.started
-
-        await until(started, what="the service listens")
-        try:
-            yield AtTheDoor(subscriber, f"http://{HOST}:{port}", file, stopped)
-        finally:
-            server.should_exit = True
-            await task
+        async with serving(app) as url:
+            yield AtTheDoor(subscriber, url, file, stopped)
 
 
 async def test_an_operator_sees_mends_and_closes_them(door: AtTheDoor) -> None:

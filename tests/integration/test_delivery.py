@@ -14,12 +14,14 @@ from services.shared.clock import utc_now
 from services.shared.delivery import breaker, evidence, store
 from services.shared.delivery import dispatcher as dispatching
 from services.shared.record_systems.port import Collected, Content, Filed, Outcome, Refused, Retry, Sent, Withdrawal, Withdrawn
+from services.shared.record_systems.systems import Systems, SystemSettings
 from tests.support.subscriber import (
     NOBODY,
     PARENT,
     RNA,
     RXK,
     SCHOOL,
+    RecordSystemStub,
     SubscriberStub,
     Wanted,
     record_of,
@@ -617,11 +619,16 @@ async def test_while_nobody_answers_the_rest_is_not_tried_one_by_one(
     assert len(subscriber.rna.batches) <= 2
 
 
+def _takes(subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch, *, per_minute: int, at_once: int) -> None:
+    """The record system of ``RNA`` has a measure, the others none."""
+    monkeypatch.setattr(subscriber.systems, "per_minute", lambda lane: per_minute if lane == "rna" else None)
+    monkeypatch.setattr(subscriber.systems, "at_once", lambda _: {"rna": at_once})
+
+
 async def test_a_record_system_gets_no_more_in_a_minute_than_it_takes(
     subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatching, "PER_LANE", 5)
-    monkeypatch.setattr(subscriber.systems, "seconds_each", lambda lane: 60.0 if lane == "rna" else 0.0)
+    _takes(subscriber, monkeypatch, per_minute=1, at_once=5)
     paced, free = [wanted() for _ in range(20)], [wanted(RXK) for _ in range(20)]
     subscriber.council.wants(*paced, *free)
     await subscriber.park(*paced, *free)
@@ -630,6 +637,27 @@ async def test_a_record_system_gets_no_more_in_a_minute_than_it_takes(
             await subscriber.until_said(wish, Status.FILED)
         await until(_batches(subscriber, 1))
     assert len(subscriber.rna.delivered) == 5
+
+
+@pytest.mark.parametrize(("per_minute", "at_once"), [(1, 1), (12, 1), (60, 5), (600, 50), (6000, 100)])
+async def test_what_a_record_system_takes_comes_evenly(per_minute: int, at_once: int) -> None:
+    entry = SystemSettings(name="trust", kind="fhir", recipients="*", per_minute=per_minute)
+    systems = Systems((entry,), {"fhir": lambda _: RecordSystemStub("trust")})
+    assert systems.at_once(100) == {"trust": at_once}
+
+
+async def test_what_must_be_removed_waits_behind_no_first_load(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _takes(subscriber, monkeypatch, per_minute=1, at_once=1)
+    wrong, *load = [wanted() for _ in range(10)]
+    recall = wrong.recall()
+    subscriber.council.wants(recall, *load)
+    await subscriber.park(*load)
+    await subscriber.park(recall)  # due after all the others
+    async with subscriber.dispatching():
+        await subscriber.until_said(recall, Status.RECALLED)
+    assert len(subscriber.rna.delivered) <= 1
 
 
 async def test_a_refusal_that_people_put_right_is_tried_when_the_council_puts_it_out_again(subscriber: SubscriberStub) -> None:

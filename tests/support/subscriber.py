@@ -75,7 +75,7 @@ SETTINGS = (
     SystemSettings(name="paper", kind="manual", recipients=(OrganisationCode(scheme=CodeScheme.RECIPIENT, value="parent-1"),)),
 )
 TOPIC = "ehcp.shares.health.v1"
-TABLES = ("delivery", "attempt", "receipt", "outbox", "dead_letter", "inbox", "inbox_key", "inbox_opening", "look")
+TABLES = ("delivery", "pause", "attempt", "receipt", "outbox", "dead_letter", "inbox", "inbox_key", "inbox_opening", "look")
 _offsets = itertools.count()
 
 
@@ -171,12 +171,12 @@ class Wanted:
             .encode()
         )  # fmt: skip
 
-    def next(self, *, seq: int | None = None, withdrawn: bool = False) -> "Wanted":
-        """A later wish: another version, or its end."""
+    def next(self, *, seq: int | None = None, withdrawn: bool = False, remove: tuple[UUID, ...] = ()) -> "Wanted":
+        """A later wish: another version, or its end. ``remove`` are versions that must not be there any more."""
         seq = seq or self.seq + 1
         if withdrawn:
             return replace(self, seq=seq, withdrawn=True)
-        return replace(self, seq=seq, version=seq, version_id=uuid4(), withdrawn=False)
+        return replace(self, seq=seq, version=seq, version_id=uuid4(), withdrawn=False, remove=remove)
 
     def recall(self) -> "Wanted":
         """This version should never have been there, and nothing else is wanted."""

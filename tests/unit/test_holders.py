@@ -19,6 +19,7 @@ def shown(**changes: Any) -> Holder:
         "hosted_by": "agency", "seq": 2, "action": "hold", "version": 2, "version_id": uuid4(), "requested_at": REQUESTED,
         "due_at": NOW + timedelta(days=1), "told_seq": None, "status": None, "record": None, "reason": None, "at": None,
         "satisfied_seq": 0, "held_version": None, "held_status": None, "held_record": None, "held_at": None, "now": NOW,
+        "failed_tries": None, "next_try_at": None,
     }  # fmt: skip
     return holder(row | changes)
 
@@ -36,6 +37,26 @@ def test_filed() -> None:
     row = shown(**told("filed", satisfied_seq=2, record="DocumentReference/7", held_version=2, held_status="filed"))
     assert (row.status, row.satisfied, row.evidence) == (Shown.FILED, True, Shown.FILED)
     assert (row.record, row.held_version, row.seconds) == ("DocumentReference/7", 2, 1.5)
+
+
+def test_what_fails_says_how_often_and_when_it_is_tried_next() -> None:
+    then = NOW + timedelta(hours=2)
+    row = shown(**told("failed", reason="the record answered 500", failed_tries=4, next_try_at=then))
+    assert (row.status, row.failed_tries, row.next_try_at) == (Shown.WAITING, 4, then)
+    late = shown(**told("failed", reason="the record answered 500", failed_tries=9, next_try_at=then, due_at=REQUESTED))
+    assert (late.status, late.failed_tries, late.next_try_at) == (Shown.MISSED, 9, then)
+
+
+def test_of_an_older_wish_no_try_is_shown() -> None:
+    row = shown(told_seq=1, status="failed", at=NOW, failed_tries=4, next_try_at=NOW)
+    assert (row.failed_tries, row.next_try_at) == (None, None)
+
+
+def test_a_pause_is_shown_and_hides_nothing_that_is_late() -> None:
+    reason = "paused by Ann since 2026-11-02 09:00 UTC: their server moves"
+    assert (shown(**told("waiting", reason=reason)).reason) == reason
+    late = shown(**told("waiting", reason=reason, due_at=REQUESTED))
+    assert (late.status, late.reason) == (Shown.MISSED, reason)
 
 
 def test_filed_with_a_warning() -> None:

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from services.cli.commands.who import is_plan_id, to_the_second
+from services.cli.commands.who import is_plan_id
 from services.cli.exchange import Exchange, Reach, Row
 from services.cli.machine.config import OPERATOR
 from services.cli.options import DEFAULT_HOME, AsJson, Home
-from services.cli.output import RefusedError, out, print_json, print_table, run
+from services.cli.output import RefusedError, out, print_json, print_table, run, to_the_second
 
 Council = Annotated[str | None, typer.Option(help="LA code: only this council's.")]
 COLUMNS = {

@@ -12,7 +12,7 @@ from services.cli.machine.errors import MachineError
 from services.cli.machine.folder import DataFolder
 from services.cli.options import DEFAULT_HOME, AsJson, Home
 from services.cli.output import Exit, RefusedError, err, out, print_json, print_table, run
-from services.cli.shares import COLUMNS, SPARE_COLUMNS, in_order, row_of
+from services.cli.shares import in_order, print_shares, row_of
 
 PART_COLUMNS = {"name": "Part", "state": "State", "pid": "Process", "restarts": "Restarts", "last_exit": "Last end"}
 
@@ -35,7 +35,7 @@ def status(
             print_table({"status": "Shares", "count": "Count"}, found["counts"])
         if shares:
             out.print()
-            print_table(COLUMNS, found["shares"], SPARE_COLUMNS)
+            print_shares(found["shares"])
         if found["addresses"]:
             out.print()
             for name, address in found["addresses"].items():

@@ -25,9 +25,9 @@ from services.cli.machine.machine import READY_WITHIN_SECONDS, Machine, Wishes
 from services.cli.machine.sandbox import PLANS
 from services.cli.machine.supervisor import last_line
 from services.cli.options import DEFAULT_HOME, AsJson, Home
-from services.cli.output import Exit, err, print_json, print_table, run
+from services.cli.output import Exit, err, print_json, run
 from services.cli.publishing import collect, publish_all
-from services.cli.shares import COLUMNS, SPARE_COLUMNS, in_order, is_settled, row_of
+from services.cli.shares import in_order, is_settled, print_shares, row_of
 from services.cli.watching import Watch
 
 DEADLINE_SECONDS = 600.0
@@ -183,7 +183,7 @@ def show(holders: list[Row], refusals: list[Row], *, as_json: bool) -> None:
     if as_json:
         print_json([row_of(holder) for holder in holders])
     else:
-        print_table(COLUMNS, [row_of(holder) for holder in holders], SPARE_COLUMNS)
+        print_shares([row_of(holder) for holder in holders])
     for row in refusals:
         err.print(f"{row['file']}: {row['problem']}", style="red", markup=False, soft_wrap=True)
 

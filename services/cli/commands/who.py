@@ -8,8 +8,8 @@ import typer
 
 from services.cli.exchange import Exchange, Reach, Row
 from services.cli.options import DEFAULT_HOME, AsJson, Home
-from services.cli.output import RefusedError, print_json, print_table, run
-from services.cli.shares import in_order
+from services.cli.output import RefusedError, print_json, print_table, run, to_the_second
+from services.cli.shares import in_order, without_empty_tries
 
 COLUMNS = {
     "recipient": "Recipient",
@@ -21,6 +21,8 @@ COLUMNS = {
     "at": "When (UTC)",
     "hosted_by": "Word of",
     "reason": "Reason",
+    "failed_tries": "Failed tries",
+    "next_try_at": "Next try (UTC)",
     "share_id": "Share",
 }
 
@@ -35,7 +37,8 @@ def who(
     if as_json:
         print_json(holders)
     else:
-        print_table(COLUMNS, [{**holder, "at": to_the_second(holder["at"])} for holder in holders])
+        rows = [holder | {name: to_the_second(holder[name]) for name in ("at", "next_try_at")} for holder in holders]
+        print_table(without_empty_tries(COLUMNS, rows), rows)
 
 
 async def find(home: Path, plan: str) -> list[Row]:
@@ -47,10 +50,6 @@ async def find(home: Path, plan: str) -> list[Row]:
             raise RefusedError(f"No plan of your councils has the case reference {plan}.")
         # Two councils may use the same reference.
         return [holder for plan_id in sorted(plan_ids) for holder in await exchange.holders_of(plan_id)]
-
-
-def to_the_second(at: str | None) -> str | None:
-    return at and at[:19].replace("T", " ")
 
 
 def is_plan_id(text: str) -> bool:

@@ -9,10 +9,10 @@ more; a dispatcher that lost its lease writes nothing.
 import asyncio
 import functools
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -21,7 +21,7 @@ import structlog
 from schemas.documents import ReadAnswer, ReadOutcome, Rendering
 from schemas.receipts import Status
 from services.shared.clock import Clock, utc_now
-from services.shared.delivery import states, store
+from services.shared.delivery import states, store, store_pauses
 from services.shared.delivery.breaker import Breaker
 from services.shared.delivery.council import (
     BadRenderingError,
@@ -74,6 +74,13 @@ class Restricted:
     """The council holds the plan back until a named person lifts that. No failure: it is asked for again, without noise."""
 
 
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The recipient's operator wants nothing delivered for a while. Removals are not held up by that."""
+
+    reason: str
+
+
 @dataclass(slots=True)
 class _Claim:
     """One batch of one lane."""
@@ -84,6 +91,8 @@ class _Claim:
     began: datetime
     """The attempt: when the record system was called, until then when it was claimed."""
     lane: str = ""
+    pauses: Mapping[str, Paused] = field(default_factory=dict)
+    """By recipient."""
     ahead: bool = True
     """Its turn has not come, or it is not all read: no further batch of the lane is claimed."""
 
@@ -139,7 +148,11 @@ class Dispatcher:
     async def _claim_and_start(self) -> bool:
         claim = _Claim(new_id(), _loop_time() + store.LEASE_SECONDS, self._clock())
         async with self._pool.acquire() as connection:
-            claimed = await store.claim(connection, claim.claim_id, self._instance, self._not_now(), PER_LANE)
+            claimed = await store.claim(
+                connection, claim.claim_id, self._instance, self._not_now(), PER_LANE, self._systems.at_once(PER_LANE)
+            )
+            if claimed:
+                claim.pauses = {row["recipient"]: Paused(_said(row)) for row in await store_pauses.paused(connection)}
         lanes: dict[str, list[Claimed]] = {}
         for each in claimed:
             lanes.setdefault(each.lane, []).append(each)
@@ -147,8 +160,8 @@ class Dispatcher:
             of_lane = replace(claim, lane=lane)
             task = asyncio.create_task(self._deliver(batch, of_lane), name=f"lane:{lane}")
             self._ahead.add(lane)
-            if seconds := self._systems.seconds_each(lane):
-                self._paced[lane] = max(_loop_time(), self._paced.get(lane, 0.0)) + seconds * len(batch)
+            if per_minute := self._systems.per_minute(lane):
+                self._paced[lane] = max(_loop_time(), self._paced.get(lane, 0.0)) + 60.0 / per_minute * len(batch)
             self._batches.add(task)
             task.add_done_callback(functools.partial(self._delivered, of_lane))
         return bool(claimed)
@@ -184,6 +197,7 @@ class Dispatcher:
     async def _deliver(self, batch: list[Claimed], claim: _Claim) -> None:
         system = self._systems.system(claim.lane)
         batch = await self._remove(system, batch, claim)
+        batch = await self._leave_paused(batch, claim)
         if withdrawals := [each for each in batch if each.action == states.Action.WITHDRAW]:
             await self._withdraw(system, withdrawals, claim)
         holds = [each for each in batch if each.action == states.Action.HOLD]
@@ -235,6 +249,14 @@ class Dispatcher:
                 ended.append((each, out, None))
         await self._finish(claim, ended)
         return onwards
+
+    async def _leave_paused(self, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
+        """Put off what is for a recipient that is paused, and tell the council; returns the rest."""
+        put_off = [(each, paused) for each in batch if (paused := claim.pauses.get(_code(each)))]
+        if not put_off:
+            return batch
+        await self._finish(claim, [(each, paused, None) for each, paused in put_off])
+        return [each for each in batch if _code(each) not in claim.pauses]
 
     async def _in_turn(
         self,
@@ -292,7 +314,7 @@ class Dispatcher:
     async def _finish(
         self,
         claim: _Claim,
-        outcomes: Sequence[tuple[Claimed, AnyOutcome | Conflict | Restricted, str | None]],
+        outcomes: Sequence[tuple[Claimed, AnyOutcome | Conflict | Restricted | Paused, str | None]],
     ) -> None:
         """Write it, and go on trying while the database is away: what was filed must not wait for the lease to run out."""
         now = self._clock()
@@ -302,11 +324,18 @@ class Dispatcher:
             results.append(result)
             drafts.append(draft)
         back = self._answers(claim.lane, [outcome for _, outcome, _ in outcomes])
+        put_off = {each.share_id: _code(each) for each, outcome, _ in outcomes if isinstance(outcome, Paused)}
         wait = 0.1
         while True:
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    mine = await store.finish(connection, claim.claim_id, claim.began, results)
+                    still = await store_pauses.still_paused(connection, set(put_off.values())) if put_off else set[str]()
+                    resumed = {share_id for share_id, code in put_off.items() if code not in still}
+                    written = [
+                        replace(each, paused=False, next_attempt_at=now) if each.share_id in resumed else each
+                        for each in results
+                    ]
+                    mine = await store.finish(connection, claim.claim_id, claim.began, written) - resumed
                     if back and (again := await store.hasten_lane(connection, claim.lane)):
                         log.info("record_system_back", lane=claim.lane, tried_again=again)
                     await self._receipts.write(connection, [draft for draft in drafts if draft.share_id in mine])
@@ -319,6 +348,7 @@ class Dispatcher:
 
     def _answers(self, lane: str, outcomes: Sequence[object]) -> bool:
         """Learn from a batch whether anybody answers there; True when somebody does again."""
+        outcomes = [each for each in outcomes if not isinstance(each, Paused)]
         silent = [each for each in outcomes if isinstance(each, Retry) and each.away]
         if not outcomes:
             return False
@@ -358,7 +388,7 @@ def _replaces(each: Claimed) -> UUID | None:
 
 
 def record(
-    each: Claimed, outcome: AnyOutcome | Conflict | Restricted, sha256: str | None, now: datetime
+    each: Claimed, outcome: AnyOutcome | Conflict | Restricted | Paused, sha256: str | None, now: datetime
 ) -> tuple[Result, Draft]:
     """What an outcome leaves in the books, and what it says to the council. Pure."""
     version = UUID(each.instruction["version_id"]) if each.action == states.Action.HOLD else each.held_version_id
@@ -374,6 +404,8 @@ def record(
             status, reason = Status.CONFLICT, "the council wants a lower seq than is here"
         case Restricted():
             status, reason = Status.WAITING, "the plan is restricted at the council"
+        case Paused():
+            status, reason = Status.WAITING, outcome.reason
         case _:
             status = states.status_of(outcome)
             reason = outcome.reason if isinstance(outcome, Retry | Refused) else None
@@ -386,11 +418,11 @@ def record(
     result = Result(
         each.share_id, each.seq, status, reason, where or None, held, held_version, proof if held else None, next_try,
         removed=isinstance(outcome, Removed) or each.removed_seq == each.seq,
-        away=isinstance(outcome, Retry) and outcome.away,
+        away=isinstance(outcome, Retry) and outcome.away, paused=isinstance(outcome, Paused),
     )  # fmt: skip
     draft = Draft(
         each.share_id, each.seq, status, version, proof if held else None, where or None, reason, next_try,
-        each.attempts + 1,
+        each.attempts if isinstance(outcome, Paused) else each.attempts + 1,
     )  # fmt: skip
     return result, draft
 
@@ -403,6 +435,16 @@ def _recall(each: Claimed) -> Recall:
     versions = tuple(UUID(version) for version in each.instruction["remove"])
     record = each.held_record if each.held_version_id in versions else None
     return Recall(each.share_id, each.seq, UUID(each.instruction["plan_id"]), _recipient(each), versions, record)
+
+
+def _code(each: Claimed) -> str:
+    """As pauses name recipients: ``ods:RNA``."""
+    code = each.instruction["recipient"]
+    return f"{code['scheme']}:{code['value']}"
+
+
+def _said(pause: Any) -> str:
+    return f"paused by {pause['paused_by']} since {pause['paused_at']:%Y-%m-%d %H:%M} UTC: {pause['reason']}"
 
 
 def _recipient(each: Claimed) -> Recipient:

@@ -4,9 +4,10 @@ Invariants: ``seq`` and ``held_seq`` of a share never fall (a trigger refuses it
 state it leaves are one transaction; a claim is fenced, so a dispatcher that lost its lease writes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -70,6 +71,8 @@ class Result:
     """What the instruction names to remove is proved to be gone."""
     away: bool = False
     """It failed because nobody answered."""
+    paused: bool = False
+    """Its recipient is paused: nothing was attempted, and nothing is due until it is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
         ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, action = excluded.action, instruction = excluded.instruction,
             notice = d.notice OR excluded.notice,
             sha256 = excluded.sha256, lane = excluded.lane, next_attempt_at = excluded.next_attempt_at,
-            state = excluded.state, attempts = 0, parked_at = now(), check_at = NULL, away = false
+            state = excluded.state, attempts = 0, parked_at = now(), check_at = NULL, away = false, paused = false
         WHERE d.seq < excluded.seq
         """,
         *_columns(
@@ -165,29 +168,43 @@ _DUE = """
 """The lanes that have something to do, one step into the index for each: a long queue of one costs the others nothing."""
 
 
-async def claim(connection: Any, claim_id: UUID, instance: str, busy: Sequence[str], per_lane: int) -> list[Claimed]:
-    """Due deliveries of lanes that are not busy, at most ``per_lane`` of each, leased to ``claim_id``.
+_FREE = """
+            SELECT due.share_id FROM lanes CROSS JOIN LATERAL (
+                SELECT share_id FROM delivery.delivery d
+                WHERE d.lane = lanes.lane AND d.next_attempt_at <= now() {and_removes}
+                AND (d.claimed_until IS NULL OR d.claimed_until < now())
+                ORDER BY d.next_attempt_at
+                LIMIT coalesce((SELECT most FROM unnest($6::text[], $7::int[]) AS t (lane, most) WHERE t.lane = lanes.lane), $3)
+                FOR UPDATE SKIP LOCKED
+            ) due
+            WHERE lanes.lane <> ALL($2)
+"""
+
+
+async def claim(
+    connection: Any,
+    claim_id: UUID,
+    instance: str,
+    busy: Sequence[str],
+    per_lane: int,
+    fewer: Mapping[str, int] = MappingProxyType({}),
+) -> list[Claimed]:
+    """Due deliveries of lanes that are not busy, at most ``per_lane`` of each (or what ``fewer`` says), leased to ``claim_id``.
+    As many more where something is to be removed, which waits behind nothing.
 
     By an array, not a join: the planner takes the lanes for many and would read the whole table instead.
     """
     rows = await connection.fetch(
         _DUE
-        + """
-        , free AS (
-            SELECT due.share_id FROM lanes CROSS JOIN LATERAL (
-                SELECT share_id FROM delivery.delivery d
-                WHERE d.lane = lanes.lane AND d.next_attempt_at <= now()
-                AND (d.claimed_until IS NULL OR d.claimed_until < now())
-                ORDER BY d.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED
-            ) due
-            WHERE lanes.lane <> ALL($2)
-        )
+        + f"""
+        , first AS ({_FREE.format(and_removes="AND jsonb_array_length(d.instruction->'remove') > 0")}),
+        free AS ({_FREE.format(and_removes="")})
         UPDATE delivery.delivery d SET claim = $1, claimed_until = now() + make_interval(secs => $4), claimed_by = $5
-        WHERE d.share_id = ANY(ARRAY(SELECT share_id FROM free))
+        WHERE d.share_id = ANY(ARRAY(SELECT share_id FROM first UNION SELECT share_id FROM free))
         RETURNING d.share_id, d.seq, d.action, d.instruction, d.lane, d.held_seq, d.held_version_id, d.attempts,
             d.removed_seq, d.held_record
         """,
-        claim_id, list(busy), per_lane, LEASE_SECONDS, instance,
+        claim_id, list(busy), per_lane, LEASE_SECONDS, instance, list(fewer), list(fewer.values()),
     )  # fmt: skip
     return [Claimed(**dict(row)) for row in rows]
 
@@ -229,8 +246,8 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
         """
         WITH result AS (
             SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bool[], $7::uuid[], $8::text[],
-                                 $9::timestamptz[], $10::bool[], $11::bool[])
-            AS t (share_id, seq, status, record, held, version_id, sha256, next_attempt_at, removed, away)
+                                 $9::timestamptz[], $10::bool[], $11::bool[], $16::bool[])
+            AS t (share_id, seq, status, record, held, version_id, sha256, next_attempt_at, removed, away, paused)
         ), mine AS (
             SELECT d.share_id, d.seq = r.seq AND d.held_seq = r.seq AND EXISTS (
                 SELECT FROM unnest($12::text[], $13::text[]) AS t (outcome, state)
@@ -245,6 +262,7 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
             held_sha256 = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.sha256 ELSE d.held_sha256 END,
             held_record = CASE WHEN r.held AND r.seq >= d.held_seq THEN r.record ELSE d.held_record END,
             away = r.away AND d.seq = r.seq,
+            paused = r.paused AND d.seq = r.seq AND NOT mine.overtaken,
             removed_seq = CASE WHEN r.removed AND d.seq = r.seq THEN r.seq ELSE d.removed_seq END,
             state = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.status ELSE d.state END,
             attempts = CASE WHEN d.seq = r.seq THEN d.attempts + 1 ELSE d.attempts END,
@@ -257,6 +275,7 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
         """,
         claim_id, *_columns(results, "share_id seq status record held version_id sha256 next_attempt_at removed away"),
         [outcome for outcome, _ in OVERTAKEN], [state for _, state in OVERTAKEN], _CHECKED, FIRST_CHECK_SECONDS,
+        [result.paused for result in results],
     )  # fmt: skip
     mine = {row["share_id"] for row in rows}
     kept = [result for result in results if result.share_id in mine]

@@ -20,6 +20,7 @@ from services.shared.delivery.handlers import Parking
 from services.shared.delivery.heartbeats import Heartbeats
 from services.shared.delivery.looks import Looks
 from services.shared.delivery.receipts import Receipts
+from services.shared.delivery.recipients_api import make_recipients_router
 from services.shared.delivery.reconcile import Reconcile
 from services.shared.delivery.record_check import RecordCheck
 from services.shared.identity.client import TokenClient
@@ -51,7 +52,7 @@ class SubscriberSettings(ServiceSettings):
     """How instructions come and receipts go. ``https``: no Kafka is spoken to."""
     heartbeat_seconds: float = 60
     operator_token_file: Path | None = None
-    """Whoever shows the token in it may see this subscriber's dead letters; without it nobody may."""
+    """Whoever shows the token in it may see this subscriber's dead letters and pause its recipients; without it nobody may."""
     audit_url: str | None = None
     """Where receipts are posted with ``feed=https``; by default where the council's other addresses are."""
 
@@ -118,4 +119,5 @@ async def build_subscriber(
     if settings.operator_token_file is not None:
         operator = OperatorToken(settings.operator_token_file)
         app.include_router(make_dead_letters_router(pool, "delivery.dead_letter", parking.handle, operator, stopped, resume))
+        app.include_router(make_recipients_router(pool, systems, dispatcher.wake, operator))
     return service

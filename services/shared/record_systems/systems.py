@@ -14,6 +14,8 @@ from schemas.events import RecipientCode
 from schemas.identifiers import OrganisationCode
 from services.shared.record_systems.port import RecordSystem
 
+AT_ONCE_SECONDS = 5
+
 
 class RecordSystemsFileError(Exception):
     """One sentence that says where the file is wrong."""
@@ -45,7 +47,8 @@ Builder = Callable[[SystemSettings], RecordSystem]
 class Systems:
     def __init__(self, entries: tuple[SystemSettings, ...], builders: dict[str, Builder]) -> None:
         """``builders`` makes an adapter by kind; ``manual`` needs none, since nothing is sent by itself."""
-        self._lanes: dict[tuple[str, str], str] = {}
+        self._lanes: dict[str, str] = {}
+        """By code, as ``ods:RNA``."""
         self._everyone: str | None = None
         self._manual = {entry.name for entry in entries if entry.kind == "manual"}
         self._systems: dict[str, RecordSystem] = {}
@@ -58,10 +61,18 @@ class Systems:
             if entry.recipients == "*":
                 self._everyone = entry.name
             else:
-                self._lanes |= {(code.scheme, code.value): entry.name for code in entry.recipients}
+                self._lanes |= {str(code): entry.name for code in entry.recipients}
 
     def lane(self, recipient: RecipientCode) -> str | None:
-        return self._lanes.get((recipient.scheme, recipient.value), self._everyone)
+        return self.lane_of(f"{recipient.scheme}:{recipient.value}")
+
+    def lane_of(self, code: str) -> str | None:
+        """``code`` as ``ods:RNA``."""
+        return self._lanes.get(code, self._everyone)
+
+    def names(self, code: str) -> bool:
+        """Whether an entry names this recipient, and not just everyone else."""
+        return code in self._lanes
 
     def is_manual(self, lane: str) -> bool:
         return lane in self._manual
@@ -69,10 +80,13 @@ class Systems:
     def system(self, lane: str) -> RecordSystem | None:
         return self._systems.get(lane)
 
-    def seconds_each(self, lane: str) -> float:
-        """How long one delivery takes up this record system; 0 where it takes as many as it can."""
-        per_minute = self._per_minute.get(lane)
-        return 60.0 / per_minute if per_minute else 0.0
+    def per_minute(self, lane: str) -> int | None:
+        """How many deliveries this record system takes in a minute; None where as many as it can."""
+        return self._per_minute.get(lane)
+
+    def at_once(self, most: int) -> dict[str, int]:
+        """Of those with a measure: how many of ``most`` they take at once, about what they take in some seconds."""
+        return {lane: min(most, max(1, many * AT_ONCE_SECONDS // 60)) for lane, many in self._per_minute.items()}
 
     def lanes(self) -> list[str]:
         """Those that have a record system; what people do by hand cannot be asked."""

@@ -1,0 +1,57 @@
+"""What a subscriber's operator sees of its recipients, and how one is paused. For the people who run a subscriber."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from schemas.base import Closed, ContractError, Open
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ContractError("it is empty, or not one printable line", "send one line of text, without personal data")
+    return text.strip()
+
+
+class PauseRecord(Closed):
+    """Who pauses a recipient and why. Both are told to the council with every share that waits for it."""
+
+    reason: Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
+    """Nothing of any child: it goes into receipts and the ledger."""
+    by: Annotated[str, Field(max_length=100), AfterValidator(_one_line)]
+    """A person or a team."""
+
+
+class Pause(Open):
+    recipient: str
+    """``ods:RNA``."""
+    reason: str
+    paused_by: str
+    paused_at: datetime
+
+
+class RecipientState(Open):
+    recipient: str
+    record_system: str
+    """Its name in this subscriber's settings; empty where none serves it."""
+    per_minute: int | None = None
+    """How many deliveries the record system takes in a minute; null where as many as it can."""
+    shares: int
+    waiting: int
+    failed: int
+    refused: int
+    next_try_at: datetime | None
+    """The earliest of those that failed."""
+    pause: Pause | None
+
+
+class Recipients(Open):
+    recipients: tuple[RecipientState, ...]
+
+
+class Resumed(Open):
+    recipient: str
+    was_paused: bool
+    deliveries: int
+    """That were put off meanwhile and go on now."""
