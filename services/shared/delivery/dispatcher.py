@@ -160,8 +160,8 @@ class Dispatcher:
             of_lane = replace(claim, lane=lane)
             task = asyncio.create_task(self._deliver(batch, of_lane), name=f"lane:{lane}")
             self._ahead.add(lane)
-            if per_minute := self._systems.per_minute(lane):
-                self._paced[lane] = max(_loop_time(), self._paced.get(lane, 0.0)) + 60.0 / per_minute * len(batch)
+            if seconds := self._systems.seconds_each(lane):
+                self._paced[lane] = max(_loop_time(), self._paced.get(lane, 0.0)) + seconds * len(batch)
             self._batches.add(task)
             task.add_done_callback(functools.partial(self._delivered, of_lane))
         return bool(claimed)

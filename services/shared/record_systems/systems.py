@@ -84,6 +84,11 @@ class Systems:
         """How many deliveries this record system takes in a minute; None where as many as it can."""
         return self._per_minute.get(lane)
 
+    def seconds_each(self, lane: str) -> float:
+        """How long one delivery takes up this record system; 0 where it takes as many as it can."""
+        per_minute = self.per_minute(lane)
+        return 60.0 / per_minute if per_minute else 0.0
+
     def at_once(self, most: int) -> dict[str, int]:
         """Of those with a measure: how many of ``most`` they take at once, about what they take in some seconds."""
         return {lane: min(most, max(1, many * AT_ONCE_SECONDS // 60)) for lane, many in self._per_minute.items()}
