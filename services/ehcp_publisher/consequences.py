@@ -45,7 +45,7 @@ from services.ehcp_publisher.registry import Directory, organisation_id
 from services.ehcp_publisher.shares import FAMILY, Decided, Decision
 from services.ehcp_publisher.store import KnownPlan
 from services.ehcp_publisher.versions import Issued
-from services.shared.law import due
+from services.shared.law import PLANS_SINCE, due
 from services.shared.law.counting import london_date
 from services.shared.law.rules import clock
 from services.shared.postgres.pool import Row
@@ -116,7 +116,7 @@ def consequences(event: PlanEvent, before: Before, today: date) -> Consequences:
 
 def _cease_notice(event: CeaseNotice, _: Before, today: date, state: PlanState) -> Consequences:
     lifecycle.check_cease_notice(event)
-    _not_ahead(event.notified_on, "notified_on", today)
+    _happened(event.notified_on, "notified_on", today)
     text = f"The council has decided to cease the plan on {_day(event.ceases_on)}. It stays in force until then"
     text += f", and while an appeal is possible, until {_day(event.appeal_until)}." if event.appeal_until else "."
     notice = Notice(
@@ -128,7 +128,7 @@ def _cease_notice(event: CeaseNotice, _: Before, today: date, state: PlanState) 
 
 
 def _cease(event: Cease, before: Before, today: date, state: PlanState) -> Consequences:
-    _not_ahead(event.ceased_on, "ceased_on", today)
+    _happened(event.ceased_on, "ceased_on", today)
     if event.reason is CeaseReason.DECEASED:
         # An extract tells of a death this way: no appeal to wait for, and no word more to the family.
         return replace(_ended(event.ceased_on, state, event.reason, died=True), quiet=True)
@@ -142,26 +142,26 @@ def _ended(on: date, state: PlanState, reason: CeaseReason, **columns: Any) -> C
 
 
 def _reopen(event: Reopen, before: Before, today: date, state: PlanState) -> Consequences:
-    _not_ahead(event.reopened_on, "reopened_on", today)
+    _happened(event.reopened_on, "reopened_on", today)
     columns = {"ceases_on": None, "appeal_until": None, "cease_reason": None, "died": False}
     found = {"findable": True} if before.plan.state is PlanState.CEASED else {}
     return Consequences(event.reopened_on, state, columns, child_columns=found)
 
 
 def _death(event: Death, _: Before, today: date, state: PlanState) -> Consequences:
-    _not_ahead(event.died_on, "died_on", today)
+    _happened(event.died_on, "died_on", today)
     return replace(_ended(event.died_on, state, CeaseReason.DECEASED, died=True), quiet=True)
 
 
 def _adoption(event: Adoption, _: Before, today: date, state: PlanState) -> Consequences:
-    _not_ahead(event.adopted_on, "adopted_on", today)
+    _happened(event.adopted_on, "adopted_on", today)
     # The family that the plan names is no longer the child's.
     return replace(_ended(event.adopted_on, state, CeaseReason.OTHER), quiet=True)
 
 
 def _transfer(event: Transfer, before: Before, today: date, state: PlanState) -> Consequences:
-    _not_ahead(event.moved_on, "moved_on", today)
-    _not_ahead(event.aware_on, "aware_on", today)
+    _happened(event.moved_on, "moved_on", today)
+    _happened(event.aware_on, "aware_on", today)
     plan = before.plan
     if event.to_la_code == plan.la_code:
         raise Problem(
@@ -194,8 +194,9 @@ AroundChanged = PlacementChanged | CommissionerChanged | FamilyChanged | Involve
 
 
 def _around_changed(event: AroundChanged, before: Before, today: date, state: PlanState) -> Consequences:
+    _not_before_plans(event.changed_on, "changed_on")
     if not isinstance(event, PlacementChanged):  # placements have days of their own; the others hold from now on
-        _not_ahead(event.changed_on, "changed_on", today)
+        _happened(event.changed_on, "changed_on", today)
     return Consequences(event.changed_on, state, circumstances=circumstances_after(before.circumstances, [event]))
 
 
@@ -236,7 +237,7 @@ def _review_scheduled(event: ReviewScheduled, before: Before, today: date, state
 
 
 def _review_held(event: ReviewHeld, before: Before, today: date, state: PlanState) -> Consequences:
-    _not_ahead(event.held_on, "held_on", today)
+    _happened(event.held_on, "held_on", today)
     if before.review and before.review["decided_on"] and event.held_on > before.review["decided_on"]:
         raise _order("The decision would be before the meeting", f"It was on {before.review['decided_on']}.", "held_on")
     notice = Notice(
@@ -250,7 +251,7 @@ def _review_held(event: ReviewHeld, before: Before, today: date, state: PlanStat
 
 
 def _review_decided(event: ReviewDecided, before: Before, today: date, state: PlanState) -> Consequences:
-    _not_ahead(event.decided_on, "decided_on", today)
+    _happened(event.decided_on, "decided_on", today)
     held_on: date | None = before.review["held_on"] if before.review else None
     if held_on is None:
         raise Problem(
@@ -273,7 +274,7 @@ def _review_decided(event: ReviewDecided, before: Before, today: date, state: Pl
 
 def _recall(event: Recall, before: Before, today: date, state: PlanState) -> Consequences:
     aware_on = london_date(event.aware_at)
-    _not_ahead(aware_on, "aware_at", today)
+    _happened(aware_on, "aware_at", today)
     if event.version_id not in {each.version_id for each in before.plan.versions}:
         raise Problem(
             422, "unknown-version", "The plan has no such version", "Nothing was recalled.",
@@ -318,7 +319,7 @@ def _and(names: Iterable[str]) -> str:
 
 
 def _objection(event: Objection, before: Before, today: date, state: PlanState) -> Consequences:
-    _not_ahead(event.received_on, "received_on", today)
+    _happened(event.received_on, "received_on", today)
     if event.from_reference not in {member.reference for member in before.circumstances.family}:
         raise Problem(
             422, "unknown-family", "Nobody of the family has this reference", "Nothing was recorded.",
@@ -374,11 +375,21 @@ _RULES: Mapping[type[Any], _Rule] = {
 }  # fmt: skip
 
 
-def _not_ahead(on: date, name: str, today: date) -> None:
+def _happened(on: date, name: str, today: date) -> None:
+    """A day of this plan's life: not ahead, and not before there were plans, where the law has no clock to count by."""
     if on > today:
         raise Problem(
             422, "in-future", "This has not happened yet", "Send the event when it has happened.",
             [FieldError(f"event/{name}", "it is in the future", "a day up to today")],
+        )  # fmt: skip
+    _not_before_plans(on, name)
+
+
+def _not_before_plans(on: date, name: str) -> None:
+    if on < PLANS_SINCE:
+        raise Problem(
+            422, "too-early", "There were no EHC plans on this day", "They exist since 1 September 2014; nothing was changed.",
+            [FieldError(f"event/{name}", "it is before 1 September 2014", "the right day; often the year is mistyped")],
         )  # fmt: skip
 
 

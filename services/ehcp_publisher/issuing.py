@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, assert_never
 from uuid import UUID
 
@@ -28,6 +28,7 @@ from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan,
 from services.ehcp_publisher.wishes import Current, Thing
 from services.shared.identity.tokens import Caller
 from services.shared.ids import new_id
+from services.shared.law import PLANS_SINCE
 from services.shared.postgres.pool import council_transaction, transient
 from services.shared.sealing.sealing import Key
 from services.shared.web.problems import FieldError, Problem
@@ -36,8 +37,6 @@ log = structlog.get_logger()
 FARTHEST_AHEAD = timedelta(days=365)
 """How far ``issued_on`` may be ahead. The newest date is the current version: with 2062 for 2026 by mistake, every version that
 follows would be history, and never shared."""
-EARLIEST = date(2014, 9, 1)
-"""Before, there were no EHC plans (Children and Families Act 2014, Part 3)."""
 _ATTEMPTS = 5
 """A line is prepared anew when another request changed its plan in between; five in a row do not happen."""
 
@@ -163,7 +162,7 @@ class Issuing:
                 422, "no-text", "The version has no text", "It has neither sections nor a document.",
                 [FieldError("version/sections", "neither sections nor a document", "send sections, a document part, or both")],
             )  # fmt: skip
-        if version.issued_on < EARLIEST:
+        if version.issued_on < PLANS_SINCE:
             raise Problem(
                 422, "issued-too-early", "There were no EHC plans on the date of issue", "They exist since 1 September 2014.",
                 [FieldError("version/issued_on", "before 1 September 2014", "the day on which the version is issued")],

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from schemas.alerts import AlertKind, ClearedBecause
 from schemas.lifecycle import ReviewOutcome
-from services.shared.law import clock, due
+from services.shared.law import PLANS_SINCE, clock, due
 from services.shared.law.counting import LONDON, london_date
 
 DAY = timedelta(days=1)
@@ -151,11 +151,16 @@ def _kind(each: Running, today: date) -> AlertKind:
 def _next_review(plan: Plan, reviewed_on: date | None, open_: Sequence[Review]) -> Iterator[Running]:
     if plan.first_issued_on is None:
         return
-    last = due.review(plan.first_issued_on, reviewed_on, plan.transferred_on)
+    last = due.review(plan.first_issued_on, _counted(reviewed_on), _counted(plan.transferred_on))
     # A review whose meeting is arranged in time needs no warning; its own clocks see to the rest.
     arranged = any(each.meeting is not None and each.meeting <= last for each in open_)
     warn_on = last + DAY if arranged else last - WARN["review"]
     yield Running("review", None, last, warn_on, clock("review", plan.first_issued_on).reference)
+
+
+def _counted(on: date | None) -> date | None:
+    """The law has no clock for a day before there were plans: a mistyped year is told of as long overdue and stops no alert."""
+    return on and max(on, PLANS_SINCE)
 
 
 def _until_decided(review: Review, today: date) -> Iterator[Running]:
@@ -186,6 +191,6 @@ def _until_amended(plan: Plan, review: Review) -> Iterator[Running]:
 
 
 def _running(id_: str, trigger: date, review: str | None) -> Running:
-    rule = clock(id_, trigger)
+    rule = clock(id_, max(trigger, PLANS_SINCE))
     last = rule.due(trigger)
     return Running(id_, review, last, last - WARN[id_], rule.reference)

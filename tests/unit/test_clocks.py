@@ -174,6 +174,23 @@ class TestPeople:
         assert why_cleared(alert, NEW, noon("2026-02-10")) is ClearedBecause.SETTLED
 
 
+class TestMistypedYear:
+    """Taken in before such days were refused: one plan must not stop the alerts of all."""
+
+    def test_of_a_meeting(self) -> None:
+        assert told(with_review(held_on="1926-02-09"), "2026-02-10") == {
+            "review_report": ("overdue", "1926-02-23"), "review_decision": ("overdue", "1926-03-09"),
+        }  # fmt: skip
+
+    def test_of_a_decision(self) -> None:
+        plan = with_review(held_on="1926-02-09", reported_on="1926-02-09", decided_on="1926-03-01", decision="maintain")
+        assert told(plan, "2026-02-10") == {"review": ("overdue", "2015-08-31")}
+
+    def test_of_a_move(self) -> None:
+        plan = replace(NEW, lives_elsewhere_since=date(1926, 2, 9), transferred_on=date(1926, 2, 9))
+        assert told(plan, "2026-02-10")["transfer"][0] == "overdue"
+
+
 class TestCleared:
     NOW = "2026-03-02"
     SCHEDULED = with_review(meeting_on="2026-03-12")

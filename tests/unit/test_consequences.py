@@ -68,6 +68,21 @@ def test_what_has_not_happened_yet(type_: str, field: str, fields: dict[str, Any
     assert refused("in-future", type_, **{field: TOMORROW, **fields}) == f"event/{field}"
 
 
+@pytest.mark.parametrize(
+    ("type_", "field", "fields"),
+    [
+        ("cease_notice", "notified_on", {"ceases_on": TOMORROW, "reason": "other"}),
+        ("transfer", "moved_on", {"to_la_code": "333", "aware_on": "2026-06-01"}),
+        ("placement_changed", "changed_on", {"placements": []}),
+        ("care_changed", "changed_on", {"resident_in": "333"}),
+        ("review_held", "held_on", {"review": "R1"}),
+    ],
+)
+def test_a_mistyped_year_is_refused_since_no_clock_could_count_from_it(type_: str, field: str, fields: dict[str, Any]) -> None:
+    assert refused("too-early", type_, **{field: "1926-06-01", **fields}) == f"event/{field}"
+    assert follows(type_, **{field: "2014-09-01", **fields})
+
+
 def test_placements_may_be_told_ahead_since_they_have_their_own_days() -> None:
     placement = {"setting": {"scheme": "urn", "value": "100001"}, "from": "2026-09-01"}
     known = follows("placement_changed", placements=[placement], changed_on="2026-09-01")

@@ -4,6 +4,16 @@
 knows what follows from a date of birth, and ``counting`` how days are counted.
 """
 
-from services.shared.law.rules import Clock, RecipientRule, UnknownRuleError, Who, clock, clocks, in_force, recipients_for
+from services.shared.law.rules import (
+    PLANS_SINCE,
+    Clock,
+    RecipientRule,
+    UnknownRuleError,
+    Who,
+    clock,
+    clocks,
+    in_force,
+    recipients_for,
+)
 
-__all__ = ["Clock", "RecipientRule", "UnknownRuleError", "Who", "clock", "clocks", "in_force", "recipients_for"]
+__all__ = ["PLANS_SINCE", "Clock", "RecipientRule", "UnknownRuleError", "Who", "clock", "clocks", "in_force", "recipients_for"]

@@ -177,6 +177,10 @@ def clocks(on: date) -> tuple[Clock, ...]:
     return in_force(all_rules().clocks, on)
 
 
+PLANS_SINCE = date(2014, 9, 1)
+"""Before, there were no EHC plans (Children and Families Act 2014, Part 3)."""
+
+
 @lru_cache(maxsize=4096)
 def clock(id_: str, on: date) -> Clock:
     """``on`` is the day of the trigger: what has begun is counted by the law of the day on which it began."""
