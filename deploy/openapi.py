@@ -16,6 +16,8 @@ from services.ehcp_publisher import api as publisher
 from services.ehcp_publisher.directory_api import ROUTES as DIRECTORY_ROUTES
 from services.ehcp_publisher.directory_api import make_directory_router
 from services.ehcp_publisher.feed import make_feed_router
+from services.ehcp_publisher.looks_api import ROUTES as LOOKS_ROUTES
+from services.ehcp_publisher.looks_api import make_looks_router
 from services.ehcp_publisher.openapi import ROUTES
 from services.shared.dead_letters.api import make_dead_letters_router
 from services.shared.identity.tokens import Issuer, Verifier
@@ -47,6 +49,7 @@ def make_apps() -> dict[str, FastAPI]:
     apps["ehcp_publisher"].include_router(describe(make_feed_router(_NONE, (), _VERIFIER), ROUTES))
     directory = make_directory_router(_NONE, _NONE, _NONE, _VERIFIER, _NONE)
     apps["ehcp_publisher"].include_router(describe(directory, DIRECTORY_ROUTES))
+    apps["ehcp_publisher"].include_router(describe(make_looks_router(_NONE, _VERIFIER), LOOKS_ROUTES))
     apps["audit"].include_router(describe(audit.router(_NONE, _VERIFIER), AUDIT_ROUTES))
     apps["audit"].include_router(make_dead_letters_router(_NONE, "audit.dead_letter", _NONE, audit.operator(_VERIFIER)))
     for name in ("health_subscriber", "school_subscriber"):  # a commissioning body reads its inbox at the first

@@ -17,6 +17,9 @@ from services.ehcp_publisher.events import Events
 from services.ehcp_publisher.export import Export
 from services.ehcp_publisher.feed import make_feed_router
 from services.ehcp_publisher.issuing import Issuing
+from services.ehcp_publisher.looking import Looking
+from services.ehcp_publisher.looks_api import ROUTES as LOOKS_ROUTES
+from services.ehcp_publisher.looks_api import make_looks_router
 from services.ehcp_publisher.nightly import Nightly
 from services.ehcp_publisher.openapi import ROUTES
 from services.ehcp_publisher.overview import Overview
@@ -90,11 +93,14 @@ async def build() -> Service:
     app.include_router(describe(make_feed_router(pool, councils, verifier), ROUTES))
     directory_router = make_directory_router(changes, PolicyEffects(pool, deciding), directory, verifier, pool)
     app.include_router(describe(directory_router, DIRECTORY_ROUTES))
+    looking = Looking(pool, child_keys, councils)
+    app.include_router(describe(make_looks_router(looking, verifier), LOOKS_ROUTES))
     relay = Relay(settings.database_url, "publisher.outbox", kafka, NAME)
     resend = Resend(pool, councils, resend_after)
     work: dict[str, Callable[[], Awaitable[None]]] = {
         "relay": relay.run, "resend": resend.run, "directory": changes.keep_up,
         "redeciding": Redeciding(pool, deciding, councils).run, "nightly": Nightly(pool, deciding, councils).run,
+        "looks": looking.run,
     }  # fmt: skip
     return Service(NAME, settings, app, pool, work=work)
 

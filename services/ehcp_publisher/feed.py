@@ -1,8 +1,9 @@
 """The HTTPS feed: a subscriber that no Kafka reaches asks for the instructions that it has not answered yet.
 
-Invariant: there is no cursor. An instruction is in every answer until a receipt for its ``seq`` has come to audit, so that
-none can be skipped; a lost answer, a restart or a lost database of the subscriber costs another question. Every instruction
-goes to the subscriber's topic all the same: who listens where is the subscriber's own setting.
+Invariant: there is no cursor. An instruction is in every answer until a receipt for its ``seq`` has come to audit, and a
+question what a record holds until its answer has, so that none can be skipped; a lost answer, a restart or a lost database of
+the subscriber costs another question. All of it goes to the subscriber's topic all the same: who listens where is the
+subscriber's own setting.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from services.ehcp_publisher import instructions, store_feed
+from schemas.manifest import canonical
+from services.ehcp_publisher import instructions, looking, store_feed, store_looks
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.kafka import cloudevents
 from services.shared.postgres.pool import council_transaction
@@ -22,6 +24,8 @@ LONGEST_WAIT = 60
 """Seconds; what stands between the two may cut a connection on which nothing comes for longer."""
 LOOK_EVERY = 0.5
 """Seconds between two looks while a request waits."""
+LOOKS = 500
+"""Questions about a record in one answer."""
 SHARE_OF_TIME = 20
 """A look that takes long is repeated less often: at most a twentieth of the time goes into looking."""
 
@@ -29,7 +33,7 @@ SHARE_OF_TIME = 20
 def make_feed_router(pool: Any, councils: Sequence[str], verifier: Verifier) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
-    @router.get("/feed", summary="The calling subscriber's instructions that no receipt has answered yet; waits for one")
+    @router.get("/feed", summary="The calling subscriber's instructions and questions that are not answered yet; waits for one")
     async def feed(
         request: Request,
         caller: Annotated[Caller, Depends(verifier)],
@@ -43,11 +47,13 @@ def make_feed_router(pool: Any, councils: Sequence[str], verifier: Verifier) -> 
             # No connection is held while a request waits.
             async with council_transaction(pool, councils) as connection:
                 rows = await store_feed.unanswered(connection, caller.subscriber or "", limit)
+                asked = await store_looks.of_subscriber(connection, caller.subscriber or "", LOOKS)
+            questions = list(looking.batches(asked))[: limit - len(rows)]
             now = time.monotonic()
-            if rows or now >= until or await request.is_disconnected():
+            if rows or questions or now >= until or await request.is_disconnected():
                 break
             await asyncio.sleep(min(until - now, max(LOOK_EVERY, SHARE_OF_TIME * (now - began))))
-        body = event_batch.write(_event(row) for row in rows)
+        body = event_batch.write([*map(_event, rows), *map(_question, questions)])
         return Response(body, headers={"Cache-Control": "no-store"}, media_type=event_batch.CONTENT_TYPE)
 
     return router
@@ -58,3 +64,10 @@ def _event(row: Any) -> dict[str, Any]:
     # The same instruction has the same id, however often it is told.
     headers["ce_id"] = f"{row['share_id']}-{row['seq']}"
     return event_batch.event(str(row["share_id"]), headers, row["data"])
+
+
+def _question(batch: Sequence[store_looks.AskedShare]) -> dict[str, Any]:
+    headers = looking.question_headers(batch[0])
+    # Of what is not answered yet, so what is asked under one id may become less.
+    headers["ce_id"] = f"look:{batch[0].look_id}"
+    return event_batch.event(str(batch[0].look_id), headers, canonical(looking.question(batch).model_dump(mode="json")))

@@ -79,6 +79,7 @@ async def call(publisher: Publisher, route: str, plan: Plan, headers: Mapping[st
             "kind": "gp", "name": "Hill Surgery", "codes": [{"scheme": "ods", "value": uuid4().hex[:8].upper()}],
         },
         "PUT /v1/policies/{la_code}": {"la_code": "332", "rules": []},
+        "POST /v1/looks": {"la_code": "332", "children": [plan.plan_id]},
         "POST /v1/policies/{la_code}/explain": {"circumstances": {}},
     }  # fmt: skip
     method, _, path = route.partition(" ")
@@ -158,6 +159,10 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "PUT /v1/directory": {
         "case system": "403", "case system of another council": "403", "operator": "201", "subscriber": "403",
+        "another subscriber": "403", "school": "403",
+    },
+    "POST /v1/looks": {
+        "case system": "403", "case system of another council": "403", "operator": "202", "subscriber": "403",
         "another subscriber": "403", "school": "403",
     },
     "PUT /v1/policies/{la_code}": {
