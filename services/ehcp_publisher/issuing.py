@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, assert_never
 from uuid import UUID
 
@@ -288,7 +288,9 @@ class Issuing:
         await store_directory.refresh(connection, self._deciding.directory)
         new = [_dated(each, each.new) for each in prepared.values() if each.new]
         same = await store.find_same_children(connection, new) if new else {}
-        made = await store.insert_plans(connection, [each for each in _one_per_child(new) if each.plan_id not in same])
+        gone = await store.find_transferred(connection, new) if new else {}
+        keep_out = same.keys() | gone.keys()
+        made = await store.insert_plans(connection, [each for each in _one_per_child(new) if each.plan_id not in keep_out])
         plan_ids = [p.plan_id for p in prepared.values()]
         plans = await store.lock_plans(connection, plan_ids)
         standing = await store.lock_shares(connection, [p.plan_id for p in prepared.values() if not p.new], notices=True)
@@ -296,6 +298,9 @@ class Issuing:
         requested_at: datetime = await connection.fetchval("SELECT clock_timestamp()")
         batch = Batch()
         for index, ready in prepared.items():
+            if ready.plan_id in gone:
+                results[index] = _transferred(gone[ready.plan_id])
+                continue
             if ready.plan_id in same:
                 results[index] = _same_child(same[ready.plan_id])
                 continue
@@ -445,6 +450,15 @@ def _same_child(known: dict[str, Any]) -> Problem:
         f"/v1/plans/{known['plan_id']}/versions; if it is another child of the same name and date of birth, send its NHS "
         "number, or different_child_from with this plan_id.",
         extra={"plan_id": str(known["plan_id"]), "case_reference": known["case_reference"]},
+    )  # fmt: skip
+
+
+def _transferred(since: date) -> Problem:
+    """An old extract sent once more must not bring back, beside the plan that went on, one that nobody keeps up."""
+    return Problem(
+        409, "transferred", "The plan of this case reference was transferred",
+        f"Another council has had it since {since}; that one issues its further versions. A plan that begins anew here has a "
+        "case reference of its own.",
     )  # fmt: skip
 
 

@@ -30,8 +30,8 @@ _PARTS = "The JSON in the part `submission`; beside it one PDF of your own, and 
 _CONFLICTS = (
     "`same-text`: it is the current version's text. `plan-exists`: the case reference is another plan's. `child-differs`: the "
     "child has other details here. `same-child`: the child has a plan already. `recalled`: this version was recalled. "
-    "`not-in-this-state`: the plan takes no version now. `key-reused`: the idempotency key was used with another body. `busy`: "
-    "send it again."
+    "`transferred`: its plan went to another council. `not-in-this-state`: the plan takes no version now. `key-reused`: the "
+    "idempotency key was used with another body. `busy`: send it again."
 )
 _EVENT_CONFLICTS = (
     "`not-in-this-state`: what is allowed from the plan's state is said. `no-cease-notice`, `appeal-time`: it cannot cease "

@@ -277,6 +277,19 @@ async def find_same_children(connection: Any, plans: Sequence[NewPlan]) -> dict[
     }
 
 
+async def find_transferred(connection: Any, plans: Sequence[NewPlan]) -> dict[UUID, date]:
+    """Of these new plans, those whose case reference went to another council with its plan: since when."""
+    rows = await connection.fetch(
+        """
+        SELECT new.plan_id, max(c.until_date) AS until_date
+        FROM unnest($1::uuid[], $2::text[], $3::text[]) AS new (plan_id, la_code, case_reference)
+        JOIN publisher.custody c USING (la_code, case_reference) GROUP BY 1
+        """,
+        *_columns(plans, "plan_id la_code case_reference"),
+    )
+    return {row["plan_id"]: row["until_date"] for row in rows}
+
+
 async def insert_plans(connection: Any, plans: Sequence[NewPlan]) -> set[UUID]:
     """Insert children and plans; returns the plans that are new. A case reference or a child taken meanwhile is left out."""
     made = {

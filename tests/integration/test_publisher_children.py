@@ -322,6 +322,19 @@ async def test_the_old_councils_child_may_have_a_plan_there_again(publisher: Pub
     problem(await publisher.post("/v1/plans", there, "case-system-333"), 409, "same-child")
 
 
+async def test_what_the_old_council_sends_again_makes_no_second_plan(publisher: Publisher) -> None:
+    """Its case system's next extract still has it."""
+    life = await begin(publisher)
+    await life.record("transfer", to_la_code="333", **MOVED)
+    amended = life.sent | {"version": version("2026-11-21", unique())}
+    other = sent_for(nameless())
+    _, lines = await publisher.batch([life.sent, other, amended])
+    assert [line["status"] for line in lines] == [409, 201, 409]
+    assert lines[0]["problem"]["type"].endswith(":transferred")
+    assert f"since {yesterday()}" in lines[0]["problem"]["detail"]
+    assert await publisher.plans_of(life.sent["case_reference"]) == 1
+
+
 async def test_the_new_council_needs_no_key_of_the_old_one(at_hand: PublisherAtHand) -> None:
     """In a process that has never opened anything of the plan."""
     life = await begin(at_hand)
