@@ -123,15 +123,11 @@ class Issuing:
             by_place: dict[object, KnownPlan] = {}
             for plan in known:
                 by_place[plan.plan_id] = by_place[(plan.la_code, plan.case_reference)] = plan
-            unknown = [s.first for s in wave.values() if s.first and s.place not in by_place]
-            handed_over = await store.count_handed_over(connection, [(f.la_code, f.case_reference) for f in unknown])
         prepared: dict[int, _Prepared] = {}
         for index, submission in wave.items():
             await asyncio.sleep(0)  # others' requests go between two lines
             try:
-                prepared[index] = await self._prepare(
-                    caller, submission, by_place.get(submission.place), people, handed_over.get(submission.place, 0)
-                )
+                prepared[index] = await self._prepare(caller, submission, by_place.get(submission.place), people)
             except Problem as problem:
                 results[index] = problem
             except RenderingError:
@@ -147,9 +143,7 @@ class Issuing:
             results |= await self._commit(caller, prepared, once)
         return results
 
-    async def _prepare(
-        self, caller: Caller, submission: Submission, plan: KnownPlan | None, people: People, plans_before: int
-    ) -> _Prepared:
+    async def _prepare(self, caller: Caller, submission: Submission, plan: KnownPlan | None, people: People) -> _Prepared:
         """Outside any transaction: hashes, the rendering, the seals."""
         version, first = submission.version, submission.first
         text = versions.text_of(
@@ -181,7 +175,7 @@ class Issuing:
                     404, "unknown-plan", "There is no such plan",
                     "No plan of your council has this id; send a first version to /v1/plans.",
                 )  # fmt: skip
-            new, key = self._new_plan(first, plans_before)
+            new, key = self._new_plan(first)
             plan_id, la_code, case_reference, child = new.plan_id, first.la_code, first.case_reference, first.child
             identity_revision = 1
         else:
@@ -214,8 +208,8 @@ class Issuing:
             first=isinstance(ready.decision, versions.First), letters=ready.text.section_hashes,
         )  # fmt: skip
 
-    def _new_plan(self, first: PlanSubmission, plans_before: int) -> tuple[NewPlan, Key]:
-        child_id, plan_id = new_id(), self._keys.plan_id(first.la_code, first.case_reference, plans_before)
+    def _new_plan(self, first: PlanSubmission) -> tuple[NewPlan, Key]:
+        child_id, plan_id = new_id(), self._keys.plan_id(first.la_code, first.case_reference)
         key, wrapped = self._keys.new_child_key(first.la_code, child_id)
         child = first.child
         new = NewPlan(

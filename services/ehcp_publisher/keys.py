@@ -42,10 +42,9 @@ class ChildKeys:
         name = "".join(letter for letter in letters if letter.isalnum())
         return self.lookup("name", f"{name}:{child.date_of_birth}")
 
-    def plan_id(self, la_code: str, case_reference: str, plans_before: int) -> UUID:
-        """The same when a council that was restored from a backup makes the plan once more. ``plans_before``: how many plans
-        of this reference the council has handed over to another."""
-        return derived_id(self._lookup.lookup("plan", f"{la_code}:{case_reference}:{plans_before}"))
+    def plan_id(self, la_code: str, case_reference: str) -> UUID:
+        """The same when a council that was restored from a backup makes the plan once more."""
+        return derived_id(self._lookup.lookup("plan", f"{la_code}:{case_reference}"))
 
     def lookup(self, purpose: str, value: str | None) -> bytes | None:
         return self._lookup.lookup(purpose, value) if value else None

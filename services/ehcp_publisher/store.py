@@ -238,16 +238,6 @@ async def _with_versions(connection: Any, rows: Sequence[Any]) -> list[KnownPlan
     ]
 
 
-async def count_handed_over(connection: Any, references: Sequence[tuple[str, str]]) -> dict[object, int]:
-    """By (council, case reference): how many plans of that reference went to another council of this exchange."""
-    rows = await connection.fetch(
-        "SELECT la_code, case_reference, count(*) AS plans FROM publisher.custody"
-        " WHERE (la_code, case_reference) IN (SELECT * FROM unnest($1::text[], $2::text[])) GROUP BY 1, 2",
-        [each[0] for each in references], [each[1] for each in references],
-    )  # fmt: skip
-    return {(row["la_code"], row["case_reference"]): row["plans"] for row in rows}
-
-
 async def find_same_children(connection: Any, plans: Sequence[NewPlan]) -> dict[UUID, Row]:
     """For each new plan whose child has one already: the plan that it has. Locks the names until the transaction ends.
 

@@ -270,17 +270,6 @@ async def test_a_plan_that_is_made_once_more_has_the_ids_it_had(publisher: Publi
     assert len(set(ids[0])) == 4
 
 
-async def test_a_reference_that_is_used_again_after_a_transfer_is_another_plan(publisher: Publisher) -> None:
-    sent = submission()
-    first = await publisher.issue(sent)
-    moved = {"type": "transfer", "by": "priya.nair", "to_la_code": "333", "moved_on": "2026-11-01", "aware_on": "2026-11-01"}
-    gone = await publisher.post(f"/v1/plans/{first['plan_id']}/events", moved | {"case_reference": reference()})
-    assert gone.status_code == 201, gone.text
-    second = await publisher.issue(submission() | {"case_reference": sent["case_reference"]})
-    assert second["plan_id"] != first["plan_id"]
-    assert {each["share_id"] for each in first["shares"]}.isdisjoint(each["share_id"] for each in second["shares"])
-
-
 async def forget(publisher: Publisher, plan_id: str) -> None:
     """Every row of the plan, as if it had come after the backup."""
     shares = "SELECT share_id FROM publisher.share WHERE plan_id = $1"
