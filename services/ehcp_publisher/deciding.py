@@ -22,7 +22,7 @@ from services.ehcp_publisher import currency, instructions, shares, store, store
 from services.ehcp_publisher.keys import ChildKeys
 from services.ehcp_publisher.registry import Directory, Known, person_id
 from services.ehcp_publisher.rendering import Renderer
-from services.ehcp_publisher.shares import FAMILY, NOBODY, Decided, Decision, Facts, Wanted
+from services.ehcp_publisher.shares import FAMILY, NOBODY, Decided, Decision, Facts, Wanted, kept_from
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering, NewVersion, Person, Share, Wish
 from services.ehcp_publisher.wishes import Asking, Current, Made, Thing
 from services.shared.clock import Clock, utc_now
@@ -202,12 +202,12 @@ class Deciding:
         """Of the notices that have not arrived, those to whom nothing of the child goes any more: who is no longer of the
         family (or nobody of it, where all is ``quiet``), and whom a person keeps from the plan."""
         family = set() if quiet else {person_id(asking.plan_id, member.reference) for member in around.family}
-        kept_from = {each.recipient_id for each in people.decisions.get(asking.plan_id, ()) if not each.share}
+        out = kept_from(people.decisions.get(asking.plan_id, ()), self.today())
         return [
             wishes.withdraw(asking, share)
             for share in standing
             if share.notice_id and not share.satisfied
-            and (share.recipient_id in kept_from or (share.recipient.kind in FAMILY and share.recipient_id not in family))
+            and (share.recipient_id in out or (share.recipient.kind in FAMILY and share.recipient_id not in family))
         ]  # fmt: skip
 
     def _of_the_plan(

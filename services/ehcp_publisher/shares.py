@@ -8,7 +8,7 @@ visible as undeliverable. Somebody involved who gets no share is a share gap. Ne
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import assert_never
@@ -133,9 +133,7 @@ def decide(facts: Facts, directory: Directory, on: date) -> Decided:
     for wanted in (*_statutory(facts, directory, on), *_by_policy(facts, directory, on), *_by_decision(facts, directory, on)):
         before = found.get(wanted.recipient.recipient_id)
         found[wanted.recipient.recipient_id] = _together(before, wanted) if before else wanted
-    for decision in facts.decisions:
-        if not decision.share:
-            found.pop(decision.recipient_id, None)
+    withheld = [found.pop(recipient_id) for recipient_id in kept_from(facts.decisions, on) & found.keys()]
     # A part of a document without separate sections cannot be given, and the whole must not.
     indivisible = {key: wanted for key, wanted in found.items() if wanted.sections is not None and not facts.letters}
     found = {key: wanted for key, wanted in found.items() if key not in indivisible}
@@ -145,12 +143,25 @@ def decide(facts: Facts, directory: Directory, on: date) -> Decided:
             del found[recipient_id]
             if facts.confirmed.get(recipient_id) is None:
                 unconfirmed.append(Unusual(wanted.recipient, reason))
+            else:
+                withheld.append(wanted)
     known = set(found) | {each.recipient.recipient_id for each in unconfirmed}
-    return Decided(
-        tuple(found.values()), tuple(unconfirmed), tuple(_gaps(facts, directory, on, known, indivisible.keys())),
-        _next_on(facts, directory, on),
-        _parties(facts),
-    )  # fmt: skip
+    gaps = (*_withheld(withheld), *_gaps(facts, directory, on, known, indivisible.keys()))
+    return Decided(tuple(found.values()), tuple(unconfirmed), gaps, _next_on(facts, directory, on), _parties(facts))
+
+
+def kept_from(decisions: Iterable[Decision], on: date) -> frozenset[UUID]:
+    """Whom a person's decision, or a recall, keeps from the plan and all that is told of it."""
+    return frozenset(each.recipient_id for each in decisions if not each.share and (each.until is None or on <= each.until))
+
+
+def _withheld(withheld: Iterable[Wanted]) -> Iterator[Gap]:
+    """What the law owes and a person holds back: right where a court says so, and wrong where a school that was once a wrong
+    recipient is the child's by now. So it is seen."""
+    owed = [each.recipient for each in withheld if any(ground.grounds is Grounds.STATUTORY for ground in each.grounds)]
+    # Of the family without a number: it could say who of them it is.
+    who = {str(each.kind) if each.kind in FAMILY else f"{each.kind} {each.scheme}:{each.value}" for each in owed}
+    yield from (Gap(f"owed by law: {name}", "a person keeps it from the plan") for name in sorted(who))
 
 
 def _statutory(facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]:
@@ -171,11 +182,11 @@ def told(event: str, facts: Facts, directory: Directory, on: date) -> tuple[Want
     """Who must be told of what happened, by the law's rows for ``event``. The council's own officers need no share; whoever
     waits for a confirmation, or is kept from the plan, is told nothing."""
     found: dict[UUID, Wanted] = {}
-    kept_from = {decision.recipient_id for decision in facts.decisions if not decision.share}
+    out = kept_from(facts.decisions, on)
     for rule in recipients_for(event, on):
         for wanted in _who(rule.role, facts, directory, on):
             # A notice says as much of a child as its plan: who does not get the one does not get the other.
-            if wanted.recipient.recipient_id in kept_from or _unusual(facts, wanted.recipient):
+            if wanted.recipient.recipient_id in out or _unusual(facts, wanted.recipient):
                 continue
             (ground,) = wanted.grounds
             told_ = replace(wanted, grounds=(replace(ground, reference=rule.reference, from_=on, until=None),))

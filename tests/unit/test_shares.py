@@ -180,6 +180,28 @@ def test_a_decision_shares_with_somebody_until_its_last_day_or_keeps_the_plan_fr
     )
     around = replace(facts(placements=[placed("urn:100001")]), decisions=(kept,))
     assert shares.decide(around, DIRECTORY, date(2026, 2, 10)).wanted == ()
+    until = replace(around, decisions=(replace(kept, until=date(2026, 3, 1)),))
+    assert shares.decide(until, DIRECTORY, date(2026, 3, 1)).wanted == ()
+    assert told(shares.decide(until, DIRECTORY, date(2026, 3, 2)).wanted).keys() == {"Primary"}
+
+
+def test_what_the_law_owes_and_a_person_holds_back_is_a_gap() -> None:
+    """A school that was once a wrong recipient may be the child's by now; nobody would miss it otherwise."""
+    family = [{"reference": "M1", "role": "parent", "name": "Ann Example"}]
+    around = facts(placements=[placed("urn:100001")], family=family)
+    kept = tuple(
+        Decision(
+            each.recipient.recipient_id, share=False, code=None, lawful_basis="recall", reason="wrong_recipient", until=None
+        )
+        for each in shares.decide(around, DIRECTORY, date(2026, 2, 10)).wanted
+    )
+    decided = shares.decide(replace(around, decisions=kept), DIRECTORY, date(2026, 2, 10))
+    why = "a person keeps it from the plan"
+    assert [(gap.who, gap.reason) for gap in decided.gaps] == [
+        ("owed by law: parent", why), ("owed by law: school urn:100001", why),
+    ]  # fmt: skip
+    not_owed = replace(facts(), decisions=kept)
+    assert shares.decide(not_owed, DIRECTORY, date(2026, 2, 10)).gaps == ()
 
 
 def test_a_person_is_a_recipient_of_its_own_within_one_plan_and_carries_no_name() -> None:
