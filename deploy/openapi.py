@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from schemas import published
 from services.audit import api as audit
+from services.audit import looks_api as audit_looks
 from services.audit.openapi import ROUTES as AUDIT_ROUTES
 from services.ehcp_publisher import api as publisher
 from services.ehcp_publisher.directory_api import ROUTES as DIRECTORY_ROUTES
@@ -51,6 +52,7 @@ def make_apps() -> dict[str, FastAPI]:
     apps["ehcp_publisher"].include_router(describe(directory, DIRECTORY_ROUTES))
     apps["ehcp_publisher"].include_router(describe(make_looks_router(_NONE, _VERIFIER), LOOKS_ROUTES))
     apps["audit"].include_router(describe(audit.router(_NONE, _VERIFIER), AUDIT_ROUTES))
+    apps["audit"].include_router(audit_looks.make_looks_router(_NONE, _VERIFIER, None))
     apps["audit"].include_router(make_dead_letters_router(_NONE, "audit.dead_letter", _NONE, audit.operator(_VERIFIER)))
     for name in ("health_subscriber", "school_subscriber"):  # a commissioning body reads its inbox at the first
         apps[name].include_router(_ISSUER.router())

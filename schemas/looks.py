@@ -4,6 +4,8 @@ Nothing personal leaves in an answer but what the asker sent: a child is named b
 """
 
 import re
+from datetime import date
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -79,3 +81,161 @@ class LookAsked(Open):
     shares: int
     """Records that are looked into."""
     not_looked_at: tuple[NotLookedAt, ...] = ()
+
+
+class LookProgress(Open):
+    """How far a look has come. Nothing of what was found."""
+
+    look_id: UUID
+    la_code: str
+    asked_at: AwareDatetime
+    until: AwareDatetime
+    children: int
+    shares: int
+    answered: int
+    """Records that were looked into, or of which is known that they cannot be."""
+    waiting_for: dict[str, int]
+    """By subscriber, the shares that are not answered yet, or whose record did not answer yet."""
+
+
+class Verdict(StrEnum):
+    """What somebody who opened this record would find."""
+
+    CURRENT = "current"
+    """The current version, as it was filed."""
+    OLDER_VERSION = "older_version"
+    ALTERED = "altered"
+    """The current version, but changed, damaged, or marked as ended."""
+    ABSENT = "absent"
+    CANNOT_BE_ASKED = "cannot_be_asked"
+    """This channel cannot be asked: the last receipt is all there is."""
+    BY_HAND = "by_hand"
+    """Sent by an officer: the officer's word is all there is."""
+    NO_ANSWER = "no_answer"
+    """The record did not answer, or its subscriber did not: what it holds is not known."""
+
+
+SEEN = (Verdict.CURRENT, Verdict.OLDER_VERSION, Verdict.ALTERED, Verdict.ABSENT)
+"""Where it was really looked; only these are counted in a share of 100."""
+
+
+class LastProof(Open):
+    """The newest receipt for what is held: what the exchange knew without looking."""
+
+    status: str
+    version: int | None
+    at: AwareDatetime
+    record: str | None
+    current: bool
+    """It is for the version that should be held."""
+
+
+class RecordLookedInto(Open):
+    """One recipient of one child's plan."""
+
+    share_id: UUID
+    recipient: str
+    """Name of an organisation; for a person the council's reference, never a name."""
+    recipient_kind: str
+    channel: str
+    grounds: tuple[str, ...]
+    """Why it should hold the plan: statutory, policy, decision."""
+    subscriber: str | None
+    hosted_by: str | None
+    """Whose word it is: the agency's own, or the council's for it."""
+    verdict: Verdict
+    difference: str | None
+    """never_arrived, stale, missing_from_record or altered."""
+    found_version: int | None
+    """The version in the record; null where there is none, or the council does not know it."""
+    record: str | None
+    """The record system's own id of what it holds."""
+    looked_at: AwareDatetime | None
+    reason: str | None
+    last_proof: LastProof | None
+    statement: str | None
+    """The subscriber's signed answer (compact JWS); its key is under ``keys``."""
+
+
+class GapFound(Open):
+    who: str
+    reason: str
+    since: AwareDatetime
+
+
+class ChildLookedAt(Open):
+    case_reference: str
+    plan_id: UUID
+    version: int
+    """The current version when it was asked."""
+    issued_on: date
+    records: tuple[RecordLookedInto, ...]
+    gaps: tuple[GapFound, ...]
+    """Who is involved in the plan and gets nothing."""
+    all_current: bool | None
+    """Every record that could be looked into has the current version; null where none could be."""
+
+
+class Interval(Open):
+    """95 %, in per cent with one decimal: where the share of all would lie. Wilson's, without finite population correction."""
+
+    low: str
+    high: str
+
+
+class Counted(Open):
+    looked_into: int
+    current: int
+    per_cent: str | None
+    """current ÷ looked_into; null where nothing was looked into."""
+    interval: Interval | None
+    """Null for a choice, and where everything was looked at: then nothing is estimated."""
+
+
+class AgencyTotal(Counted):
+    agency: str
+    kind: str
+    wanted: int
+    """Records that should hold a plan of these children."""
+    older_version: int
+    altered: int
+    absent: int
+    cannot_be_asked: int
+    by_hand: int
+    no_answer: int
+
+
+class LookReport(Open):
+    """What an inspector would find in the real records. Integers and texts only, so that its signature has one form."""
+
+    title: Literal["What the records hold"] = "What the records hold"
+    council: str
+    la_code: str
+    look_id: UUID
+    asked_at: AwareDatetime
+    asked_by: str
+    made_at: AwareDatetime
+    complete: bool
+    """Every record has answered, or cannot be asked."""
+    drawn_by: str | None
+    """How it was drawn, so that it can be drawn again; null for a choice."""
+    seed: str | None
+    population: int | None
+    agency: str | None
+    kind: str | None
+    children: tuple[ChildLookedAt, ...]
+    not_looked_at: tuple[NotLookedAt, ...]
+    with_all_current: Counted
+    """Of the children: those whose every record that could be looked into has the current version."""
+    with_gaps: int
+    """Children with somebody involved who gets nothing."""
+    totals: tuple[AgencyTotal, ...]
+    keys: dict[str, dict[str, Any]]
+    """By subscriber, the public key that its statements are checked with."""
+
+
+class SignedLookReport(Open):
+    kind: Literal["inspection-sample"]
+    document: LookReport
+    signature: dict[str, Any]
+    """``jws``: a detached JWS over the canonical JSON of ``document``; ``key``: the council's public key for documents."""

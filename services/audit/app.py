@@ -7,10 +7,12 @@ import structlog
 
 from services.audit import api, store
 from services.audit.handlers import receipts_handler
+from services.audit.looks_api import make_looks_router
 from services.audit.openapi import ROUTES
 from services.shared import logging
 from services.shared.dead_letters.api import make_dead_letters_router
 from services.shared.identity.keys import read_key
+from services.shared.identity.signed_documents import read_signer
 from services.shared.identity.tokens import Verifier
 from services.shared.kafka.consume import consume, make_broker, stopped_topics
 from services.shared.postgres.pool import open_pool
@@ -41,6 +43,7 @@ async def build() -> Service:
     settings = Settings()
     logging.configure(NAME, settings.log_format, settings.log_level)
     key = read_key(settings.token_public_key_file, "EHCP_TOKEN_PUBLIC_KEY_FILE")
+    signer = read_signer(settings.document_key_file, "EHCP_DOCUMENT_KEY_FILE") if settings.document_key_file else None
     pool = await open_pool(settings.database_url)
     topics = await _topics(pool)
     while not topics:  # the publisher fills the directory at its own first start
@@ -52,6 +55,7 @@ async def build() -> Service:
     app = make_app("EHC Plan Exchange: audit")
     app.include_router(describe(api.router(pool, Verifier(settings.issuer, key)), ROUTES))
 
+    app.include_router(make_looks_router(pool, Verifier(settings.issuer, key), signer))
     stopped, resume = stopped_topics([progress])
     app.include_router(
         make_dead_letters_router(

@@ -1,6 +1,7 @@
-"""Kafka in, and what comes over HTTP in its place: receipts and heartbeats, in batches; one transaction for each batch.
+"""Kafka in, and what comes over HTTP in its place: receipts, answers about records and heartbeats, in batches; one transaction
+for each batch.
 
-Invariant: after the transaction each record is a stored receipt (with its act), a receipt that was there already, a
+Invariant: after the transaction each record is a stored receipt or answer (with its act), one that was there already, a
 heartbeat or a dead letter; only then is the offset committed, or the request answered. From here the data goes to
 ``audit.newest`` and ``audit.pending``.
 """
@@ -8,13 +9,16 @@ heartbeat or a dead letter; only then is the offset committed, or the request an
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 from prometheus_client import Counter as Metric
 
-from services.audit import store
+from schemas.holdings import Holding
+from services.audit import store, store_looks
 from services.audit.newest import fold
-from services.audit.receipts import DeadLetter, Former, Heartbeat, Judged, Signed, judge, read
+from services.audit.receipts import Answer, DeadLetter, Former, Heartbeat, Judged, Signed, judge, read
+from services.audit.store_looks import Asked
 from services.shared.kafka.consume import Handler, Record
 from services.shared.postgres.pool import council_transaction
 
@@ -56,6 +60,7 @@ async def take_in(pool: store.Pool, records: Sequence[Record]) -> Taken:
         letters += forked
         former = [judgement for judgement in judgements if isinstance(judgement, Former)]
         await store.write_former(connection, former)
+        letters += await _keep(connection, [reading for reading in readings if isinstance(reading, Answer)])
         if letters:
             await store.write_dead_letters(connection, letters)
         if beats:
@@ -86,6 +91,24 @@ async def _append(connection: store.Connection, judged: Sequence[Judged]) -> tup
         folded = {share_id: fold(receipts) for share_id, receipts in told.items()}
         await store.write_newest(connection, folded, la_codes)
     return [first[place] for place in added], forked
+
+
+async def _keep(connection: store.Connection, answers: Sequence[Answer]) -> list[DeadLetter]:
+    """What subscribers found when they were asked; returns what nobody had asked of them."""
+    if not answers:
+        return []
+    asked = await store_looks.read_asked(connection, {(each.holding.look_id, each.holding.share_id) for each in answers})
+    good: dict[tuple[UUID, int], tuple[Record, Holding, Asked]] = {}
+    letters: list[DeadLetter] = []
+    for each in answers:
+        question = asked.get((each.holding.look_id, each.holding.share_id))
+        if question is None or question.subscriber != each.holding.subscriber:
+            letters.append(DeadLetter(each.record, "the council has not asked this of this subscriber"))
+        else:
+            good.setdefault((each.holding.share_id, each.holding.number), (each.record, each.holding, question))
+    if good:
+        await store_looks.append_holdings(connection, list(good.values()))
+    return letters
 
 
 def _tell(new: Iterable[Judged], repeated: int, letters: Sequence[DeadLetter]) -> None:

@@ -15,8 +15,9 @@ from joserfc.jwk import OKPKey
 from schemas.base import Channel
 from schemas.events import EventType
 from schemas.heartbeats import Heartbeat as Told
+from schemas.holdings import Holding
 from schemas.receipts import HostedBy, Receipt, Status, satisfies
-from services.shared.identity.receipts import ReceiptError, verify, verify_heartbeat
+from services.shared.identity.receipts import ReceiptError, verify, verify_heartbeat, verify_holding
 from services.shared.kafka.consume import Record
 from services.shared.kafka.header_names import REPLACED
 
@@ -83,6 +84,14 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a subscriber found when the council asked it to look; whether it was asked is still to be looked up."""
+
+    record: Record
+    holding: Holding
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     record: Record
     reason: str
@@ -113,7 +122,7 @@ class Former:
     share: Share
 
 
-def read(record: Record, subscribers: Mapping[str, Subscriber]) -> Signed | Heartbeat | DeadLetter:
+def read(record: Record, subscribers: Mapping[str, Subscriber]) -> Signed | Heartbeat | Answer | DeadLetter:
     """``subscribers`` by topic."""
     subscriber = subscribers.get(record.topic)
     if subscriber is None:
@@ -125,8 +134,27 @@ def read(record: Record, subscribers: Mapping[str, Subscriber]) -> Signed | Hear
             return _read_heartbeat(record, subscriber)
         case EventType.RECEIPT:
             return _read_receipt(record, subscriber)
+        case EventType.HOLDING:
+            return _read_holding(record, subscriber)
         case _:
             return DeadLetter(record, "the header ce_type names neither a receipt nor a heartbeat")
+
+
+def _read_holding(record: Record, subscriber: Subscriber) -> Answer | DeadLetter:
+    if subscriber.key is None:
+        return DeadLetter(record, "the directory holds no usable key of this subscriber")
+    try:
+        holding = verify_holding(record.value, subscriber.key)
+        holding = holding.model_copy(update={"at": holding.at.astimezone(UTC)})
+    except ReceiptError as error:
+        return DeadLetter(record, str(error))
+    except OverflowError:
+        return DeadLetter(record, "a time of the answer is out of range")
+    if holding.subscriber != subscriber.name:
+        return DeadLetter(record, "the answer names another subscriber than its topic")
+    if any("\0" in text for text in (holding.record, holding.reason) if text):
+        return DeadLetter(record, "a text of the answer holds a NUL character, which cannot be stored")
+    return Answer(record, holding)
 
 
 def _read_heartbeat(record: Record, subscriber: Subscriber) -> Heartbeat | DeadLetter:
