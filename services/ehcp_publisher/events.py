@@ -7,7 +7,7 @@ came first, it is prepared anew. The last word about a thing said once more is a
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -61,6 +61,7 @@ class Events:
     ) -> Answer:  # fmt: skip
         """Raises :class:`Problem`."""
         hash_ = _hash(event, document, attachments)
+        parts: set[str] = set()
         for _ in range(_ATTEMPTS):
             before, repeated = await self._before(caller, plan_id, event, hash_, has_document=document is not None)
             if repeated:
@@ -68,14 +69,18 @@ class Events:
             follows = consequences(event, before, self._deciding.today())
             if follows.telling is None and (document or attachments):
                 raise _nobody_to_tell(event)
-            typeset = await self._typeset_again(before, follows)
+            typeset = await self._typeset_again(before, follows, parts)
             notice = await self._sealed(before, follows.telling, document, attachments)
             try:
                 return await self._apply(caller, event, before, follows, typeset, notice, hash_, once)
             except _Changed:
                 continue
             except RenderingNeededError as needed:
-                made = await self._rendered(before, needed.sections, follows.child)
+                if follows.child is not None:
+                    # They name the child as it is to be: kept now, they would be found by another correction that came first.
+                    parts |= needed.sections
+                    continue
+                made = await self._rendered(before, needed.sections, None)
                 async with council_transaction(self._pool, caller.la_codes) as connection:
                     await store.insert_renderings(connection, made)
             except asyncpg.UniqueViolationError as error:
@@ -132,14 +137,14 @@ class Events:
         said = last is not None and last["hash"] == hash_
         return before, said and last is not None and (lifecycle.lasts(event) or last["revision"] == plan.revision)
 
-    async def _typeset_again(self, before: Before, follows: Consequences) -> list[NewRendering]:
-        """What was typeset here names the child: it is typeset again when the child's details change."""
+    async def _typeset_again(self, before: Before, follows: Consequences, parts: Set[str]) -> list[NewRendering]:
+        """What was typeset here names the child: it is typeset again when the child's details change. ``parts``: and these."""
         plan, now = before.plan, before.current
         if follows.child is None or now is None:
             return []
         async with council_transaction(self._pool, [plan.la_code]) as connection:
             found = (await store.find_renderings(connection, [now.version_id])).get(now.version_id, {})
-        return await self._rendered(before, {key for key, row in found.items() if row["typeset"]}, follows.child)
+        return await self._rendered(before, parts | {key for key, row in found.items() if row["typeset"]}, follows.child)
 
     async def _sealed(
         self, before: Before, telling: Telling | None, document: Received | None, attachments: Sequence[Received]
