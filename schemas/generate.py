@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from schemas import published
 from schemas.alerts import AlertCleared, AlertRaised
+from schemas.breach import BreachPack
 from schemas.directory import DirectoryRecipient
 from schemas.documents import ReadAnswer, ReadRequest, ShareState
 from schemas.events import (
@@ -74,6 +75,7 @@ SENT_BY_THE_EXCHANGE: dict[str, type[BaseModel]] = {
     "read-request": ReadRequest,
     "read-answer": ReadAnswer,
     "share-state": ShareState,
+    "breach-pack": BreachPack,
 }
 """Open: a reader ignores what it does not know, so that a minor version may add fields."""
 

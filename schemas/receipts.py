@@ -82,6 +82,14 @@ class Receipt(Open):
     """Why it was refused or failed, in words without any personal data."""
     next_try_at: AwareDatetime | None = None
     attempt: Annotated[int, Field(ge=0)] = 0
+    removed: tuple[UUID, ...] = ()
+    """Recalled versions, or the recalled notice, that are proved to be gone."""
+    removal: str | None = None
+    """The proof of it in words: what was removed and who had opened it, or who states it. Accounts and officers, no child."""
+    remaining: tuple[UUID, ...] = ()
+    """What the instruction names to remove and is not proved to be gone yet: with any of it, nothing is satisfied."""
+    opened_by: str | None = None
+    """The account at the recipient's that opened it, never a name."""
     at: AwareDatetime
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from schemas import (
     alerts,
+    breach,
     directory,
     documents,
     events,
@@ -41,7 +42,7 @@ class Refusal:
 
 
 _CONTRACT = (
-    alerts, directory, documents, events, evidence, identifiers, lifecycle, manifest, notices, plan, policy, receipts,
+    alerts, breach, directory, documents, events, evidence, identifiers, lifecycle, manifest, notices, plan, policy, receipts,
 )  # fmt: skip
 
 

@@ -8,17 +8,21 @@ Another council's plan looks like no plan at all. A receipt is judged as if it h
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from services.audit import store
+from schemas.breach import RecallList, SignedBreachPack
+from services.audit import breach, store, store_recalls
 from services.audit.handlers import take_in
 from services.audit.holders import Holder, holder
 from services.audit.receipts import receipts_topic
 from services.shared.dead_letters.api import Operator
+from services.shared.identity.signed_documents import DocumentSigner
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
+from services.shared.json import json_answer
 from services.shared.postgres.pool import council_transaction
 from services.shared.web import event_batch
+from services.shared.web.openapi import refuses
 from services.shared.web.problems import Problem
 
 FIRST = UUID(int=0)
@@ -60,7 +64,7 @@ def operator(verifier: Verifier) -> Operator:
     return by_name
 
 
-def router(pool: store.Pool, verifier: Verifier) -> APIRouter:
+def router(pool: store.Pool, verifier: Verifier, signer: DocumentSigner | None = None) -> APIRouter:
     api = APIRouter(prefix="/v1")
 
     async def council_caller(caller: Annotated[Caller, Depends(verifier)]) -> Caller:
@@ -91,6 +95,47 @@ def router(pool: store.Pool, verifier: Verifier) -> APIRouter:
                 connection, caller.client_id, caller.la_codes, None, {"after": str(after), "shares": len(holders)}
             )
         return HoldersPage(holders=holders, next=holders[-1].share_id if len(holders) == limit else None)
+
+    @api.get("/recalls", summary="Recalls of the caller's councils, and how many copies are still outstanding")
+    async def recalls(
+        caller: Annotated[Caller, Depends(council_caller)],
+        after: UUID = FIRST,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+        plan_id: UUID | None = None,
+        outstanding: Annotated[bool, Query(description="Only those with copies that are outstanding.")] = False,
+    ) -> RecallList:
+        async with council_transaction(pool, caller.la_codes) as connection:
+            rows = await store_recalls.list_recalls(connection, after, limit, plan_id, open_only=outstanding)
+            for la_code in sorted({row["la_code"] for row in rows}):
+                seen = sum(row["la_code"] == la_code for row in rows)
+                await store_recalls.write_act(connection, "recalls_read", caller.client_id, la_code, plan_id, {"recalls": seen})
+        entries = tuple(breach.entry(row) for row in rows)
+        return RecallList(recalls=entries, next=entries[-1].recall_id if len(entries) == limit else None)
+
+    @api.get(
+        "/recalls/{recall_id}", response_model=SignedBreachPack, summary="The breach pack of one recall, signed by the council",
+        responses={404: refuses("No recall of this id, or not of a council that this client acts for."),
+                   503: refuses("This audit service has no key to sign documents with.")},
+    )  # fmt: skip
+    async def breach_pack(recall_id: UUID, caller: Annotated[Caller, Depends(council_caller)]) -> Response:
+        if signer is None:
+            raise Problem(503, "no-document-key", "No pack can be signed", "Set EHCP_DOCUMENT_KEY_FILE of the audit service.")
+        async with council_transaction(pool, caller.la_codes) as connection:
+            recall = await store_recalls.read_recall(connection, recall_id)
+            if recall is None:
+                raise Problem(404, "no-such-recall", "No such recall", "GET /v1/recalls lists those of your councils.")
+            copies = await store_recalls.read_copies(connection, recall_id)
+            share_ids = [row["share_id"] for row in copies]
+            things = sorted({thing for row in copies for thing in row["things"]})
+            told = await store_recalls.read_told(connection, share_ids, things)
+            fetched = await store_recalls.read_fetched(connection, share_ids, things)
+            receipts = await store_recalls.read_receipts(connection, share_ids)
+            await store_recalls.write_act(
+                connection, "breach_pack_read", caller.client_id, recall["la_code"], recall["plan_id"],
+                {"recall_id": recall_id},
+            )  # fmt: skip
+        pack = breach.pack(recall, copies, told, fetched, receipts, caller.client_id)
+        return json_answer(signer.sign(breach.KIND, pack.model_dump(mode="json")), private=True)
 
     @api.post("/receipts", summary="Signed receipts and heartbeats of the calling subscriber, as a batch of CloudEvents")
     async def receipts(request: Request, caller: Annotated[Caller, Depends(verifier)]) -> ReceiptsTaken:

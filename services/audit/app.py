@@ -53,7 +53,7 @@ async def build() -> Service:
     broker = make_broker(KafkaSettings(), NAME)
     progress = consume(broker, topics, GROUP, receipts_handler(pool))
     app = make_app("EHC Plan Exchange: audit")
-    app.include_router(describe(api.router(pool, Verifier(settings.issuer, key)), ROUTES))
+    app.include_router(describe(api.router(pool, Verifier(settings.issuer, key), signer), ROUTES))
 
     app.include_router(make_looks_router(pool, Verifier(settings.issuer, key), signer))
     stopped, resume = stopped_topics([progress])

@@ -116,8 +116,9 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """A genuine receipt of a subscriber that the recipient had before: kept in the ledger, and says nothing of the wish."""
+    """A genuine receipt of a subscriber that the recipient had before: says what became of its copy, nothing of the wish."""
 
+    record: Record
     receipt: Receipt
     share: Share
 
@@ -194,7 +195,7 @@ def _read_receipt(record: Record, subscriber: Subscriber) -> Signed | DeadLetter
     # The key orders the receipts of a share; under another key they could overtake each other.
     if record.key != str(receipt.share_id).encode():
         return DeadLetter(record, "the record's key is not the receipt's share")
-    if any("\0" in text for text in (receipt.record, receipt.reason) if text):
+    if any("\0" in text for text in (receipt.record, receipt.reason, receipt.removal, receipt.opened_by) if text):
         return DeadLetter(record, "a text of the receipt holds a NUL character, which cannot be stored")
     return Signed(record, receipt)
 
@@ -210,7 +211,7 @@ def judge(signed: Signed, share: Share | None) -> Judged | Former | DeadLetter:
     if share is None:
         return DeadLetter(signed.record, "the council has no such share")
     if share.subscriber != receipt.subscriber and receipt.subscriber in share.former:
-        return Former(receipt, share)
+        return Former(signed.record, receipt, share)
     if share.subscriber != receipt.subscriber:
         return DeadLetter(signed.record, "the share belongs to another subscriber")
     if receipt.seq > share.seq + FARTHEST_AHEAD:
@@ -242,6 +243,8 @@ def _contradiction(receipt: Receipt, share: Share) -> str | None:
         return None if receipt.status in answers else f"the share is {ended}, which this does not answer"
     if receipt.status in _ENDED:
         return "the recipient should hold the plan, which this does not answer"
+    if receipt.remaining:
+        return "what was recalled is not proved to be gone yet"
     if receipt.version_id not in (None, share.version_id) or receipt.sha256 not in (None, share.sha256):
         return "the receipt is for another version or rendering than the one wanted"
     return None

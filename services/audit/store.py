@@ -96,14 +96,14 @@ async def append_receipts(connection: Connection, judged: Sequence[Judged]) -> s
             SELECT * FROM unnest(
                 $1::uuid[], $2::bigint[], $3::text[], $4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::bool[],
                 $9::uuid[], $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[],
-                $15::bytea[], $16::jsonb[], $17::text[]
+                $15::bytea[], $16::jsonb[], $17::text[], $18::text[]
             ) AS t (share_id, number, la_code, plan_id, seq, subscriber, status, satisfies, version_id, sha256,
-                    record, reason, next_try_at, at, signed, details, act)
+                    record, reason, next_try_at, at, signed, details, act, removed)
         ), new AS (
             INSERT INTO audit.receipt (share_id, number, la_code, seq, subscriber, status, satisfies, version_id,
-                                       sha256, record, reason, next_try_at, at, signed)
+                                       sha256, record, reason, next_try_at, at, signed, removed)
             SELECT share_id, number, la_code, seq, subscriber, status, satisfies, version_id, sha256, record, reason,
-                   next_try_at, at, signed FROM told
+                   next_try_at, at, signed, string_to_array(removed, ' ')::uuid[] FROM told
             ON CONFLICT (share_id, number) DO NOTHING RETURNING share_id, number
         ), acts AS (
             INSERT INTO audit.pending (act, actor, la_code, plan_id, version_id, share_id, seq, details)
@@ -118,6 +118,7 @@ async def append_receipts(connection: Connection, judged: Sequence[Judged]) -> s
         [r.sha256 for r in receipts], [r.record for r in receipts], [each.reason for each in judged],
         [r.next_try_at for r in receipts], [r.at for r in receipts], [each.record.value for each in judged],
         [_details(each) for each in judged], [r.status.value for r in receipts],
+        [_spaced(r.removed) for r in receipts],
     )  # fmt: skip
     return {(row["share_id"], row["number"]) for row in rows}
 
@@ -126,23 +127,48 @@ def _details(judged: Judged) -> dict[str, Any]:
     receipt = judged.receipt
     details = {
         "number": receipt.number, "hosted_by": receipt.hosted_by, "at": receipt.at, "satisfies": judged.satisfies,
-        "record": receipt.record, "sha256": receipt.sha256, "reason": judged.reason,
+        "record": receipt.record, "sha256": receipt.sha256, "reason": judged.reason, "removal": receipt.removal,
+        "opened_by": receipt.opened_by,
     }  # fmt: skip
     return {name: value for name, value in details.items() if value is not None}
 
 
 async def write_former(connection: Connection, former: Sequence[Former]) -> None:
-    """What a recipient's former subscriber still says, as acts."""
-    if former:
-        await connection.executemany(
-            "INSERT INTO audit.pending (act, actor, la_code, plan_id, share_id, seq, details)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            [
-                (each.receipt.status.value, each.receipt.subscriber, each.share.la_code, each.share.plan_id,
-                 each.share.share_id, each.receipt.seq, {"number": each.receipt.number, "former": True})
-                for each in former
-            ],
-        )  # fmt: skip
+    """What a recipient's former subscriber still says, each new receipt with its act."""
+    if not former:
+        return
+    receipts = [each.receipt for each in former]
+    await connection.execute(
+        """
+        WITH told AS (
+            SELECT DISTINCT ON (share_id, subscriber, number) * FROM unnest(
+                $1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::uuid[],
+                $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::bytea[]
+            ) AS t (share_id, subscriber, number, la_code, plan_id, seq, status, version_id, removed, record, reason, at,
+                    signed)
+        ), new AS (
+            INSERT INTO audit.former_receipt (share_id, subscriber, number, la_code, seq, status, version_id, removed, record,
+                                              reason, at, signed)
+            SELECT share_id, subscriber, number, la_code, seq, status, version_id, string_to_array(removed, ' ')::uuid[],
+                   record, reason, at, signed FROM told
+            ON CONFLICT DO NOTHING RETURNING share_id, subscriber, number
+        )
+        INSERT INTO audit.pending (act, actor, la_code, plan_id, version_id, share_id, seq, details)
+        SELECT status, subscriber, la_code, plan_id, version_id, share_id, seq,
+               jsonb_build_object('number', number, 'former', true)
+        FROM told JOIN new USING (share_id, subscriber, number)
+        """,
+        [r.share_id for r in receipts], [r.subscriber for r in receipts], [r.number for r in receipts],
+        [each.share.la_code for each in former], [each.share.plan_id for each in former], [r.seq for r in receipts],
+        [r.status.value for r in receipts], [r.version_id for r in receipts], [_spaced(r.removed) for r in receipts],
+        [r.removal or r.record for r in receipts], [r.reason for r in receipts], [r.at for r in receipts],
+        [each.record.value for each in former],
+    )  # fmt: skip
+
+
+def _spaced(ids: Iterable[UUID]) -> str:
+    """For ``string_to_array``: ``unnest`` takes no arrays of arrays."""
+    return " ".join(map(str, ids))
 
 
 async def read_signed(connection: Connection, places: Collection[tuple[UUID, int]]) -> dict[tuple[UUID, int], bytes]:

@@ -133,6 +133,23 @@ class Exchange:
         found: list[Row] = answer.json()["holders"]
         return found
 
+    async def recalls(self, *, plan_id: str | None = None, outstanding: bool = False) -> AsyncIterator[Row]:
+        """Recalls of the operator's councils, the oldest first."""
+        after: str | None = None
+        asked = {"outstanding": "true"} if outstanding else {}
+        while True:
+            params = {**asked, **({"plan_id": plan_id} if plan_id else {}), **({"after": after} if after else {})}
+            page = (await self._send("GET", f"{self.reach.audit_url}/v1/recalls", OPERATOR, params=params)).json()
+            for row in page["recalls"]:
+                yield row
+            after = page["next"]
+            if after is None:
+                return
+
+    async def breach_pack(self, recall_id: str) -> bytes:
+        """The signed document, as it came."""
+        return (await self._send("GET", f"{self.reach.audit_url}/v1/recalls/{recall_id}", OPERATOR)).content
+
     async def record_event(self, client_id: str, plan_id: str, content: "Content") -> Row:
         return await self._post_content(f"{self.reach.council_url}/v1/plans/{plan_id}/events", client_id, content, "event")
 

@@ -3,6 +3,7 @@
 import typer
 
 from services.cli.commands import (
+    breach,
     dead_letters,
     directory,
     doctor,
@@ -55,6 +56,8 @@ app.command()(status.status)
 app.command()(who.who)
 app.command()(sent.sent)
 app.command()(sent.removed)
+app.command()(breach.recalls)
+app.command()(breach.breach)
 app.command("verify")(verify.verify_)
 app.add_typer(recipient.app, name="recipient")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -275,12 +275,7 @@ def _review_decided(event: ReviewDecided, before: Before, today: date, state: Pl
 def _recall(event: Recall, before: Before, today: date, state: PlanState) -> Consequences:
     aware_on = london_date(event.aware_at)
     _happened(aware_on, "aware_at", today)
-    if event.version_id not in {each.version_id for each in before.plan.versions}:
-        raise Problem(
-            422, "unknown-version", "The plan has no such version", "Nothing was recalled.",
-            [FieldError("event/version_id", "it is no version of this plan", "the version_id that the plan's list has")],
-        )  # fmt: skip
-    if event.reason is RecallReason.WRONG_CHILD:
+    if event.reason is RecallReason.WRONG_CHILD and event.version_id in {each.version_id for each in before.plan.versions}:
         # What the recalled version said of family and schools was another child's too.
         return Consequences(aware_on, state, circumstances=before.circumstances)
     return Consequences(aware_on, state)

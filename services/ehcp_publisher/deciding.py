@@ -56,7 +56,7 @@ class Situation:
     circumstances: Circumstances
     key: Key
     remove: Mapping[UUID, tuple[UUID, ...]] = field(default_factory=dict)
-    """By share, the versions that are recalled from it."""
+    """By share, the versions that are recalled from it; or its notice."""
     quiet: bool = False
     """Nothing more reaches the family."""
 
@@ -193,7 +193,8 @@ class Deciding:
         of_the_plan = [share for share in standing if not share.notice_id]
         decided, made = self._of_the_plan(each, people, of_the_plan, renderings, asking)
         if each.plan.restricted is None or each.quiet:
-            made.wishes += self.taken_back(asking, each.circumstances, people, standing, quiet=each.quiet)
+            others = [share for share in standing if share.share_id not in each.remove]
+            made.wishes += self.taken_back(asking, each.circumstances, people, others, quiet=each.quiet)
         return decided, made
 
     def taken_back(

@@ -23,6 +23,7 @@ from services.ehcp_publisher import (
     instructions,
     lifecycle,
     notices,
+    recalls,
     shares,
     store,
     store_directory,
@@ -36,7 +37,7 @@ from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.overview import no_such_plan
 from services.ehcp_publisher.rendering import RenderingError
-from services.ehcp_publisher.shares import Decision, Facts
+from services.ehcp_publisher.shares import Facts
 from services.ehcp_publisher.store import Act, KnownPlan, NewRendering
 from services.shared.identity.tokens import Caller
 from services.shared.postgres.pool import council_transaction
@@ -180,16 +181,18 @@ class Events:
             await store.insert_renderings(connection, typeset)
             plan = (await store.lock_plans(connection, [plan_id]))[plan_id]
             key = self._deciding.key_of(plan)
-            remove = await self._removals(connection, plan, event)
+            recalled = await recalls.find(connection, plan, event) if isinstance(event, Recall) else recalls.NOTHING
             child, around = follows.child or before.child, follows.circumstances or before.circumstances
             batch = Batch()
             await self._deciding.again(
                 connection,
                 event.by,
-                [Situation(plan, child, around, key, remove, follows.quiet)],
+                [Situation(plan, child, around, key, recalled.things, follows.quiet)],
                 at,
                 batch,
             )
+            asking = self._deciding.asking(plan_id, plan.la_code, plan.identity_revision, at)
+            batch.add(caller.client_id, key, (), recalls.of_notices(asking, recalled))
             raised = len(batch.wishes)
             if follows.telling and notice:
                 await self._tell(connection, caller, plan, child, around, follows.telling.event, notice, at, batch)
@@ -210,6 +213,8 @@ class Events:
                 )
             batch.flags[plan_id] = (plan.la_code, await self._flags(connection, before, plan, child, around))
             await batch.write(connection)
+            if isinstance(event, Recall):
+                await recalls.write(connection, event, plan, recalled, at)
             warnings = list(follows.warnings)
             if follows.child or follows.to_council or follows.child_columns.get("findable"):
                 warnings += [_namesake(each) for each in await store_events.find_namesakes(connection, plan.child_id)]
@@ -270,29 +275,6 @@ class Events:
             return ()
         moved = (await store_events.last_moves(connection, [plan.plan_id])).get(plan.plan_id)
         return currency.flags(before.version, child, around, self._deciding.today(), moved, plan.la_code)
-
-    async def _removals(self, connection: Any, plan: KnownPlan, event: PlanEvent) -> dict[UUID, tuple[UUID, ...]]:
-        """By share, which copies must go: everyone's of a version of the wrong child, all of a wrong recipient's."""
-        if not isinstance(event, Recall):
-            return {}
-        if event.reason is RecallReason.WRONG_CHILD:
-            return dict.fromkeys(
-                await store_events.shares_with(connection, plan.plan_id, event.version_id), (event.version_id,)
-            )
-        standing = {
-            share.share_id: share for share in (await store.lock_shares(connection, [plan.plan_id])).get(plan.plan_id, [])
-        }
-        if unknown := [share_id for share_id in event.shares if share_id not in standing]:
-            raise Problem(
-                422, "unknown-share", "A share is not of this plan",
-                f"{len(unknown)} of the shares named are not of this plan; nothing was recalled.",
-            )  # fmt: skip
-        for share_id in event.shares:
-            decision = Decision(
-                standing[share_id].recipient_id, share=False, code=None, lawful_basis="recall", reason=event.reason, until=None
-            )
-            await store_events.save_decision(connection, plan.plan_id, plan.la_code, decision, event.by)
-        return {share_id: tuple(await store_events.versions_of_share(connection, share_id)) for share_id in event.shares}
 
     async def _tell(
         self, connection: Any, caller: Caller, plan: KnownPlan, child: Child, around: Circumstances, event: str,

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from schemas.manifest import canonical
-from services.ehcp_publisher import instructions, looking, store_feed, store_looks
+from services.ehcp_publisher import instructions, looking, store_feed, store_handover, store_looks
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.kafka import cloudevents
 from services.shared.postgres.pool import council_transaction
@@ -46,8 +46,12 @@ def make_feed_router(pool: Any, councils: Sequence[str], verifier: Verifier) -> 
             began = time.monotonic()
             # No connection is held while a request waits.
             async with council_transaction(pool, councils) as connection:
-                rows = await store_feed.unanswered(connection, caller.subscriber or "", limit)
-                asked = await store_looks.of_subscriber(connection, caller.subscriber or "", LOOKS)
+                subscriber = caller.subscriber or ""
+                rows = [
+                    *await store_feed.unanswered(connection, subscriber, limit),
+                    *await store_handover.list_told(connection, subscriber, None, limit, unanswered=True),
+                ][:limit]
+                asked = await store_looks.of_subscriber(connection, subscriber, LOOKS)
             questions = list(looking.batches(asked))[: limit - len(rows)]
             now = time.monotonic()
             if rows or questions or now >= until or await request.is_disconnected():

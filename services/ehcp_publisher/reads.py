@@ -13,7 +13,6 @@ import asyncpg
 import orjson
 
 from schemas.documents import ReadOutcome, Wanted
-from schemas.events import EventType
 from schemas.manifest import Manifest
 from schemas.plan import FamilyMember
 from services.ehcp_publisher import store, store_handover
@@ -83,7 +82,7 @@ class Reads:
                     allowed[wanted.share_id] = share
                     acts.append(
                         Act("read", client_id, share["la_code"], share["plan_id"], share["thing_id"],
-                            wanted.share_id, wanted.seq)
+                            wanted.share_id, wanted.seq, {"subscriber": subscriber})
                     )  # fmt: skip
                 current = share["seq"] if share else None
                 answers.append({"share_id": wanted.share_id, "seq": wanted.seq, "outcome": outcome, "current_seq": current})
@@ -142,11 +141,10 @@ class Reads:
         """A page of the subscriber's own shares, from which it can rebuild itself."""
         async with council_transaction(self._pool, self._councils) as connection:
             rows = await store.list_shares(connection, subscriber, after, limit, unanswered)
-            released = [] if unanswered else await store_handover.list_released(connection, subscriber, after, limit)
-        listed = [(row, row["type"]) for row in rows] + [(row, EventType.SHARE_RELEASED) for row in released]
+            rows += await store_handover.list_told(connection, subscriber, after, limit, unanswered=unanswered)
         return [
-            {"share_id": row["share_id"], "seq": row["seq"], "type": type_, "instruction": orjson.loads(row["data"])}
-            for row, type_ in sorted(listed, key=lambda each: each[0]["share_id"])[:limit]
+            {"share_id": row["share_id"], "seq": row["seq"], "type": row["type"], "instruction": orjson.loads(row["data"])}
+            for row in sorted(rows, key=lambda row: row["share_id"])[:limit]
         ]
 
 

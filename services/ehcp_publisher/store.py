@@ -424,16 +424,21 @@ async def save_recipients(connection: Any, people: Sequence[Person], unknown: Se
         )  # fmt: skip
 
 
-async def lock_shares(connection: Any, plan_ids: Sequence[UUID], *, notices: bool = False) -> dict[UUID, list[Share]]:
+async def lock_shares(
+    connection: Any, plan_ids: Sequence[UUID], *, notices: bool = False, arrived: bool = False
+) -> dict[UUID, list[Share]]:
     """Every share of these plans, locked in order of ``share_id``. Call with the plans' locks held.
 
     A recipient keeps the code of its last instruction: to its subscriber that is its address. ``notices``: and those of notices
-    that have not arrived, as far as is known; together, so that nobody holds the one while waiting for the other.
+    that have not arrived, as far as is known; together, so that nobody holds the one while waiting for the other. ``arrived``:
+    of those that have, or were taken back, as well.
     """
     pending = (
         " UNION ALL SELECT s.share_id FROM publisher.notice t JOIN publisher.share s USING (notice_id)"
         " JOIN publisher.unsatisfied u USING (share_id) WHERE t.plan_id = ANY($1) AND s.action = 'hold'"
     )
+    if arrived:
+        pending = " UNION ALL SELECT share_id FROM publisher.share WHERE plan_id = ANY($1) AND notice_id IS NOT NULL"
     shares: dict[UUID, list[Share]] = {}
     rows = await connection.fetch(
         f"""

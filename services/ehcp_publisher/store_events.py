@@ -269,22 +269,6 @@ async def recall_version(connection: Any, version_id: UUID) -> None:
     )
 
 
-async def shares_with(connection: Any, plan_id: UUID, version_id: UUID) -> set[UUID]:
-    """Every share of the plan that was ever told to hold this version: whoever may have read it."""
-    rows = await connection.fetch(
-        "SELECT DISTINCT i.share_id FROM publisher.instruction i JOIN publisher.share s USING (share_id)"
-        " WHERE s.plan_id = $1 AND i.version_id = $2",
-        plan_id, version_id,
-    )  # fmt: skip
-    return {row["share_id"] for row in rows}
-
-
-async def versions_of_share(connection: Any, share_id: UUID) -> list[UUID]:
-    """Every version that this share was ever told to hold."""
-    rows = await connection.fetch("SELECT DISTINCT version_id FROM publisher.instruction WHERE share_id = $1", share_id)
-    return sorted(row["version_id"] for row in rows)
-
-
 async def save_decision(connection: Any, plan_id: UUID, la_code: str, decision: Decision, by: str) -> None:
     """A newer decision about the same recipient replaces the older; the event keeps both."""
     code = decision.code
@@ -317,8 +301,9 @@ async def confirm(connection: Any, plan_id: UUID, recipient_id: UUID, by: str, *
 
 # --- transfer between two councils of this exchange ---
 
-_OF_A_PLAN = ("plan_event", "review", "notice", "decision", "confirmation", "share_gap", "flag", "decision_queue", "recipient")
-_OF_A_SHARE = ("share", "share_ground", "instruction", "unsatisfied", "handover")
+_OF_A_PLAN = ("plan_event", "review", "notice", "decision", "confirmation", "share_gap", "flag", "decision_queue", "recipient",
+              "recall")  # fmt: skip
+_OF_A_SHARE = ("share", "share_ground", "instruction", "unsatisfied", "handover", "recalled_copy")
 
 
 async def change_council(connection: Any, plan_id: UUID, child_id: UUID, wrapped_key: bytes, to: str, moved_on: date) -> None:

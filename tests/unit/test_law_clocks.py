@@ -1,6 +1,6 @@
 """Every statutory clock, with days worked out by hand on a calendar: over month ends, leap years, holidays."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -77,7 +77,17 @@ def test_last_day_in_time(id_: str, trigger: str, last: str) -> None:
 
 
 def test_every_clock_was_worked_out_by_hand() -> None:
-    assert {each.id for each in all_rules().clocks} == {id_ for id_, _, _ in BY_HAND}
+    assert {each.id for each in all_rules().clocks} == {id_ for id_, _, _ in BY_HAND} | {"report_breach"}
+
+
+def test_a_clock_of_hours_counts_through_the_night_the_weekend_and_the_change_of_the_clocks() -> None:
+    breach = clock("report_breach", date(2026, 10, 23))
+    aware = datetime(2026, 10, 23, 16, 30, tzinfo=UTC)  # a Friday; summer time ends on the Sunday
+    assert breach.ends(aware) == datetime(2026, 10, 26, 16, 30, tzinfo=UTC)
+    with pytest.raises(ValueError, match="report_breach counts hours"):
+        breach.due(date(2026, 10, 23))
+    with pytest.raises(ValueError, match="review counts days"):
+        clock("review", date(2026, 10, 23)).ends(aware)
 
 
 class TestFinalAmendedPlan:
@@ -167,7 +177,7 @@ class TestRows:
             parse(self.rules(self.old(), self.new()))
 
     def test_a_period_without_a_unit_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="either limit and unit, or before_day"):
+        with pytest.raises(ValueError, match="either limit and unit, or before_day, or hours"):
             parse(self.rules(self.old().replace("unit: months", "")))
 
     def test_a_misspelt_field_is_refused(self) -> None:

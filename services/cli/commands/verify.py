@@ -7,6 +7,7 @@ import orjson
 import typer
 from joserfc.jwk import OKPKey
 
+from services.cli import breach_pack
 from services.cli.exchange import Row
 from services.cli.machine.errors import UsageError
 from services.cli.options import DEFAULT_HOME, AsJson, Home
@@ -19,7 +20,7 @@ DOCUMENT_KEY = "documents"
 
 
 def verify_(
-    file: Annotated[Path, typer.Argument(help="The signed document, a JSON file.")],
+    file: Annotated[Path, typer.Argument(help="The signed document: a JSON file, or a breach pack's archive.")],
     key: Annotated[
         Path | None, typer.Option("--key", help="The council's public key for documents, as it published it.")
     ] = None,
@@ -33,6 +34,8 @@ def verify_(
         print_json(found)
         return
     out.print(f"Good: this {found['kind'].replace('-', ' ')} is as it was signed.")
+    if found.get("receipts") is not None:
+        out.print(f"{found['receipts']} receipts in it are as their subscribers signed them.")
     out.print(f"Signed with the key {found['fingerprint']}", soft_wrap=True)
     if found["trusted"] is False:
         err.print(
@@ -50,10 +53,13 @@ def check(file: Path, key_file: Path | None, home: Path) -> Row:
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror}).") from None
     try:
-        found = verify(data, _key(trusted) if trusted else None)
+        signed = breach_pack.opened(data) if data.startswith(b"PK") else data
+        found = verify(signed, _key(trusted) if trusted else None)
+        receipts = breach_pack.check_receipts(found.document) if found.kind == breach_pack.KIND else None
     except SignedDocumentError as error:
         raise RefusedError(f"{file}: {error}") from None
-    return {"file": str(file), "kind": found.kind, "fingerprint": found.fingerprint, "trusted": trusted is not None}
+    told = {"receipts": receipts} if receipts is not None else {}
+    return {"file": str(file), "kind": found.kind, "fingerprint": found.fingerprint, "trusted": trusted is not None} | told
 
 
 def _key(file: Path) -> OKPKey:

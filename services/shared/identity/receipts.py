@@ -62,6 +62,11 @@ def verify(token: bytes, key: OKPKey) -> Receipt:
     return _read(Receipt, payload, "a receipt")
 
 
+def words(token: bytes) -> Receipt:
+    """What a receipt says that was verified when it came, and whose signature nobody looks at now."""
+    return Receipt.model_validate_json(_decode(token.split(b".")[1]))
+
+
 def verify_heartbeat(token: bytes, key: OKPKey) -> Heartbeat:
     """Raises :class:`ReceiptError` with a reason that holds nothing of the input."""
     return _of_type(Heartbeat, token, key, "a heartbeat")

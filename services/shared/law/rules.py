@@ -6,7 +6,7 @@ year is still judged by last year's law. The file is read once; a row that contr
 """
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -97,7 +97,7 @@ class Counting(StrEnum):
 
 
 class Clock(Row):
-    """What must happen by when. Either ``limit`` in ``unit``, or ``before_day`` of the trigger's calendar year."""
+    """What must happen by when. Either ``limit`` in ``unit``, ``before_day`` of the trigger's calendar year, or ``hours``."""
 
     id: Word
     must: Text
@@ -106,12 +106,14 @@ class Clock(Row):
     unit: Unit | None = None
     counting: Counting = Counting.AFTER
     before_day: YearDay | None = None
+    hours: Annotated[int | None, Field(ge=1)] = None
+    """From the very moment of the trigger; nights and weekends count."""
     exceptions: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
     def _countable(self) -> Self:
-        if (self.before_day is None) == (self.limit is None) or (self.limit is None) != (self.unit is None):
-            raise ValueError("a clock has either limit and unit, or before_day")
+        if [self.before_day, self.limit, self.hours].count(None) != 2 or (self.limit is None) != (self.unit is None):
+            raise ValueError("a clock has either limit and unit, or before_day, or hours")
         if self.counting is Counting.DAY_ONE and self.limit == 0:
             raise ValueError("a period of no days has no first day")
         return self
@@ -122,11 +124,17 @@ class Clock(Row):
         if self.before_day is not None:
             # "before 15 February" read strictly; who is done on the 14th is in time on every reading.
             return self.before_day.of(trigger.year) - timedelta(days=1)
-        assert self.limit is not None
-        assert self.unit is not None
+        if self.limit is None or self.unit is None:
+            raise ValueError(f"the clock {self.id} counts hours: ends() says when it ends")
         if self.counting is Counting.BEFORE:
             return before(trigger, self.limit, self.unit)
         return last_day(trigger, self.limit, self.unit, day_one=self.counting is Counting.DAY_ONE)
+
+    def ends(self, trigger: datetime) -> datetime:
+        """The moment at which a clock of hours has run out."""
+        if self.hours is None:
+            raise ValueError(f"the clock {self.id} counts days: due() says the last one")
+        return trigger + timedelta(hours=self.hours)
 
 
 class RecipientRule(Row):

@@ -1,0 +1,141 @@
+"""`ehcp recalls` and `ehcp breach`: what was recalled, who has still to answer, and the pack of one recall."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from services.cli import breach_pack
+from services.cli.commands.plans import one_plan
+from services.cli.commands.who import is_plan_id
+from services.cli.exchange import Exchange, ProblemError, Reach, Row
+from services.cli.machine.errors import UsageError
+from services.cli.options import DEFAULT_HOME, AsJson, Home
+from services.cli.output import RefusedError, err, out, plain_errors, print_json, print_table, run, to_the_second
+
+RECALLS = {
+    "case_reference": "Plan",
+    "version": "Version",
+    "notice": "Notice",
+    "reason": "Reason",
+    "hours_since_aware": "Hours aware",
+    "report_by": "Report by (UTC)",
+    "copies": "Copies",
+    "outstanding": "Outstanding",
+    "recorded_by": "By",
+    "recall_id": "Recall",
+}
+COPIES = {
+    "recipient": "Recipient",
+    "version": "Version",
+    "notice": "Notice",
+    "sections": "Sections",
+    "fetched_at": "Fetched (UTC)",
+    "held_as": "Held",
+    "opened": "Opened",
+    "removal": "Removal",
+    "removed_at": "Removed (UTC)",
+    "proof": "Proof",
+}
+SPARE = ("notice", "sections", "opened")
+
+
+def recalls(
+    plan: Annotated[str | None, typer.Argument(help="Plan id or case reference: only its recalls.")] = None,
+    outstanding: Annotated[bool, typer.Option("--outstanding", help="Only those that somebody has not answered.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """List recalls: how long the council has been aware, until when to report, how many copies are outstanding."""
+    found = run(find(home, plan, outstanding=outstanding))
+    if as_json:
+        print_json(found)
+    elif not found:
+        err.print("Nothing is outstanding." if outstanding else "Nothing was recalled.")
+    else:
+        print_table(RECALLS, [row | {"report_by": to_the_second(row["report_by"])} for row in found])
+
+
+def breach(
+    recall: Annotated[str, typer.Argument(help="The recall, as `ehcp recalls` shows it; or its plan.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write: .zip with everything, or .json.", dir_okay=False)
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the copies as CSV on standard output.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Make the breach pack of a recall, signed by the council: who got what, opened and removed when, and the clock."""
+    with plain_errors():
+        if output is not None and output.suffix not in (".zip", ".json"):
+            raise UsageError("--output ends in .zip or .json.")
+        if output is not None and output.exists():
+            raise UsageError(f"{output} exists already: give another name.")
+    signed = run(fetch(home, recall))
+    document = orjson.loads(signed)["document"]
+    if output is not None:
+        with plain_errors():
+            write(output, signed)
+    if as_json:
+        print_json(orjson.loads(signed))
+    elif as_csv:
+        sys.stdout.write(breach_pack.table(document))
+        sys.stdout.flush()
+    else:
+        show(document)
+    if output is not None:
+        err.print(f"Written: {output}. `ehcp verify {output}` checks it.", markup=False, soft_wrap=True)
+
+
+def show(document: Row) -> None:
+    recall = document["recall"]
+    what = f"{recall['notice'].replace('_', ' ')}" if recall["notice"] else f"version {recall['version']}"
+    out.print(f"{recall['case_reference']}: {what} recalled, {recall['reason'].replace('_', ' ')}", style="bold", markup=False)
+    hours, minutes = divmod(document["minutes_since_aware"], 60)
+    left, rest = divmod(document["minutes_left"], 60)
+    clock = f"{left} h {rest} min left" if document["minutes_left"] else "the time has run out"
+    out.print(
+        f"Aware for {hours} h {minutes} min; to be reported by {to_the_second(recall['report_by'])} UTC ({clock}; "
+        f"{document['law']}).",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+    out.print(f"{recall['outstanding']} of {recall['copies']} copies are outstanding.", markup=False)
+    times = ("fetched_at", "removed_at")
+    rows = [row | {name: to_the_second(row[name]) for name in times} for row in breach_pack.rows(document)]
+    print_table(COPIES, rows, SPARE)
+
+
+def write(output: Path, signed: bytes) -> None:
+    """For this user alone: it names officers and a case reference."""
+    data = breach_pack.archive(signed) if output.suffix == ".zip" else signed
+    try:
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written ({error.strerror}).") from error
+
+
+async def find(home: Path, plan: str | None, *, outstanding: bool) -> list[Row]:
+    async with Exchange(Reach.of(home)) as exchange:
+        plan_id = (await one_plan(exchange, plan, None))["plan_id"] if plan else None
+        return [row async for row in exchange.recalls(plan_id=plan_id, outstanding=outstanding)]
+
+
+async def fetch(home: Path, recall: str) -> bytes:
+    async with Exchange(Reach.of(home)) as exchange:
+        if is_plan_id(recall):
+            try:
+                return await exchange.breach_pack(recall)
+            except ProblemError as error:
+                if error.kind != "no-such-recall":
+                    raise
+        plan = await one_plan(exchange, recall, None)
+        found = [row["recall_id"] async for row in exchange.recalls(plan_id=plan["plan_id"])]
+        if len(found) > 1:
+            raise RefusedError(f"{plan['case_reference']} has {len(found)} recalls: name one of {', '.join(found)}.")
+        if not found:
+            raise RefusedError(f"Nothing of {plan['case_reference']} was recalled.")
+        return await exchange.breach_pack(found[0])
