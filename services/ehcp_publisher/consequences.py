@@ -32,7 +32,9 @@ from schemas.lifecycle import (
     Recall,
     RecallReason,
     Reopen,
+    ReopenReason,
     Restrict,
+    RestrictionReason,
     ReviewDecided,
     ReviewHeld,
     ReviewScheduled,
@@ -71,6 +73,8 @@ class Before:
     directory: Directory
     has_document: bool
     """A file came with the event."""
+    last: str | None = None
+    """The type of the last event about the same thing: of a plan's end, how it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,23 @@ def _reopen(event: Reopen, before: Before, today: date, state: PlanState) -> Con
     _happened(event.reopened_on, "reopened_on", today)
     columns = {"ceases_on": None, "appeal_until": None, "cease_reason": None, "died": False}
     found = {"findable": True} if before.plan.state is PlanState.CEASED else {}
-    return Consequences(event.reopened_on, state, columns, child_columns=found)
+    reopened = Consequences(event.reopened_on, state, columns, child_columns=found)
+    if before.last not in ("adoption", "death"):
+        return reopened
+    if event.reason is not ReopenReason.CEASED_BY_MISTAKE:
+        raise Problem(
+            409, "order", f"The plan ended by the child's {before.last}", "Only what was recorded by mistake is taken back.",
+            [FieldError("event/reason", "it does not fit how the plan ended", "ceased_by_mistake, where it was recorded of the "
+                        "wrong plan")],
+        )  # fmt: skip
+    if before.last == "death":
+        return reopened
+    # One slip must not send the plan to the family that the child no longer has.
+    held = _held_for(dict.fromkeys([*before.plan.restrictions, RestrictionReason.SAFEGUARDING.value]), today, state)
+    return replace(
+        reopened, plan={**columns, **held.plan},
+        warnings=("The plan ended by an adoption: it is restricted, until somebody has looked whose it is and lifts that.",),
+    )  # fmt: skip
 
 
 def _death(event: Death, _: Before, today: date, state: PlanState) -> Consequences:

@@ -133,7 +133,17 @@ class Events:
                 plan_id, plan.la_code, around, child, people, issued_on=now.issued_on, first=True, letters=()
             )
         before = Before(
-            plan, now, version, child, around, review, confirmation, decided, self._deciding.directory, has_document
+            plan,
+            now,
+            version,
+            child,
+            around,
+            review,
+            confirmation,
+            decided,
+            self._deciding.directory,
+            has_document,
+            last["type"] if last else None,
         )
         said = last is not None and last["hash"] == hash_
         return before, said and last is not None and (lifecycle.lasts(event) or last["revision"] == plan.revision)

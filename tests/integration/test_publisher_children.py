@@ -186,6 +186,25 @@ async def test_adoption_ends_the_plan_and_the_new_one_knows_nothing_of_it(publis
     assert not any(life.plan_id in row["said"] for row in acts)
 
 
+async def test_an_adoption_that_was_recorded_of_the_wrong_plan_is_taken_back_and_looked_at_first(publisher: Publisher) -> None:
+    life = await begin(publisher)
+    await life.record("adoption", adopted_on="2026-11-01")
+    await life.refused(409, "order", "reopen", reopened_on="2026-11-02", reason="appeal_succeeded")
+    body = await life.record("reopen", reopened_on="2026-11-02", reason="ceased_by_mistake")
+    assert (body["state"], body["restricted"], body["shares_changed"], len(body["warnings"])) == ("live", True, 0, 1)
+    assert {action for action, _ in (await life.held()).values()} == {"withdraw"}
+    assert (await life.shown())["restrictions"] == ["safeguarding"]
+    await life.record("lift")
+    assert {action for action, _ in (await life.held()).values()} == {"hold"}
+
+
+async def test_a_death_is_taken_back_only_as_a_mistake(publisher: Publisher) -> None:
+    life = await begin(publisher)
+    await life.record("death", died_on="2026-11-01")
+    await life.refused(409, "order", "reopen", reopened_on="2026-11-02", reason="notice_withdrawn")
+    assert (await life.record("reopen", reopened_on="2026-11-02", reason="ceased_by_mistake"))["restricted"] is False
+
+
 # --- corrections ---
 
 
