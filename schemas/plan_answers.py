@@ -186,8 +186,15 @@ class FlagsPage(_OpenPage):
     flags: tuple[OpenOfPlan, ...]
 
 
+class OpenConfirmation(OpenOfPlan):
+    recipient: str
+    """Name of the organisation."""
+    plans: int
+    """How many wait for the answer: more than this one where the organisation is new to the council."""
+
+
 class ConfirmationsPage(_OpenPage):
-    confirmations: tuple[OpenOfPlan, ...]
+    confirmations: tuple[OpenConfirmation, ...]
 
 
 EventResult = Literal["recorded", "unchanged"]

@@ -99,6 +99,8 @@ class Consequences:
     telling: Telling | None = None
     decision: Decision | None = None
     confirmed: tuple[UUID, bool] | None = None
+    familiar: UUID | None = None
+    """An organisation that is confirmed for all plans of the council."""
     to_council: str | None = None
     """Of this exchange."""
     quiet: bool = False
@@ -378,7 +380,8 @@ def _confirm(event: Confirm, before: Before, today: date, state: PlanState) -> C
             f"{event.by} brought the recipient in, so another officer confirms or refuses it.",
             [FieldError("event/by", "it is the person who asked", "another officer")],
         )  # fmt: skip
-    return Consequences(today, state, confirmed=(event.recipient_id, event.share))
+    familiar = event.recipient_id if event.share and asked["once"] else None
+    return Consequences(today, state, confirmed=(event.recipient_id, event.share), familiar=familiar)
 
 
 _RULES: Mapping[type[Any], _Rule] = {

@@ -22,7 +22,7 @@ from services.ehcp_publisher import currency, instructions, shares, store, store
 from services.ehcp_publisher.keys import ChildKeys
 from services.ehcp_publisher.registry import Directory, Known, person_id
 from services.ehcp_publisher.rendering import Renderer
-from services.ehcp_publisher.shares import FAMILY, NOBODY, Decided, Decision, Facts, Wanted, kept_from
+from services.ehcp_publisher.shares import FAMILY, NOBODY, Decided, Decision, Facts, Unusual, Wanted, kept_from
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering, NewVersion, Person, Share, Wish
 from services.ehcp_publisher.wishes import Asking, Current, Made, Thing
 from services.shared.clock import Clock, utc_now
@@ -314,6 +314,14 @@ def _thing(now: versions.Issued, sections: str, row: Mapping[str, Any]) -> Thing
 def _is_first(plan: KnownPlan, now: versions.Issued) -> bool:
     """Whether the current version is the first final plan, among those that were not recalled."""
     return now.number == min(each.number for each in plan.versions if not each.recalled)
+
+
+def waits(unusual: Unusual) -> str:
+    """Warning for the council about a recipient that gets nothing yet."""
+    return (
+        f"{unusual.recipient.name} ({unusual.recipient.scheme}:{unusual.recipient.value}) waits for a second person's "
+        f"confirmation: {unusual.reason}."
+    )
 
 
 def undeliverable(wanted: Iterable[Wanted], directory: Directory, on: date) -> list[str]:

@@ -143,6 +143,8 @@ class DirectoryChanges:
             connection, revision, {each.now.recipient_id: each.recipient for each in changes},
             {each.now.recipient_id: each.now.hash for each in changes}, file=file,
         )  # fmt: skip
+        if elsewhere := [each.now.recipient_id for each in changes if each.before and "areas" in each.what]:
+            await store_directory.keep_familiar(connection, revision, None, elsewhere)
         await store_directory.write_revision(connection, revision)
         await store.insert_acts(connection, [each.act(actor) for each in changes])
 
@@ -165,6 +167,7 @@ class DirectoryChanges:
         self, connection: Any, actor: str, revision: int, policy: SharingPolicy, digest: str, *, file: bool
     ) -> int:
         await store_directory.write_policy(connection, revision, policy, digest, actor, file=file)
+        await store_directory.keep_familiar(connection, revision, policy.la_code, None)
         await store_directory.write_revision(connection, revision)
         details = {
             "revision": revision, "sha256": digest, "rules": [rule.rule for rule in policy.rules],

@@ -32,7 +32,7 @@ from services.ehcp_publisher import (
     wishes,
 )
 from services.ehcp_publisher.consequences import Before, Consequences, Telling, circumstances_after, consequences
-from services.ehcp_publisher.deciding import IN_FORCE, Batch, Deciding, RenderingNeededError, Situation, undeliverable
+from services.ehcp_publisher.deciding import IN_FORCE, Batch, Deciding, RenderingNeededError, Situation, undeliverable, waits
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.overview import no_such_plan
@@ -182,12 +182,12 @@ class Events:
         plan_id = before.plan.plan_id
         councils = {*caller.la_codes, follows.to_council or before.plan.la_code}
         async with council_transaction(self._pool, councils) as connection:
-            await store_directory.refresh(connection, self._deciding.directory)
+            revision = await self._hold_directory(connection, follows)
             locked = (await store.lock_plans(connection, [plan_id])).get(plan_id)
             if locked is None or locked.revision != before.plan.revision or locked.la_code not in caller.la_codes:
                 raise _Changed
             at = await connection.fetchval("SELECT clock_timestamp()")
-            await self._write_plan(connection, event, locked, follows)
+            await self._write_plan(connection, event, locked, follows, revision)
             await store.insert_renderings(connection, typeset)
             plan = (await store.lock_plans(connection, [plan_id]))[plan_id]
             key = self._deciding.key_of(plan)
@@ -230,6 +230,7 @@ class Events:
                 warnings += [_namesake(each) for each in await store_events.find_namesakes(connection, plan.child_id)]
             if decided := batch.decided.get(plan_id):
                 warnings += undeliverable(decided[1].wanted, self._deciding.directory, self._deciding.today())
+                warnings += [waits(each) for each in decided[1].unconfirmed]
             answer = Answer(
                 201,
                 _body(plan, event) | {"status": "recorded", "shares_changed": raised,
@@ -241,7 +242,17 @@ class Events:
         log.info("event_recorded", type=event.type, plan_id=str(plan_id), shares=raised)
         return answer
 
-    async def _write_plan(self, connection: Any, event: PlanEvent, plan: KnownPlan, follows: Consequences) -> None:
+    async def _hold_directory(self, connection: Any, follows: Consequences) -> int:
+        """Alone where the event makes an organisation familiar to the council; the number that this change has then."""
+        if follows.familiar:
+            return await store_directory.hold_alone(connection, self._deciding.directory)
+        await store_directory.refresh(connection, self._deciding.directory)
+        return self._deciding.directory.revision
+
+    async def _write_plan(
+        self, connection: Any, event: PlanEvent, plan: KnownPlan, follows: Consequences, revision: int
+    ) -> None:
+        """``revision``: of the directory, where the event changes it."""
         key, changes = self._deciding.key_of(plan), dict(follows.plan)
         if follows.state is not plan.state:
             changes["state"] = follows.state
@@ -274,6 +285,10 @@ class Events:
         if follows.confirmed:
             recipient_id, share = follows.confirmed
             await store_events.confirm(connection, plan.plan_id, recipient_id, event.by, share=share)
+        if follows.familiar:
+            codes = await store_directory.make_familiar(connection, revision, la_code, follows.familiar, event.by)
+            await store_directory.write_revision(connection, revision)
+            await store_events.queue_plans(connection, "confirmed", la_code, codes)
         if isinstance(event, Recall) and event.reason is RecallReason.WRONG_CHILD:
             await store_events.recall_version(connection, event.version_id)
 

@@ -19,11 +19,11 @@ import structlog
 from schemas.events import EventType, PlanAmended, PlanFinalised
 from schemas.plan import Child, PlanSubmission, PlanVersion, SectionLetter
 from services.ehcp_publisher import currency, instructions, lifecycle, store, store_directory, versions, wishes
-from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People, undeliverable
+from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People, undeliverable, waits
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.rendering import MAX_TEXT_BYTES, RenderingError
-from services.ehcp_publisher.shares import Decided, Unusual
+from services.ehcp_publisher.shares import Decided
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan, NewRendering, NewVersion
 from services.ehcp_publisher.wishes import Current, Thing
 from services.shared.identity.tokens import Caller
@@ -380,9 +380,9 @@ class Issuing:
         made.wishes += self._deciding.taken_back(asking, ready.submission.version.circumstances(), people, standing)
         batch.add(caller.client_id, ready.key, decided.wanted, made)
         batch.decided[ready.plan_id] = (ready.la_code, decided)
-        waits = [_waits(each) for each in decided.unconfirmed]
+        unconfirmed = [waits(each) for each in decided.unconfirmed]
         gaps = [{"who": gap.who, "reason": gap.reason} for gap in decided.gaps]
-        warnings = undeliverable(decided.wanted, self._deciding.directory, self._deciding.today()) + waits
+        warnings = undeliverable(decided.wanted, self._deciding.directory, self._deciding.today()) + unconfirmed
         return {"shares": made.answers, "warnings": warnings, "share_gaps": gaps}
 
 
@@ -412,13 +412,6 @@ _AHEAD = (
     "The date of issue is ahead: the version is shared now, and whatever is issued before that day is kept as history. Recall "
     "it where the date is a mistake."
 )
-
-
-def _waits(unusual: Unusual) -> str:
-    return (
-        f"{unusual.recipient.name} ({unusual.recipient.scheme}:{unusual.recipient.value}) waits for a second person's "
-        f"confirmation: {unusual.reason}."
-    )
 
 
 def _one_per_child(new: list[NewPlan]) -> list[NewPlan]:

@@ -47,6 +47,8 @@ class PolicyShare:
     from_: date | None
     until: date | None
     """First and last day on which rule and approval are both in force; the plan's own circumstances may end it earlier."""
+    named: bool
+    """The rule says which organisation it is; otherwise the plan does."""
 
     @property
     def reference(self) -> str:
@@ -333,7 +335,7 @@ def _share(policy: SharingPolicy, rule: PolicyRule, known: Known) -> PolicyShare
     ends = [day for day in (rule.until, approval.until) if day]
     return PolicyShare(
         known, rule.rule, rule.sections, rule.lawful_basis, rule.reason, str(approval),
-        max(rule.from_ or approval.from_, approval.from_), min(ends, default=None),
+        max(rule.from_ or approval.from_, approval.from_), min(ends, default=None), rule.share_with.involved is None,
     )  # fmt: skip
 
 

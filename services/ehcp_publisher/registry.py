@@ -179,6 +179,8 @@ class Directory:
         self._listed: dict[UUID, Listed] = {}
         self._by_code: dict[tuple[CodeScheme, str], tuple[Listed, ...]] = {}
         self.policies = {policy.la_code: policy for policy in registry.policies}
+        self.familiar: dict[str, set[UUID]] = {}
+        """By council, the organisations that a second person has confirmed for all of its plans."""
         self.councils = {council.la_code: council for council in registry.councils}
         for recipient in registry.recipients:
             self.put(listed(recipient))

@@ -51,6 +51,8 @@ class Wanted:
     member: FamilyMember | None = None
     unknown: bool = False
     sections: tuple[SectionLetter, ...] | None = None
+    named: bool = False
+    """The sharing policy itself says which organisation it is, not a code that somebody typed into this plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Unusual:
 
     recipient: Known
     reason: str
+    once: bool = False
+    """It is the organisation that is new to the council: who confirms it confirms it for every plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +143,10 @@ def decide(facts: Facts, directory: Directory, on: date) -> Decided:
     found = {key: wanted for key, wanted in found.items() if key not in indivisible}
     unconfirmed = []
     for recipient_id, wanted in list(found.items()):
-        if reason := _unusual(facts, wanted.recipient):
+        if unusual := _unusual(facts, wanted, directory):
             del found[recipient_id]
             if facts.confirmed.get(recipient_id) is None:
-                unconfirmed.append(Unusual(wanted.recipient, reason))
+                unconfirmed.append(unusual)
             else:
                 withheld.append(wanted)
     known = set(found) | {each.recipient.recipient_id for each in unconfirmed}
@@ -186,7 +190,7 @@ def told(event: str, facts: Facts, directory: Directory, on: date) -> tuple[Want
     for rule in recipients_for(event, on):
         for wanted in _who(rule.role, facts, directory, on):
             # A notice says as much of a child as its plan: who does not get the one does not get the other.
-            if wanted.recipient.recipient_id in out or _unusual(facts, wanted.recipient):
+            if wanted.recipient.recipient_id in out or _unusual(facts, wanted, directory):
                 continue
             (ground,) = wanted.grounds
             told_ = replace(wanted, grounds=(replace(ground, reference=rule.reference, from_=on, until=None),))
@@ -272,7 +276,7 @@ def _by_policy(facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]
     letters = frozenset(facts.letters) or None
     for each in policy.evaluate(sharing, facts.circumstances, facts.born, letters, directory, on) if sharing else ():
         ground = Ground(Grounds.POLICY, each.reference, each.reason, facts.issued_on, each.until)
-        yield Wanted(each.recipient, (ground,), sections=each.sections)
+        yield Wanted(each.recipient, (ground,), sections=each.sections, named=each.named)
 
 
 def _by_decision(facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]:
@@ -291,15 +295,27 @@ def _together(before: Wanted, more: Wanted) -> Wanted:
     if before.sections is not None and more.sections is not None:
         either = {*before.sections, *more.sections}
         sections = tuple(letter for letter in SectionLetter if letter in either)
-    return Wanted(before.recipient, tuple(grounds.values()), before.member or more.member, before.unknown, sections)
+    named = before.named or more.named
+    return Wanted(before.recipient, tuple(grounds.values()), before.member or more.member, before.unknown, sections, named)
 
 
-def _unusual(facts: Facts, recipient: Known) -> str | None:
-    """Why nothing goes there before a second person has confirmed it: an organisation outside the council's area is often a
-    mistyped code. None when it is usual, or confirmed."""
-    if not recipient.areas or facts.la_code in recipient.areas or facts.confirmed.get(recipient.recipient_id):
+def _unusual(facts: Facts, wanted: Wanted, directory: Directory) -> Unusual | None:
+    """Why nothing goes there before a second person has confirmed it: it is often a mistyped code. None when it is usual, or
+    confirmed.
+
+    An organisation outside the council's area is asked about for each plan. One that is not known to serve the area, and that
+    neither the law nor the policy names, is asked about when the council shares with it for the first time, and then no more.
+    """
+    recipient, said = wanted.recipient, facts.confirmed.get(wanted.recipient.recipient_id)
+    if said or facts.la_code in recipient.areas:
         return None
-    return f"it serves other areas than {facts.la_code}: {', '.join(recipient.areas)}"
+    if recipient.areas:
+        return Unusual(recipient, f"it serves other areas than {facts.la_code}: {', '.join(recipient.areas)}")
+    owed = any(ground.grounds is Grounds.STATUTORY for ground in wanted.grounds)
+    familiar = recipient.recipient_id in directory.familiar.get(facts.la_code, ()) and said is None
+    if owed or wanted.named or wanted.unknown or familiar:
+        return None
+    return Unusual(recipient, f"council {facts.la_code} has not shared with it before, and no law names it", once=True)
 
 
 def _gaps(facts: Facts, directory: Directory, on: date, sharing: Set[UUID], indivisible: Set[UUID]) -> Iterator[Gap]:

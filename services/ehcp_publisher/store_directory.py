@@ -116,6 +116,10 @@ async def _read_new(connection: Any, directory: Directory, revision: int) -> boo
         directory.revision,
     ):
         directory.policies[row["la_code"]] = SharingPolicy.model_validate(row["content"])
+    for row in await connection.fetch(
+        "SELECT la_code, recipient_id FROM publisher.familiar WHERE revision > $1", directory.revision
+    ):
+        directory.familiar.setdefault(row["la_code"], set()).add(row["recipient_id"])
     directory.revision = revision
     return True
 
@@ -189,6 +193,35 @@ async def write_recipients(
 
 
 _COLUMNS = {"kind", "name", "subscriber", "channel", "contact", "public_key", "areas"}
+
+
+async def make_familiar(connection: Any, revision: int, la_code: str, recipient_id: UUID, by: str) -> list[str]:
+    """A second person has confirmed the organisation for all plans of the council. Returns its codes, as plans name it."""
+    await connection.execute(
+        "INSERT INTO publisher.familiar (la_code, recipient_id, revision, by) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        la_code, recipient_id, revision, by,
+    )  # fmt: skip
+    rows = await connection.fetch(
+        "SELECT scheme || ':' || value AS code FROM publisher.recipient_code WHERE recipient_id = $1", recipient_id
+    )
+    return [row["code"] for row in rows]
+
+
+async def keep_familiar(connection: Any, revision: int, la_code: str | None, recipient_ids: Sequence[UUID] | None) -> None:
+    """Whoever has a council's plans already, beyond the law, does not become new to it by a change of its entry, or of the
+    policy of ``la_code``."""
+    await connection.execute(
+        """
+        INSERT INTO publisher.familiar (la_code, recipient_id, revision)
+        SELECT DISTINCT s.la_code, s.recipient_id, $1::bigint
+        FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)
+        WHERE r.registered AND s.notice_id IS NULL AND s.action = 'hold'
+        AND ($2::text IS NULL OR s.la_code = $2) AND ($3::uuid[] IS NULL OR s.recipient_id = ANY($3))
+        AND EXISTS (SELECT FROM publisher.share_ground g WHERE g.share_id = s.share_id AND g.grounds <> 'statutory')
+        ON CONFLICT DO NOTHING
+        """,
+        revision, la_code, recipient_ids,
+    )  # fmt: skip
 
 
 async def delivery_of(connection: Any, recipient_ids: Sequence[UUID]) -> dict[UUID, Row]:

@@ -88,7 +88,7 @@ async def write_decided(connection: Any, decided: Mapping[UUID, tuple[str, Decid
     gaps = [(plan_id, gap.who, la_code, gap.reason) for plan_id, (la_code, each) in decided.items() for gap in each.gaps]
     await _replace(connection, "share_gap", "who", "reason", plan_ids, gaps)
     asked = [
-        (plan_id, each.recipient.recipient_id, la_code, each.recipient.kind, each.recipient.name, each.reason)
+        (plan_id, each.recipient.recipient_id, la_code, each.recipient.kind, each.recipient.name, each.reason, each.once)
         for plan_id, (la_code, of_plan) in decided.items()
         for each in of_plan.unconfirmed
     ]
@@ -101,20 +101,22 @@ async def write_decided(connection: Any, decided: Mapping[UUID, tuple[str, Decid
     if asked:
         await connection.execute(
             """
-            INSERT INTO publisher.confirmation AS c (plan_id, recipient_id, la_code, kind, name, reason, asked_by)
+            INSERT INTO publisher.confirmation AS c (plan_id, recipient_id, la_code, kind, name, reason, once, asked_by)
             SELECT t.*, coalesce(
                 (SELECT d.by FROM publisher.decision d
                  WHERE d.plan_id = t.plan_id AND d.recipient_id = t.recipient_id AND d.share),
                 (SELECT e.by FROM publisher.plan_event e JOIN publisher.plan p USING (plan_id)
-                 WHERE e.plan_id = t.plan_id AND p.circumstances IS NOT NULL AND e.type = ANY($7)
+                 WHERE e.plan_id = t.plan_id AND p.circumstances IS NOT NULL AND e.type = ANY($8)
                  ORDER BY e.revision DESC LIMIT 1),
                 (SELECT coalesce(v.by, v.issued_by) FROM publisher.version v
                  WHERE v.plan_id = t.plan_id AND v.recalled_at IS NULL ORDER BY v.issued_on DESC, v.number DESC LIMIT 1)
             )
-            FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
-            AS t (plan_id, recipient_id, la_code, kind, name, reason)
-            ON CONFLICT (plan_id, recipient_id) DO UPDATE SET asked_by = excluded.asked_by
-            WHERE c.decided_at IS NULL AND c.asked_by <> excluded.asked_by
+            FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[])
+            AS t (plan_id, recipient_id, la_code, kind, name, reason, once)
+            ON CONFLICT (plan_id, recipient_id) DO UPDATE
+            SET asked_by = excluded.asked_by, reason = excluded.reason, once = excluded.once
+            WHERE c.decided_at IS NULL AND (c.asked_by, c.reason, c.once)
+                  IS DISTINCT FROM (excluded.asked_by, excluded.reason, excluded.once)
             """,
             *[list(column) for column in zip(*asked, strict=True)], sorted(lifecycle.AROUND),
         )  # fmt: skip
@@ -472,8 +474,15 @@ async def read_history(connection: Any, plan_id: UUID) -> dict[str, list[Row]]:
 _OPEN = {
     "gaps": "SELECT plan_id, who AS name, reason, since FROM publisher.share_gap",
     "flags": "SELECT plan_id, code AS name, detail AS reason, since FROM publisher.flag",
-    "confirmations": "SELECT plan_id, recipient_id::text AS name, reason, asked_at AS since FROM publisher.confirmation"
-    " WHERE decided_at IS NULL",
+    # A question that is asked once for all plans is listed with the first of them.
+    "confirmations": """
+        SELECT plan_id, name, reason, since, recipient, plans FROM (
+            SELECT plan_id, recipient_id::text AS name, reason, asked_at AS since, name AS recipient,
+                   count(*) OVER question AS plans, min(plan_id::text) OVER question = plan_id::text AS first
+            FROM publisher.confirmation WHERE decided_at IS NULL
+            WINDOW question AS (PARTITION BY la_code, recipient_id, CASE WHEN once THEN NULL ELSE plan_id END)
+        ) c WHERE first
+    """,
 }
 
 

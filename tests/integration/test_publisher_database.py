@@ -41,7 +41,7 @@ async def tables_with_la_code(publisher: Publisher) -> list[str]:
     return [row["table_name"] for row in rows]
 
 
-KNOWN_TO_ALL = {"council", "sharing_policy"}
+KNOWN_TO_ALL = {"familiar", "council", "sharing_policy"}
 """The directory: who takes part is no secret between councils of one exchange."""
 
 

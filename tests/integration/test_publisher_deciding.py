@@ -26,6 +26,7 @@ from services.ehcp_publisher.redeciding import Redeciding
 from services.ehcp_publisher.registry import organisation_id
 from services.ehcp_publisher.rendering import Renderer, RenderingError
 from services.shared.identity.tokens import Caller, CallerKind
+from services.shared.postgres.pool import council_transaction
 from tests.support.lives import (
     ANOTHER,
     ICB_NAME,
@@ -53,6 +54,7 @@ from tests.support.publisher import (
     problem,
     publisher_at_hand,
     reference,
+    started_again,
     submission,
     version,
 )
@@ -580,6 +582,64 @@ async def test_a_confirmed_recipient_of_a_part_gets_the_next_version_too(publish
     await life.record("confirm", recipient_id=recipient, share=True, by=ANOTHER)
     await life.amend(looked_after_by="931")
     assert (await life.held())["Virtual School Far"] == ("hold", 2)
+
+
+async def test_an_organisation_that_is_new_to_the_council_is_confirmed_once_for_all_plans(publisher: PublisherAtHand) -> None:
+    """A first load of many plans asks one question about each such organisation, and every plan that waits says so."""
+    fields: dict[str, Any] = {"kind": "trust", "codes": [code("ods:NEW01") | {"from": "2020-01-01"}]}
+    await put(publisher, school("", "New Trust", **fields))
+    involved = [{"role": "advice", "kind": "trust", "organisation": code("ods:NEW01")}]
+    sent = [submission(version=version(involved=involved)) | {"by": OFFICER} for _ in range(3)]
+    _, answers = await publisher.batch(sent)
+    reason = "council 332 has not shared with it before, and no law names it"
+    assert [each["warnings"] for each in answers] == [
+        [f"New Trust (ods:NEW01) waits for a second person's confirmation: {reason}."]
+    ] * 3
+    lives = [Life(publisher, each["plan_id"], each["version_id"], sent[0]) for each in answers]
+    for life in lives:
+        assert "New Trust" not in await life.held()
+        assert (await life.shown())["to_confirm"] is True
+    listed = [each for each in (await get(publisher, "/v1/confirmations"))["confirmations"] if each["recipient"] == "New Trust"]
+    assert [(each["plans"], each["plan_id"]) for each in listed] == [(3, min(each["plan_id"] for each in answers))]
+    async with council_transaction(publisher.owner, {"332"}) as connection:
+        seen = await connection.fetch("SELECT plan_id FROM publisher.v_confirmation WHERE name = 'New Trust'")
+    assert len(seen) == 1, "one alert"
+    recipient = str(organisation_id(RecipientKind.TRUST, CodeScheme.ODS, "NEW01"))
+    await lives[0].refused(409, "same-person", "confirm", recipient_id=recipient, share=True)
+    await lives[2].record("confirm", recipient_id=recipient, share=False, by=ANOTHER)
+    await lives[1].record("confirm", recipient_id=recipient, share=True, by=ANOTHER)
+    assert (await lives[1].held())["New Trust"] == ("hold", 1)
+    await decide_queued(publisher)
+    assert (await lives[0].held())["New Trust"] == ("hold", 1)
+    assert (await lives[0].shown())["to_confirm"] is False
+    assert "New Trust" not in await lives[2].held(), "for that plan it was refused"
+    after = await begin(publisher, involved=involved)
+    assert (await after.held())["New Trust"] == ("hold", 1)
+    other = await begin_with(publisher, submission(la_code="333", version=version(involved=involved)))
+    assert "New Trust" not in await other.held(), "another council has a question of its own"
+    async with started_again(publisher) as again:
+        life = await begin(again, involved=involved)
+        assert (await life.held())["New Trust"] == ("hold", 1), "it is known after a restart"
+
+
+async def test_whoever_a_person_decides_to_share_with_waits_where_the_council_never_did(publisher: PublisherAtHand) -> None:
+    fields: dict[str, Any] = {"kind": "gp", "codes": [code("ods:M87001") | {"from": "2020-01-01"}]}
+    await put(publisher, school("", "Village Surgery", **fields))
+    life = await begin(publisher)
+    decision: dict[str, Any] = {"organisation": code("ods:M87001"), "lawful_basis": "consent", "reason": "The family asked."}
+    body = await life.record("decide", share=True, **decision)
+    assert body["shares_changed"] == 0
+    assert body["warnings"] == [
+        "Village Surgery (ods:M87001) waits for a second person's confirmation: council 332 has not shared with it before, "
+        "and no law names it."
+    ]
+    recipient = str(organisation_id(RecipientKind.GP, CodeScheme.ODS, "M87001"))
+    await life.refused(409, "same-person", "confirm", recipient_id=recipient, share=True)
+    await life.record("confirm", recipient_id=recipient, share=True, by=ANOTHER)
+    assert (await life.held())["Village Surgery"] == ("hold", 1)
+    second = await begin(publisher)
+    await second.record("decide", share=True, **decision)
+    assert (await second.held())["Village Surgery"] == ("hold", 1)
 
 
 # --- what a council sees ---

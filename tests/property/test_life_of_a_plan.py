@@ -63,7 +63,7 @@ def directory(*, policy: bool, later: bool) -> Directory:
         {
             "kind": KINDS[who], "name": who, "subscriber": law.subscriber(who) or "school", "channel": "inbox",
             "codes": [code(who) | {"from": "2020-01-01", "until": ICB_ENDS if who == OLD_ICB else None}],
-            "areas": ["999"] if who == OUTSIDE else [],
+            "areas": ["999"] if who == OUTSIDE else sorted(EXCHANGE),
         }
         for who in registered
     ]  # fmt: skip
@@ -258,7 +258,7 @@ class LifeOfAPlan(RuleBasedStateMachine):
         asked = None
         if type_ == "confirm" and fields["recipient_id"] in self.confirmed:
             share = self.confirmed[fields["recipient_id"]]
-            asked = {"asked_by": "case-system", "decided_by": "officer-0" if share is not None else None}
+            asked = {"asked_by": "case-system", "once": False, "decided_by": "officer-0" if share is not None else None}
         before = Before(
             self.plan, now, version, self.child, around, None, asked, decided, self.deciding.directory, has_document=False
         )

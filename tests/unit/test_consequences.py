@@ -217,15 +217,22 @@ def test_the_plan_is_older_than_its_child() -> None:
 
 def test_two_people_confirm() -> None:
     recipient = uuid4()
-    asked = {"asked_by": "officer-1", "decided_by": None}
+    asked = {"asked_by": "officer-1", "decided_by": None, "once": False}
     assert refused("no-confirmation", "confirm", recipient_id=recipient, share=True) is None
     assert refused("same-person", "confirm", before(confirmation=asked), recipient_id=recipient, share=True) == "event/by"
     louder = before(confirmation={"asked_by": "OFFICER-1", "decided_by": None})
     assert refused("same-person", "confirm", louder, recipient_id=recipient, share=False) == "event/by"
     done = asked | {"asked_by": "officer-0", "decided_by": "officer-2"}
     assert refused("confirmed", "confirm", before(confirmation=done), recipient_id=recipient, share=False) is None
-    other = before(confirmation={"asked_by": "officer-2", "decided_by": None})
-    assert follows("confirm", other, recipient_id=recipient, share=False).confirmed == (recipient, False)
+    other = asked | {"asked_by": "officer-2"}
+    assert follows("confirm", before(confirmation=other), recipient_id=recipient, share=False).confirmed == (recipient, False)
+
+
+@pytest.mark.parametrize(("once", "share"), [(True, True), (True, False), (False, True), (False, False)])
+def test_an_organisation_is_confirmed_for_all_plans_where_it_is_the_organisation_that_is_new(once: bool, share: bool) -> None:
+    recipient = uuid4()
+    asked = before(confirmation={"asked_by": "officer-2", "decided_by": None, "once": once})
+    assert follows("confirm", asked, recipient_id=recipient, share=share).familiar == (recipient if once and share else None)
 
 
 def test_an_organisation_that_nobody_registered_is_no_one_to_share_with() -> None:

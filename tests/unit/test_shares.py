@@ -27,6 +27,7 @@ def recipient(kind: str, name: str, *codes: str, subscriber: str = "school", cha
     return {
         "kind": kind, "name": name, "subscriber": subscriber, "channel": channel,
         "codes": [{"scheme": s, "value": v, "from": f or "2020-01-01", "until": u or None} for s, v, f, u, *_ in split],
+        "areas": ["332"],
     }  # fmt: skip
 
 
@@ -164,6 +165,52 @@ def test_an_organisation_of_another_area_waits_for_a_second_person() -> None:
     refused = shares.decide(replace(around, confirmed={recipient_id: False}), directory, on)
     assert told(refused.wanted).keys() == {"Primary"}
     assert refused.unconfirmed == ()
+
+
+def waits(directory: Directory, around: Facts) -> list[tuple[str, bool]]:
+    return [(each.recipient.name, each.once) for each in shares.decide(around, directory, date(2026, 2, 10)).unconfirmed]
+
+
+def test_an_organisation_that_only_the_plan_names_waits_the_first_time_that_the_council_shares_with_it() -> None:
+    """It is not known to serve the area, so its code may be a typing error; a policy's rule of a kind does not name it."""
+    everywhere = [each | {"areas": []} for each in REGISTRY["recipients"]]
+    named = {
+        "rule": "the-service", "share_with": {"organisation": {"kind": "social_care", **code("la:332")}}, "lawful_basis": "x",
+        "reason": "x",
+    }  # fmt: skip
+    (policy,) = REGISTRY["policies"]
+    policies = [policy | {"rules": [*policy["rules"], named]}]
+    directory = Directory(Registry.model_validate(REGISTRY | {"recipients": everywhere, "policies": policies}))
+    trust = [{"role": "advice", "organisation": code("ods:RNA")}]
+    around = facts(involved=trust, placements=[placed("urn:100001")], commissioning_bodies=[code("ods:QUA")])
+    decided = shares.decide(around, directory, date(2026, 2, 10))
+    assert told(decided.wanted).keys() == {"Primary", "ICB", "Social care"}, "by law, and by name in the policy"
+    assert [each.reason for each in decided.unconfirmed] == ["council 332 has not shared with it before, and no law names it"]
+    assert waits(directory, around) == [("Trust", True)]
+    assert decided.gaps == (), "it waits, and is no gap"
+    college = Decision(
+        uuid4(),
+        share=True,
+        code=OrganisationCode.model_validate(code("ukprn:10000001")),
+        lawful_basis="consent",
+        reason="asked",
+        until=None,
+    )
+    assert waits(directory, replace(facts(), decisions=(college,))) == [("College", True)]
+    (unusual,) = decided.unconfirmed
+    recipient_id = unusual.recipient.recipient_id
+    assert waits(directory, replace(around, confirmed={recipient_id: True})) == []
+    directory.familiar["332"] = {recipient_id}
+    assert waits(directory, around) == []
+    refused = shares.decide(replace(around, confirmed={recipient_id: False}), directory, date(2026, 2, 10))
+    assert "Trust" not in told(refused.wanted), "for this plan it was refused before it became familiar"
+
+
+def test_what_is_owed_by_law_does_not_wait_for_being_familiar() -> None:
+    around = facts(placements=[placed("ukprn:10000001")])
+    everywhere = [each | {"areas": []} for each in REGISTRY["recipients"]]
+    directory = Directory(Registry.model_validate(REGISTRY | {"recipients": everywhere}))
+    assert waits(directory, around) == []
 
 
 def test_a_decision_shares_with_somebody_until_its_last_day_or_keeps_the_plan_from_somebody() -> None:

@@ -1,5 +1,6 @@
 """`ehcp plans`, `ehcp plan`, `ehcp gaps`, `ehcp flags`, `ehcp confirmations`: a council's plans as the publisher has them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,10 @@ COLUMNS = {
 }
 SPARE_COLUMNS = ("settings", "la_code", "plan_id")
 OPEN_COLUMNS = {"case_reference": "Plan", "name": "What", "reason": "Reason", "since": "Since (UTC)", "la_code": "Council"}
+CONFIRMATION_COLUMNS = {
+    "case_reference": "Plan", "recipient": "To confirm", "reason": "Reason", "plans": "Plans", "name": "Recipient id",
+    "since": "Since (UTC)", "la_code": "Council",
+}  # fmt: skip
 VERSIONS = {
     "version": "Version", "issued_on": "Issued on", "by": "By", "received_at": "Received (UTC)",
     "recalled_at": "Recalled (UTC)",
@@ -98,15 +103,15 @@ def flags(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 def confirmations(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """List shares that wait for a second person; `ehcp record confirm` answers."""
-    show_open("confirmations", home, as_json=as_json)
+    show_open("confirmations", home, CONFIRMATION_COLUMNS, as_json=as_json)
 
 
-def show_open(what: str, home: Path, *, as_json: bool) -> None:
+def show_open(what: str, home: Path, columns: Mapping[str, str] = OPEN_COLUMNS, *, as_json: bool) -> None:
     found = run(all_open(home, what))
     if as_json:
         print_json(found)
     else:
-        print_table(OPEN_COLUMNS, [readable(row) for row in found], ("la_code", "since"))
+        print_table(columns, [readable(row) for row in found], ("la_code", "since"))
 
 
 async def all_plans(home: Path, council: str | None) -> list[Row]:
