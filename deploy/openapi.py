@@ -14,6 +14,8 @@ from services.audit import api as audit
 from services.audit import looks_api as audit_looks
 from services.audit.openapi import ROUTES as AUDIT_ROUTES
 from services.ehcp_publisher import api as publisher
+from services.ehcp_publisher.comparison_api import ROUTES as COMPARISON_ROUTES
+from services.ehcp_publisher.comparison_api import make_comparison_router
 from services.ehcp_publisher.directory_api import ROUTES as DIRECTORY_ROUTES
 from services.ehcp_publisher.directory_api import make_directory_router
 from services.ehcp_publisher.feed import make_feed_router
@@ -51,6 +53,7 @@ def make_apps() -> dict[str, FastAPI]:
     directory = make_directory_router(_NONE, _NONE, _NONE, _VERIFIER, _NONE)
     apps["ehcp_publisher"].include_router(describe(directory, DIRECTORY_ROUTES))
     apps["ehcp_publisher"].include_router(describe(make_looks_router(_NONE, _VERIFIER), LOOKS_ROUTES))
+    apps["ehcp_publisher"].include_router(describe(make_comparison_router(_VERIFIER, _NONE), COMPARISON_ROUTES))
     apps["audit"].include_router(describe(audit.router(_NONE, _VERIFIER), AUDIT_ROUTES))
     apps["audit"].include_router(audit_looks.make_looks_router(_NONE, _VERIFIER, None))
     apps["audit"].include_router(make_dead_letters_router(_NONE, "audit.dead_letter", _NONE, audit.operator(_VERIFIER)))

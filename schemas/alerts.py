@@ -1,15 +1,18 @@
 """Alerts on ``ehcp.alerts.v1``: what should have arrived and did not, or have been done by law and was not.
 
 Opaque ids only; key is the plan's id. An alert is about one share, or about a plan as a whole: a statutory clock, somebody
-without a share, somebody who waits to be confirmed.
+without a share, somebody who waits to be confirmed, a difference from the case system. What is about no plan is an event of
+its own: :class:`CouncilAlertRaised`.
 """
 
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from schemas.base import Open, RecipientKind
+from schemas.comparison import DifferenceKind
 from schemas.events import Seq
 
 
@@ -28,6 +31,10 @@ class AlertKind(StrEnum):
     """Somebody involved in the plan has no share of it."""
     UNCONFIRMED = "unconfirmed"
     """A share with an unusual recipient waits for a second person's confirmation."""
+    DIFFERS = "differs"
+    """The case system says something else of the plan than the exchange does."""
+    NOT_HERE = "not_here"
+    """Plans are in force in the case system that the exchange does not know."""
 
 
 class ClearedBecause(StrEnum):
@@ -44,6 +51,10 @@ class ClearedBecause(StrEnum):
     """It has been done, or is not to be done any more: the plan has ended, or the recipient is to hear nothing more."""
     OVERDUE = "overdue"
     """What was due soon is overdue; another alert says so."""
+    AGREED = "agreed"
+    """The last comparison did not find this difference any more."""
+    MORE = "more"
+    """There are more of them now; another alert says so."""
 
 
 class AlertRaised(Open):
@@ -60,11 +71,31 @@ class AlertRaised(Open):
     """The statutory clock, where it is about one."""
     reference: str | None = None
     """The law that the clock comes from."""
+    difference: DifferenceKind | None = None
+    """Where the case system says something else."""
     due_at: AwareDatetime
-    """Of a clock: the end of its last day in Europe/London. Of a share gap or a confirmation: since when it has waited."""
+    """Of a clock: the end of its last day in Europe/London. Of a share gap or a confirmation: since when it has waited. Of a
+    difference: since when it was found."""
     raised_at: AwareDatetime
 
 
 class AlertCleared(AlertRaised):
+    cleared_at: AwareDatetime
+    because: ClearedBecause
+
+
+class CouncilAlertRaised(Open):
+    """About a council as a whole and none of its plans."""
+
+    alert_id: UUID
+    kind: AlertKind
+    la_code: str
+    count: Annotated[int, Field(ge=1)] | None = None
+    """How many plans it concerns, where they have no id here."""
+    since: AwareDatetime
+    raised_at: AwareDatetime
+
+
+class CouncilAlertCleared(CouncilAlertRaised):
     cleared_at: AwareDatetime
     because: ClearedBecause

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas import published
-from schemas.alerts import AlertCleared, AlertRaised
+from schemas.alerts import AlertCleared, AlertRaised, CouncilAlertCleared, CouncilAlertRaised
 from schemas.events import (
     EventType,
     PlanAmended,
@@ -89,9 +89,14 @@ RECEIPTS = Topic(
 )
 ALERTS = Topic(
     "ehcp.alerts.v1",
-    "The plan's id.",
+    "The plan's id; of an alert about no plan the council's code.",
     "What should have arrived and did not, and when that is over.",
-    {EventType.ALERT_RAISED: AlertRaised, EventType.ALERT_CLEARED: AlertCleared},
+    {
+        EventType.ALERT_RAISED: AlertRaised,
+        EventType.ALERT_CLEARED: AlertCleared,
+        EventType.COUNCIL_ALERT_RAISED: CouncilAlertRaised,
+        EventType.COUNCIL_ALERT_CLEARED: CouncilAlertCleared,
+    },
 )
 
 TOPICS = {"events": EVENTS, "shares": SHARES, "receipts": RECEIPTS, "alerts": ALERTS}

@@ -50,6 +50,8 @@ class EventType(StrEnum):
     HEARTBEAT = "ehcp.heartbeat.v1"
     ALERT_RAISED = "ehcp.alert.raised.v1"
     ALERT_CLEARED = "ehcp.alert.cleared.v1"
+    COUNCIL_ALERT_RAISED = "ehcp.council.alert.raised.v1"
+    COUNCIL_ALERT_CLEARED = "ehcp.council.alert.cleared.v1"
 
 
 class RecipientCode(Open):

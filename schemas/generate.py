@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from schemas import published
-from schemas.alerts import AlertCleared, AlertRaised
+from schemas.alerts import AlertCleared, AlertRaised, CouncilAlertCleared, CouncilAlertRaised
 from schemas.breach import BreachPack
 from schemas.directory import DirectoryRecipient
 from schemas.documents import ReadAnswer, ReadRequest, ShareState
@@ -71,6 +71,8 @@ SENT_BY_THE_EXCHANGE: dict[str, type[BaseModel]] = {
     "heartbeat": Heartbeat,
     "alert-raised": AlertRaised,
     "alert-cleared": AlertCleared,
+    "council-alert-raised": CouncilAlertRaised,
+    "council-alert-cleared": CouncilAlertCleared,
     "manifest": Manifest,
     "read-request": ReadRequest,
     "read-answer": ReadAnswer,

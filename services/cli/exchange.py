@@ -219,6 +219,17 @@ class Exchange:
         result: Row = answer.json()
         return result
 
+    async def put_comparison(self, la_code: str, comparison: Row) -> Row:
+        url = f"{self.reach.council_url}/v1/comparisons/{la_code}"
+        answer: Row = (await self._send("PUT", url, OPERATOR, json=comparison)).json()
+        return answer
+
+    async def comparisons(self) -> list[Row]:
+        """The last of each of the operator's councils."""
+        answer = await self._send("GET", f"{self.reach.council_url}/v1/comparisons", OPERATOR)
+        found: list[Row] = answer.json()["comparisons"]
+        return found
+
     async def explain_policy(self, la_code: str, asked: Row) -> Row:
         url = f"{self.reach.council_url}/v1/policies/{la_code}/explain"
         answer: Row = (await self._send("POST", url, OPERATOR, json=asked)).json()

@@ -9,6 +9,9 @@ from joserfc.jwk import OKPKey
 
 from services.ehcp_publisher import keys, store_directory
 from services.ehcp_publisher.api import MAX_BODY, make_router
+from services.ehcp_publisher.comparison_api import MAX_BODY as MAX_COMPARISON
+from services.ehcp_publisher.comparison_api import ROUTES as COMPARISON_ROUTES
+from services.ehcp_publisher.comparison_api import make_comparison_router
 from services.ehcp_publisher.deciding import Deciding
 from services.ehcp_publisher.directory_api import ROUTES as DIRECTORY_ROUTES
 from services.ehcp_publisher.directory_api import make_directory_router
@@ -83,7 +86,8 @@ async def build() -> Service:
     deciding = Deciding(directory, child_keys, Renderer(), resend_after)
     issuing = Issuing(pool, deciding)
     reads = Reads(pool, child_keys, councils)
-    app = make_app("EHC Plan Exchange: publisher", larger={"/v1/plans": MAX_BODY, "/v1/batch": MAX_BODY})
+    larger = {"/v1/plans": MAX_BODY, "/v1/batch": MAX_BODY, "/v1/comparisons": MAX_COMPARISON}
+    app = make_app("EHC Plan Exchange: publisher", larger=larger)
     app.include_router(Issuer(settings.issuer, token_key, find_client, first_use).router())
     verifier = Verifier(settings.issuer, token_key)
     overview = Overview(pool, deciding)
@@ -95,6 +99,7 @@ async def build() -> Service:
     app.include_router(describe(directory_router, DIRECTORY_ROUTES))
     looking = Looking(pool, child_keys, councils)
     app.include_router(describe(make_looks_router(looking, verifier), LOOKS_ROUTES))
+    app.include_router(describe(make_comparison_router(verifier, pool), COMPARISON_ROUTES))
     relay = Relay(settings.database_url, "publisher.outbox", kafka, NAME)
     resend = Resend(pool, councils, resend_after)
     work: dict[str, Callable[[], Awaitable[None]]] = {

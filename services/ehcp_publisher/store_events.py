@@ -338,6 +338,8 @@ async def change_council(connection: Any, plan_id: UUID, child_id: UUID, wrapped
     for table in _OF_A_SHARE:
         await connection.execute(f"UPDATE publisher.{table} SET la_code = $2 WHERE share_id IN ({shares})", plan_id, to)
     await connection.execute(f"SELECT audit.change_council(ARRAY({shares}), $2)", plan_id, to)
+    # What the former council's case system said of it is nobody's affair any more.
+    await connection.execute("DELETE FROM publisher.difference WHERE plan_id = $1", plan_id)
 
 
 # --- the queue ---

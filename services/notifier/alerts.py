@@ -1,8 +1,8 @@
 """The port through which people hear of alerts, what is said, and its simplest adapter: the log.
 
-Nothing personal leaves here: a plan's opaque id, the kind of recipient, the subscriber or the statutory clock, how late, and
-a link that asks for sign-in. A channel is handed the same digest again after a failure, so it makes repeats recognisable by
-``message_id``.
+Nothing personal leaves here: a plan's opaque id, the kind of recipient, the subscriber, the statutory clock or the kind of
+difference, how late, and a link that asks for sign-in. A channel is handed the same digest again after a failure, so it makes
+repeats recognisable by ``message_id``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from schemas.alerts import AlertKind, ClearedBecause
+from schemas.comparison import DifferenceKind
 from services.notifier.store import Alert, Notice
 from services.shared.law import UnknownRuleError, clock
 from services.shared.law.counting import LONDON, london_date
@@ -68,6 +69,7 @@ def _ids(alert: Alert) -> dict[str, str]:
     said = {
         "kind": alert.kind, "la_code": alert.la_code, "plan_id": alert.plan_id, "share_id": alert.share_id,
         "recipient_kind": alert.recipient_kind, "subscriber": alert.subscriber, "clock": alert.clock,
+        "about": alert.about, "count": alert.count,
     }  # fmt: skip
     return {name: str(value) for name, value in said.items() if value is not None}
 
@@ -102,7 +104,7 @@ def _lines(digest: Digest, dashboard_url: str | None) -> Iterator[str]:
         yield _heading(kind)
         for alert in alerts[:LINES]:
             yield f"- {_about(alert)}; {_due(alert, digest.made_at)}"
-            if dashboard_url:
+            if dashboard_url and alert.plan_id:
                 yield f"  {dashboard_url.rstrip('/')}/plans/{alert.plan_id}"
         if len(alerts) > LINES:
             yield f"- and {len(alerts) - LINES} more"
@@ -136,6 +138,10 @@ def _heading(kind: AlertKind) -> str:
             return "Share gap: somebody involved in the plan has no share of it"
         case AlertKind.UNCONFIRMED:
             return "Unconfirmed: a share with an unusual recipient waits for a second person"
+        case AlertKind.DIFFERS:
+            return "Differs: the case system says something else of the plan; `ehcp reconcile extract` says what"
+        case AlertKind.NOT_HERE:
+            return "Not here: in force in the case system, and the exchange does not know them"
         case _:
             assert_never(kind)
 
@@ -156,6 +162,10 @@ def _reason(because: ClearedBecause) -> str:
             return "it has been done, or is not to be done any more"
         case ClearedBecause.OVERDUE:
             return "it is overdue now"
+        case ClearedBecause.AGREED:
+            return "the case system and the exchange say the same now"
+        case ClearedBecause.MORE:
+            return "there are more of them now"
         case _:
             assert_never(because)
 
@@ -165,13 +175,35 @@ def _name(kind: AlertKind) -> str:
 
 
 def _about(alert: Alert) -> str:
+    if alert.count is not None:
+        return f"{alert.count} plan{'s' if alert.count > 1 else ''}"
     plan = f"plan {alert.plan_id}"
+    if alert.kind is AlertKind.DIFFERS and alert.about is not None:
+        return f"{plan}: {_difference(DifferenceKind(alert.about))}"
     if alert.clock is not None:
         return f"{plan}: {_must(alert.clock, london_date(alert.raised_at))} ({alert.reference})"
     if alert.recipient_kind is None:
         return plan
     kind = alert.recipient_kind.value.replace("_", " ")
     return f"{plan} to {kind}" + (f" through {alert.subscriber}" if alert.subscriber else "")
+
+
+def _difference(kind: DifferenceKind) -> str:
+    match kind:
+        case DifferenceKind.NEVER_SHARED:
+            return "in force there, and nobody should hold it here"
+        case DifferenceKind.CEASED_THERE:
+            return "over there, in force here"
+        case DifferenceKind.UNKNOWN_THERE:
+            return "in force here, not in the extract"
+        case DifferenceKind.CEASED_HERE:
+            return "in force there, over here"
+        case DifferenceKind.SETTING_DIFFERS:
+            return "another setting is named there"
+        case DifferenceKind.REVIEW_NEWER:
+            return "reviewed there after the version here was issued, and to be amended"
+        case _:
+            assert_never(kind)
 
 
 def _must(id_: str, on: date) -> str:

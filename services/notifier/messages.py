@@ -13,7 +13,8 @@ from services.shared.postgres.pool import council_transaction
 
 log = structlog.get_logger()
 
-AT_ONCE = 1_000
+AT_ONCE = 10_000
+"""Told in one message. Most of them as a number; what a first comparison finds is to be a few mails, not a hundred."""
 LEASE_SECONDS = 120.0
 """Well above what a channel may take."""
 LONGEST_BACK_OFF_SECONDS = 300.0

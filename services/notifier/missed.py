@@ -6,7 +6,6 @@ as visible as one that failed. ``now`` is the council's database clock, against 
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import assert_never
 from uuid import UUID
 
 from schemas.alerts import AlertKind, ClearedBecause
@@ -14,7 +13,7 @@ from schemas.base import RecipientKind
 from schemas.receipts import Status
 
 OF_SHARES = frozenset({AlertKind.MISSED, AlertKind.REFUSED, AlertKind.UNDELIVERABLE})
-"""The others are about a plan: :mod:`services.notifier.clocks`."""
+"""The others are about a plan (:mod:`services.notifier.clocks`) or what a council compared (:mod:`~.comparisons`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,5 @@ def why_cleared(kind: AlertKind, share: Wanted | None, now: datetime) -> Cleared
             return None if refused else ClearedBecause.NOT_REFUSED
         case AlertKind.UNDELIVERABLE:
             return None if share.subscriber is None else ClearedBecause.DELIVERABLE
-        case AlertKind.DUE_SOON | AlertKind.OVERDUE | AlertKind.SHARE_GAP | AlertKind.UNCONFIRMED:
-            raise ValueError(f"{kind} is about a plan, not about one share")
         case _:
-            assert_never(kind)
+            raise ValueError(f"{kind} is not about one share")

@@ -27,12 +27,13 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Of one share, or of a plan: then without share, seq and recipient, and with the clock where it is about one."""
+    """Of one share; or of a plan: then without share, seq and recipient, and with the clock where it is about one; or of a
+    council and none of its plans. ``about`` tells two of one kind apart, ``count`` is of what has no id here."""
 
     alert_id: UUID
     kind: AlertKind
     la_code: str
-    plan_id: UUID
+    plan_id: UUID | None
     share_id: UUID | None
     seq: int | None
     recipient_kind: RecipientKind | None
@@ -42,6 +43,8 @@ class Alert:
     clock: str | None = None
     reference: str | None = None
     review: str | None = None
+    about: str | None = None
+    count: int | None = None
 
     @property
     def trouble(self) -> Trouble:
@@ -217,7 +220,7 @@ def _alert(row: asyncpg.Record) -> Alert:
     return Alert(
         row["alert_id"], AlertKind(row["kind"]), row["la_code"], row["plan_id"], row["share_id"], row["seq"],
         RecipientKind(row["recipient_kind"]) if row["recipient_kind"] else None, row["subscriber"], row["due_at"],
-        row["raised_at"], row["clock"], row["reference"], row["review"],
+        row["raised_at"], row["clock"], row["reference"], row["review"], row["about"], row["count"],
     )  # fmt: skip
 
 
@@ -225,18 +228,20 @@ def _alert(row: asyncpg.Record) -> Alert:
 
 
 async def insert_alerts(connection: Connection, alerts: Sequence[Alert]) -> set[UUID]:
-    """Those that had no open alert of the same kind, share, clock and review yet."""
+    """Those that had no open alert of the same kind about the same yet."""
     rows = await connection.fetch(
         """
         INSERT INTO notifier.alert (alert_id, kind, la_code, plan_id, share_id, seq, recipient_kind, subscriber, due_at,
-                                    raised_at, clock, reference, review)
+                                    raised_at, clock, reference, review, about, count)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::bigint[], $7::text[],
-                             $8::text[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[])
+                             $8::text[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[],
+                             $14::text[], $15::bigint[])
         ON CONFLICT DO NOTHING RETURNING alert_id
         """,
         *_columns(
             alerts,
-            "alert_id kind la_code plan_id share_id seq recipient_kind subscriber due_at raised_at clock reference review",
+            "alert_id kind la_code plan_id share_id seq recipient_kind subscriber due_at raised_at clock reference review about"
+            " count",
         ),
     )
     return {row["alert_id"] for row in rows}

@@ -11,10 +11,11 @@ from uuid import UUID
 import structlog
 from prometheus_client import Counter
 
-from schemas.alerts import AlertCleared, AlertRaised, ClearedBecause
+from schemas.alerts import AlertCleared, AlertRaised, ClearedBecause, CouncilAlertCleared, CouncilAlertRaised
+from schemas.comparison import DifferenceKind
 from schemas.events import EventType
 from schemas.manifest import canonical
-from services.notifier import clocks, missed, store
+from services.notifier import clocks, comparisons, missed, store
 from services.notifier.store import Alert
 from services.shared.ids import new_id
 from services.shared.kafka import cloudevents
@@ -28,6 +29,10 @@ CHECK_AT_ONCE = 5_000
 PLANS_AT_ONCE = 1_000
 """Looked at for their clocks in each round, going round all plans: a council's in seconds, England's within the hour."""
 FIRST = UUID(int=0)
+TYPES = {
+    AlertRaised: EventType.ALERT_RAISED, AlertCleared: EventType.ALERT_CLEARED,
+    CouncilAlertRaised: EventType.COUNCIL_ALERT_RAISED, CouncilAlertCleared: EventType.COUNCIL_ALERT_CLEARED,
+}  # fmt: skip
 
 RAISED = Counter("ehcp_notifier_alerts_raised", "Alerts raised, by kind", ["kind"])
 CLEARED = Counter("ehcp_notifier_alerts_cleared", "Alerts cleared, by kind", ["kind"])
@@ -54,11 +59,12 @@ class Sweep:
                 return False
             of_shares = await self._find_of_shares(connection, now)
             of_plans, looked_at = await self._find_of_plans(connection, now)
-            raised = await self._raise(connection, now, of_shares + of_plans)
+            differing = await comparisons.find(connection, now, RAISE_AT_ONCE)
+            raised = await self._raise(connection, now, of_shares + of_plans + differing)
             cleared, checked = await self._clear(connection, now)
         self._checked, self._looked_at = checked, looked_at
         _tell(raised, cleared)
-        return len(of_shares) >= RAISE_AT_ONCE
+        return max(len(of_shares), len(differing)) >= RAISE_AT_ONCE
 
     async def _find_of_shares(self, connection: store.Connection, now: datetime) -> list[Alert]:
         found = await store.find_troubled(connection, RAISE_AT_ONCE)
@@ -93,7 +99,7 @@ class Sweep:
         new = await store.insert_alerts(connection, alerts)
         alerts = [alert for alert in alerts if alert.alert_id in new]
         await store.insert_notices(connection, self._channels, alerts, "raised")
-        await store.insert_events(connection, [_event(EventType.ALERT_RAISED, raised_event(a), now) for a in alerts])
+        await store.insert_events(connection, [_event(raised_event(alert), now) for alert in alerts])
         details = [{"kind": alert.kind, "alert_id": alert.alert_id, "due_at": alert.due_at} for alert in alerts]
         await store.insert_acts(connection, "alert_raised", alerts, details)
         return alerts
@@ -102,12 +108,17 @@ class Sweep:
         """Returns the alerts cleared and where to go on next time."""
         page = await store.find_open(connection, self._checked, CHECK_AT_ONCE)
         cleared: list[tuple[Alert, ClearedBecause]] = []
+        differing = await comparisons.find_cleared(connection, [each for each in page if each.kind in comparisons.KINDS])
         shares = await store.read_wanted(connection, {each.share_id for each in page if each.share_id})
-        plans = await store.read_plans(connection, {each.plan_id for each in page if not each.share_id})
+        plans = await store.read_plans(connection, {each.plan_id for each in page if each.plan_id and not each.share_id})
         for alert in page:
+            because: ClearedBecause | None
             if alert.share_id is not None:
                 because = missed.why_cleared(alert.kind, shares.get(alert.share_id), now)
+            elif alert.kind in comparisons.KINDS:
+                because = differing.get(alert.alert_id)
             else:
+                assert alert.plan_id is not None
                 because = clocks.why_cleared(alert.trouble, plans.get(alert.plan_id), now)
             if because is not None:
                 cleared.append((alert, because))
@@ -115,28 +126,37 @@ class Sweep:
             alerts = [alert for alert, _ in cleared]
             await store.clear_alerts(connection, [(alert.alert_id, because) for alert, because in cleared])
             await store.insert_notices(connection, self._channels, alerts, "cleared")
-            events = [_event(EventType.ALERT_CLEARED, cleared_event(a, because, now), now) for a, because in cleared]
+            events = [_event(cleared_event(alert, because, now), now) for alert, because in cleared]
             await store.insert_events(connection, events)
             details = [{"kind": a.kind, "alert_id": a.alert_id, "because": because} for a, because in cleared]
             await store.insert_acts(connection, "alert_cleared", alerts, details)
         return [alert for alert, _ in cleared], page[-1].alert_id if len(page) == CHECK_AT_ONCE else FIRST
 
 
-def raised_event(alert: Alert) -> AlertRaised:
+def raised_event(alert: Alert) -> AlertRaised | CouncilAlertRaised:
+    if alert.plan_id is None:
+        return CouncilAlertRaised(
+            alert_id=alert.alert_id, kind=alert.kind, la_code=alert.la_code, count=alert.count, since=alert.due_at,
+            raised_at=alert.raised_at,
+        )  # fmt: skip
     return AlertRaised(
         alert_id=alert.alert_id, kind=alert.kind, la_code=alert.la_code, plan_id=alert.plan_id, share_id=alert.share_id,
         seq=alert.seq, recipient_kind=alert.recipient_kind, subscriber=alert.subscriber, clock=alert.clock,
-        reference=alert.reference, due_at=alert.due_at, raised_at=alert.raised_at,
+        reference=alert.reference, difference=DifferenceKind(alert.about) if alert.about else None, due_at=alert.due_at,
+        raised_at=alert.raised_at,
     )  # fmt: skip
 
 
-def cleared_event(alert: Alert, because: ClearedBecause, now: datetime) -> AlertCleared:
-    return AlertCleared(**dict(raised_event(alert)), cleared_at=now, because=because)
+def cleared_event(alert: Alert, because: ClearedBecause, now: datetime) -> AlertCleared | CouncilAlertCleared:
+    raised = raised_event(alert)
+    model = AlertCleared if isinstance(raised, AlertRaised) else CouncilAlertCleared
+    return model(**dict(raised), cleared_at=now, because=because)
 
 
-def _event(type_: EventType, data: AlertRaised, now: datetime) -> store.Event:
-    headers = cloudevents.headers(type_, f"/councils/{data.la_code}", now)
-    return store.Event(TOPIC, str(data.plan_id), headers, canonical(data.model_dump(mode="json")))
+def _event(data: AlertRaised | CouncilAlertRaised, now: datetime) -> store.Event:
+    headers = cloudevents.headers(TYPES[type(data)], f"/councils/{data.la_code}", now)
+    key = str(data.plan_id) if isinstance(data, AlertRaised) else data.la_code
+    return store.Event(TOPIC, key, headers, canonical(data.model_dump(mode="json")))
 
 
 def _tell(raised: Sequence[Alert], cleared: Sequence[Alert]) -> None:

@@ -81,6 +81,7 @@ async def call(publisher: Publisher, route: str, plan: Plan, headers: Mapping[st
         "PUT /v1/policies/{la_code}": {"la_code": "332", "rules": []},
         "POST /v1/looks": {"la_code": "332", "children": [plan.plan_id]},
         "POST /v1/policies/{la_code}/explain": {"circumstances": {}},
+        "PUT /v1/comparisons/{la_code}": {"plans": 1, "differences": {"ceased_there": [plan.plan_id]}},
     }  # fmt: skip
     method, _, path = route.partition(" ")
     kinds = {"POST /v1/batch": "application/x-ndjson", "PUT /v1/directory": "application/x-ndjson"}
@@ -155,7 +156,7 @@ ALLOWED: dict[str, dict[str, str]] = {
             "case system": "200", "case system of another council": "200", "operator": "200", "subscriber": "403",
             "another subscriber": "403", "school": "403",
         }
-        for route in ("GET /v1/gaps", "GET /v1/flags", "GET /v1/confirmations", "GET /v1/directory")
+        for route in ("GET /v1/gaps", "GET /v1/flags", "GET /v1/confirmations", "GET /v1/directory", "GET /v1/comparisons")
     },
     "PUT /v1/directory": {
         "case system": "403", "case system of another council": "403", "operator": "201", "subscriber": "403",
@@ -174,7 +175,9 @@ ALLOWED: dict[str, dict[str, str]] = {
             "case system": "200", "case system of another council": "403", "operator": "200", "subscriber": "403",
             "another subscriber": "403", "school": "403",
         }
-        for route in ("GET /v1/policies/{la_code}", "POST /v1/policies/{la_code}/explain")
+        for route in (
+            "GET /v1/policies/{la_code}", "POST /v1/policies/{la_code}/explain", "PUT /v1/comparisons/{la_code}",
+        )
     },
 }  # fmt: skip
 OPEN = {"POST /oauth/token"}

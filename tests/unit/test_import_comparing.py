@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.comparison import DifferenceKind as Kind
 from schemas.lifecycle import CeaseReason
 from services.cli.exchange import Row
-from services.cli.importing.comparing import Kind, compare, only_here, settings_on
+from services.cli.importing.comparing import compare, only_here, settings_on
 from services.cli.importing.faults import Findings
 from services.cli.importing.known import KnownPlans
 from services.cli.importing.opening import Asked, opened

@@ -1,5 +1,6 @@
 """`ehcp readiness`: how many plans could be delivered today, and what the others lack."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from services.cli.importing.opening import Asked, opened
 from services.cli.importing.readiness import Readiness, lacks_here
 from services.cli.options import DEFAULT_HOME, AsJson, Home
 from services.cli.output import out, plain_errors, print_json, print_table, run
+from services.shared.law.counting import london_date
 
 WORDS = {
     "document": "neither a document nor a text",
@@ -54,6 +56,8 @@ def readiness(
     out.print(f"{found['ready']} of {found['plans']} plans in force could be delivered today{share}.")
     if found["with_share_gaps"]:
         out.print(f"In {found['with_share_gaps']} plans somebody is involved who has no share: `ehcp gaps` lists them.")
+    for each in found.get("compared", ()):
+        print_compared(each)
     if found["lacking"]:
         rows = [{"what": WORDS[name], "count": count} for name, count in found["lacking"].items()]
         print_table({"what": "The others have", "count": "Plans"}, rows)
@@ -63,13 +67,24 @@ def readiness(
             out.print("… --json lists more.")
 
 
+def print_compared(comparison: Row) -> None:
+    """So that a council which has stopped comparing is seen to have."""
+    on = london_date(datetime.fromisoformat(comparison["compared_at"]))
+    differing = comparison["not_here"] + sum(comparison["differences"].values())
+    out.print(
+        f"Council {comparison['la_code']} last compared its case system on {on}: {differing} differences."
+        " `ehcp reconcile extract` compares anew."
+    )
+
+
 async def of_exchange(home: Path, council: str | None) -> Row:
     counted = Readiness()
     async with Exchange(Reach.of(home)) as exchange:
         async for plan in exchange.plans():
             if plan["state"] in LIVE and council in (None, plan["la_code"]):
                 counted.take(plan["case_reference"], lacks_here(plan), plan["gaps"])
-    return {"of": "exchange", **counted.as_row()}
+        compared = [each for each in await exchange.comparisons() if council in (None, each["la_code"])]
+    return {"of": "exchange", **counted.as_row(), "compared": compared}
 
 
 def of_extract(asked: Asked) -> Row:

@@ -10,11 +10,11 @@ import typer
 
 from services.cli.commands.import_ import Corrections, Council, Extracted, ProfileOption, bar_for, london_today, profile_of
 from services.cli.exchange import Exchange, Reach, Row
-from services.cli.importing.comparing import Difference, compare, only_here
+from services.cli.importing.comparing import Difference, compare, only_here, told
 from services.cli.importing.faults import Findings
 from services.cli.importing.known import KnownPlans
 from services.cli.importing.opening import Asked, opened
-from services.cli.options import DEFAULT_HOME, AsJson, Home
+from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
 from services.cli.output import Exit, err, out, print_json, print_table, run
 
 app = typer.Typer(no_args_is_help=True, help="Compare what others say with what the exchange says.")
@@ -33,10 +33,14 @@ def extract(
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the differences to this file too.")] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
+    dry_run: DryRun = False,
 ) -> None:
-    """Compare a case system's plans with the exchange's, both ways. Exit code 1 when they differ."""
+    """Compare a case system's plans with the exchange's, both ways. Exit code 1 when they differ.
+
+    What differs raises an alert, and what does not any more clears it; with --dry-run the exchange is told nothing.
+    """
     asked = Asked(path, profile_of(profile, home), london_today(), council, None, tuple(corrections or ()))
-    result = run(differences_of(asked, home))
+    result = run(differences_of(asked, home, dry_run=dry_run))
     if csv_file is not None:
         write_csv(csv_file, result["differences"])
     if as_json:
@@ -47,6 +51,8 @@ def extract(
         err.print(f"{len(result['differences'])} differences in {result['plans']} plans: {counts}", soft_wrap=True)
     else:
         out.print(f"No difference in {result['plans']} plans.")
+    if not (as_json or dry_run) and result["plans"]:
+        err.print("Alerts follow: raised for what is new, cleared for what is gone.")
     if result["rows_refused"]:
         err.print(
             f"{result['rows_refused']} rows of the extract could not be used; `ehcp import --dry-run` says which.",
@@ -56,28 +62,32 @@ def extract(
         raise typer.Exit(Exit.CHECK_FAILED)
 
 
-async def differences_of(asked: Asked, home: Path) -> Row:
+async def differences_of(asked: Asked, home: Path, *, dry_run: bool) -> Row:
+    """Tells the exchange, council by council, once the whole extract is read: half of one would clear what still differs."""
     findings = Findings()
     differences: list[Difference] = []
-    plans = 0
-    with opened(asked, findings) as source:
-        async with Exchange(Reach.of(home)) as exchange:
+    plans: Counter[str] = Counter()
+    async with Exchange(Reach.of(home)) as exchange:
+        with opened(asked, findings) as source:
             known = await KnownPlans.read(exchange.plans())
-        councils = set()
-        with bar_for(source) as advance:
-            for there in source.plans():
-                advance()
-                plans += 1
-                councils.add(there.la_code)
-                differences += compare(there, known.find(there.la_code, there.case_reference), asked.today)
-                await asyncio.sleep(0)
-    # The exchange may serve councils whose extract this is not.
-    others = (only_here(here) for here in known.unseen() if here["la_code"] in councils)
-    differences += [each for each in others if each is not None]
+            with bar_for(source) as advance:
+                for there in source.plans():
+                    advance()
+                    plans[there.la_code] += 1
+                    differences += compare(there, known.find(there.la_code, there.case_reference), asked.today)
+                    await asyncio.sleep(0)
+        # The exchange may serve councils whose extract this is not.
+        others = (only_here(here) for here in known.unseen() if here["la_code"] in plans)
+        differences += [each for each in others if each is not None]
+        if not dry_run:
+            for la_code, count in plans.items():
+                of_council = (each for each in differences if each.la_code == la_code)
+                await exchange.put_comparison(la_code, told(of_council, count, findings.refused))
     counts = Counter(each.kind.value for each in differences)
     return {
         "extract": str(asked.path),
-        "plans": plans,
+        "dry_run": dry_run,
+        "plans": plans.total(),
         "rows_refused": findings.refused,
         "counts": dict(counts),
         "differences": [each.as_row() for each in differences],

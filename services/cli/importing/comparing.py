@@ -5,32 +5,18 @@ agencies hold the wrong thing. Invariant: a difference names the plan by its cas
 and states, so that it can go into an alert.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 
+from schemas.comparison import DifferenceKind
 from services.cli.exchange import Row
 from services.cli.importing.plans import ExtractPlan, Lack
 
 
-class Kind(StrEnum):
-    NEVER_SHARED = "never_shared"
-    """In force there; here it is not, or nobody should hold it."""
-    CEASED_THERE = "ceased_there"
-    """Live here, and over there."""
-    UNKNOWN_THERE = "unknown_there"
-    """Live here, and the extract does not have it."""
-    CEASED_HERE = "ceased_here"
-    """In force there, and over here."""
-    SETTING_DIFFERS = "setting_differs"
-    REVIEW_NEWER = "review_newer"
-    """The last review was decided after our version was issued, and was to change the plan."""
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
-    kind: Kind
+    kind: DifferenceKind
     la_code: str
     case_reference: str
     plan_id: str | None
@@ -44,6 +30,18 @@ class Difference:
         }  # fmt: skip
 
 
+def told(differences: Iterable[Difference], plans: int, rows_refused: int) -> Row:
+    """What the exchange is told of one council's (PUT /v1/comparisons): ids and kinds; what has no id there is counted."""
+    plan_ids: dict[str, list[str]] = {}
+    not_here = 0
+    for each in differences:
+        if each.plan_id is None:
+            not_here += 1
+        else:
+            plan_ids.setdefault(each.kind.value, []).append(each.plan_id)
+    return {"plans": plans, "rows_refused": rows_refused, "not_here": not_here, "differences": plan_ids}
+
+
 LIVE = frozenset({"live", "ceasing"})
 """A plan whose family has notice of its end is in force until it has ended."""
 
@@ -51,32 +49,36 @@ LIVE = frozenset({"live", "ceasing"})
 def compare(there: ExtractPlan, here: Row | None, today: date) -> Iterator[Difference]:
     """``here`` is the plan as GET /v1/plans gives it, or None."""
 
-    def differs(kind: Kind, says_there: str, says_here: str) -> Difference:
+    def differs(kind: DifferenceKind, says_there: str, says_here: str) -> Difference:
         plan_id = str(here["plan_id"]) if here else None
         return Difference(kind, there.la_code, there.case_reference, plan_id, says_there, says_here)
 
     if here is None:
         if not there.over:
-            yield differs(Kind.NEVER_SHARED, "in force", "not known")
+            yield differs(DifferenceKind.NEVER_SHARED, "in force", "not known")
         return
     state = here["state"]
     if there.over:
         if state in LIVE:
             ceased = there.ceased
-            yield differs(Kind.CEASED_THERE, f"ceased {ceased.on} ({ceased.reason})" if ceased else "over", state)
+            yield differs(DifferenceKind.CEASED_THERE, f"ceased {ceased.on} ({ceased.reason})" if ceased else "over", state)
         return
     if state not in LIVE:
-        yield differs(Kind.CEASED_HERE, "in force", state)
+        yield differs(DifferenceKind.CEASED_HERE, "in force", state)
         return
     if not here["shares"]:
-        yield differs(Kind.NEVER_SHARED, "in force", "nobody should hold it")
+        yield differs(DifferenceKind.NEVER_SHARED, "in force", "nobody should hold it")
     named_here = settings_on(here, today)
     if named_here != there.settings and Lack.CORRECTION not in there.lacks:
-        yield differs(Kind.SETTING_DIFFERS, " ".join(sorted(there.settings)) or "none", " ".join(sorted(named_here)) or "none")
+        yield differs(
+            DifferenceKind.SETTING_DIFFERS, " ".join(sorted(there.settings)) or "none", " ".join(sorted(named_here)) or "none"
+        )
     current = here.get("current")
     issued_on = date.fromisoformat(current["issued_on"]) if current else None
     if there.last_review is not None and there.amended and (issued_on is None or there.last_review > issued_on):
-        yield differs(Kind.REVIEW_NEWER, f"decided {there.last_review}", f"issued {issued_on}" if issued_on else "no version")
+        yield differs(
+            DifferenceKind.REVIEW_NEWER, f"decided {there.last_review}", f"issued {issued_on}" if issued_on else "no version"
+        )
 
 
 def only_here(here: Row) -> Difference | None:
@@ -84,7 +86,12 @@ def only_here(here: Row) -> Difference | None:
     if here["state"] not in LIVE:
         return None
     return Difference(
-        Kind.UNKNOWN_THERE, here["la_code"], here["case_reference"], str(here["plan_id"]), "not in the extract", here["state"]
+        DifferenceKind.UNKNOWN_THERE,
+        here["la_code"],
+        here["case_reference"],
+        str(here["plan_id"]),
+        "not in the extract",
+        here["state"],
     )
 
 
