@@ -22,6 +22,8 @@ from services.ehcp_publisher.feed import make_feed_router
 from services.ehcp_publisher.looks_api import ROUTES as LOOKS_ROUTES
 from services.ehcp_publisher.looks_api import make_looks_router
 from services.ehcp_publisher.openapi import ROUTES
+from services.ehcp_publisher.sending_again_api import ROUTES as SENDING_AGAIN_ROUTES
+from services.ehcp_publisher.sending_again_api import make_sending_again_router
 from services.shared.dead_letters.api import make_dead_letters_router
 from services.shared.identity.tokens import Issuer, Verifier
 from services.shared.record_systems.inbox_api import make_inbox_router
@@ -54,6 +56,7 @@ def make_apps() -> dict[str, FastAPI]:
     apps["ehcp_publisher"].include_router(describe(directory, DIRECTORY_ROUTES))
     apps["ehcp_publisher"].include_router(describe(make_looks_router(_NONE, _VERIFIER), LOOKS_ROUTES))
     apps["ehcp_publisher"].include_router(describe(make_comparison_router(_VERIFIER, _NONE), COMPARISON_ROUTES))
+    apps["ehcp_publisher"].include_router(describe(make_sending_again_router(_NONE, _VERIFIER), SENDING_AGAIN_ROUTES))
     apps["audit"].include_router(describe(audit.router(_NONE, _VERIFIER), AUDIT_ROUTES))
     apps["audit"].include_router(audit_looks.make_looks_router(_NONE, _VERIFIER, None))
     apps["audit"].include_router(make_dead_letters_router(_NONE, "audit.dead_letter", _NONE, audit.operator(_VERIFIER)))

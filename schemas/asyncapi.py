@@ -228,6 +228,12 @@ def _message(type_: EventType, references: Mapping[type[BaseModel], dict[str, An
     return message
 
 
+_SENT_AGAIN = {
+    "type": "string",
+    "description": "A person at the council sent it again: try at once what waits, look into the record for what is held.",
+}
+
+
 def _headers(type_: EventType, content_type: str) -> dict[str, Any]:
     return {
         "type": "object",
@@ -246,6 +252,7 @@ def _headers(type_: EventType, content_type: str) -> dict[str, Any]:
             },
             "ce_time": {"type": "string", "format": "date-time"},
             "content-type": {"const": content_type},
+            **({"ce_sentagain": _SENT_AGAIN} if type_.startswith("ehcp.share.") else {}),
         },
     }
 

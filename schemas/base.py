@@ -8,8 +8,9 @@ number. What stands below a field as a docstring is its description in everythin
 """
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class ContractError(ValueError):
@@ -19,6 +20,16 @@ class ContractError(ValueError):
         super().__init__(f"{problem}; {instead}")
         self.problem = problem
         self.instead = instead
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ContractError("it is empty, or not one printable line", "send one line of text, without personal data")
+    return text.strip()
+
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
+"""What a person says in a word or two: a name, a reason."""
 
 
 class Closed(BaseModel):

@@ -3,23 +3,17 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from schemas.base import Closed, ContractError, Open
-
-
-def _one_line(text: str) -> str:
-    if not text.isprintable() or not text.strip():
-        raise ContractError("it is empty, or not one printable line", "send one line of text, without personal data")
-    return text.strip()
+from schemas.base import Closed, OneLine, Open
 
 
 class PauseRecord(Closed):
     """Who pauses a recipient and why. Both are told to the council with every share that waits for it."""
 
-    reason: Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
+    reason: Annotated[OneLine, Field(max_length=200)]
     """Nothing of any child: it goes into receipts and the ledger."""
-    by: Annotated[str, Field(max_length=100), AfterValidator(_one_line)]
+    by: Annotated[OneLine, Field(max_length=100)]
     """A person or a team."""
 
 

@@ -25,6 +25,8 @@ from schemas import (
     plan,
     policy,
     receipts,
+    recipients,
+    sending_again,
 )
 from schemas.base import ContractError
 
@@ -43,6 +45,7 @@ class Refusal:
 
 _CONTRACT = (
     alerts, breach, directory, documents, events, evidence, identifiers, lifecycle, manifest, notices, plan, policy, receipts,
+    recipients, sending_again,
 )  # fmt: skip
 
 

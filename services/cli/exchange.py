@@ -271,6 +271,17 @@ class Exchange:
         answer: Row = (await self._send(method, url, OPERATOR, bearer=door.token, **more)).json()
         return answer
 
+    async def send_again(self, choice: Row, *, dry_run: bool) -> Row:
+        url = f"{self.reach.council_url}/v1/send-again"
+        answer: Row = (await self._send("POST", url, OPERATOR, json=choice, params={"dry_run": str(dry_run).lower()})).json()
+        return answer
+
+    async def sendings_again(self, job_id: str | None = None, *, cancel: bool = False) -> Row:
+        """One, or all of the operator's councils."""
+        url = f"{self.reach.council_url}/v1/send-again{f'/{job_id}' if job_id else ''}"
+        answer: Row = (await self._send("DELETE" if cancel else "GET", url, OPERATOR)).json()
+        return answer
+
     async def recipients(self, door: Door, method: str = "GET", path: str = "", **more: Any) -> Row:
         """Of a subscriber, as its operator."""
         answer: Row = (await self._send(method, f"{door.url}/v1/recipients{path}", OPERATOR, bearer=door.token, **more)).json()

@@ -19,6 +19,7 @@ from services.cli.commands import (
     reconcile,
     record,
     run,
+    send_again,
     sent,
     status,
     up,
@@ -54,6 +55,7 @@ app.add_typer(directory.app, name="directory")
 app.add_typer(policy.app, name="policy")
 app.command()(status.status)
 app.command()(who.who)
+app.command("send-again")(send_again.send_again)
 app.command()(sent.sent)
 app.command()(sent.removed)
 app.command()(breach.recalls)

@@ -32,6 +32,9 @@ from services.ehcp_publisher.redeciding import Redeciding
 from services.ehcp_publisher.registry import Directory, Registry, read_registry
 from services.ehcp_publisher.rendering import Renderer
 from services.ehcp_publisher.resend import Resend
+from services.ehcp_publisher.sending_again import SendingAgains
+from services.ehcp_publisher.sending_again_api import ROUTES as SENDING_AGAIN_ROUTES
+from services.ehcp_publisher.sending_again_api import make_sending_again_router
 from services.shared import logging
 from services.shared.identity.keys import read_key
 from services.shared.identity.tokens import Caller, CallerKind, Client, Issuer, Verifier
@@ -100,10 +103,12 @@ async def build() -> Service:
     looking = Looking(pool, child_keys, councils)
     app.include_router(describe(make_looks_router(looking, verifier), LOOKS_ROUTES))
     app.include_router(describe(make_comparison_router(verifier, pool), COMPARISON_ROUTES))
+    sending = SendingAgains(pool, councils)
+    app.include_router(describe(make_sending_again_router(sending, verifier), SENDING_AGAIN_ROUTES))
     relay = Relay(settings.database_url, "publisher.outbox", kafka, NAME)
     resend = Resend(pool, councils, resend_after)
     work: dict[str, Callable[[], Awaitable[None]]] = {
-        "relay": relay.run, "resend": resend.run, "directory": changes.keep_up,
+        "relay": relay.run, "resend": resend.run, "sending_again": sending.run, "directory": changes.keep_up,
         "redeciding": Redeciding(pool, deciding, councils).run, "nightly": Nightly(pool, deciding, councils).run,
         "looks": looking.run,
     }  # fmt: skip

@@ -17,6 +17,7 @@ from schemas.manifest import canonical
 from services.ehcp_publisher import instructions, looking, store_feed, store_handover, store_looks
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.kafka import cloudevents
+from services.shared.kafka.cloudevents import SENT_AGAIN
 from services.shared.postgres.pool import council_transaction
 from services.shared.web import event_batch
 
@@ -48,6 +49,7 @@ def make_feed_router(pool: Any, councils: Sequence[str], verifier: Verifier) -> 
             async with council_transaction(pool, councils) as connection:
                 subscriber = caller.subscriber or ""
                 rows = [
+                    *await store_feed.take_told_again(connection, subscriber, limit),
                     *await store_feed.unanswered(connection, subscriber, limit),
                     *await store_handover.list_told(connection, subscriber, None, limit, unanswered=True),
                 ][:limit]
@@ -67,6 +69,8 @@ def _event(row: Any) -> dict[str, Any]:
     headers = cloudevents.headers(row["type"], instructions.source(row["la_code"]), row["requested_at"])
     # The same instruction has the same id, however often it is told.
     headers["ce_id"] = f"{row['share_id']}-{row['seq']}"
+    if job_id := row.get("job_id"):
+        headers[SENT_AGAIN] = str(job_id)
     return event_batch.event(str(row["share_id"]), headers, row["data"])
 
 

@@ -1,7 +1,9 @@
 """The words of an instruction: the whole wish for one share as it goes to the subscriber's topic, and domain events. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from uuid import UUID
 
 import orjson
@@ -50,8 +52,18 @@ def code_of(recipient: Known) -> RecipientCode:
     return RecipientCode(kind=recipient.kind, scheme=recipient.scheme, value=recipient.value)
 
 
-def to_subscriber(subscriber: str, share_id: UUID, type_: str, la_code: str, data: bytes, at: datetime) -> OutboxRow:
-    return OutboxRow(shares_topic(subscriber), str(share_id), cloudevents.headers(type_, source(la_code), at), data)
+def to_subscriber(
+    subscriber: str,
+    share_id: UUID,
+    type_: str,
+    la_code: str,
+    data: bytes,
+    at: datetime,
+    marks: Mapping[str, str] = MappingProxyType({}),
+) -> OutboxRow:
+    """``marks`` are further headers."""
+    headers = cloudevents.headers(type_, source(la_code), at)
+    return OutboxRow(shares_topic(subscriber), str(share_id), {**headers, **marks}, data)
 
 
 def domain_event(type_: EventType, plan_id: UUID, la_code: str, event: Open, at: datetime) -> OutboxRow:

@@ -82,12 +82,13 @@ async def call(publisher: Publisher, route: str, plan: Plan, headers: Mapping[st
         "POST /v1/looks": {"la_code": "332", "children": [plan.plan_id]},
         "POST /v1/policies/{la_code}/explain": {"circumstances": {}},
         "PUT /v1/comparisons/{la_code}": {"plans": 1, "differences": {"ceased_there": [plan.plan_id]}},
+        "POST /v1/send-again": {"by": "officer-1", "share_id": plan.share_id},
     }  # fmt: skip
     method, _, path = route.partition(" ")
     kinds = {"POST /v1/batch": "application/x-ndjson", "PUT /v1/directory": "application/x-ndjson"}
     query = "?dry_run=true" if route.startswith("PUT /v1/policies") else ""
     return await publisher.http.request(
-        method, path.format(plan_id=plan.plan_id, la_code="332") + query,
+        method, path.format(plan_id=plan.plan_id, la_code="332", job_id=uuid4()) + query,
         content=orjson.dumps(bodies[route]) if route in bodies else b"",
         headers={"content-type": kinds.get(route, "application/json"), **headers},
     )  # fmt: skip
@@ -158,6 +159,22 @@ ALLOWED: dict[str, dict[str, str]] = {
         }
         for route in ("GET /v1/gaps", "GET /v1/flags", "GET /v1/confirmations", "GET /v1/directory", "GET /v1/comparisons")
     },
+    "POST /v1/send-again": {
+        "case system": "202", "case system of another council": "404", "operator": "202", "subscriber": "403",
+        "another subscriber": "403", "school": "403",
+    },
+    "GET /v1/send-again": {
+        "case system": "200", "case system of another council": "200", "operator": "200", "subscriber": "403",
+        "another subscriber": "403", "school": "403",
+    },
+    **{
+        # A job that does not exist; another council's looks the same.
+        route: {
+            "case system": "404", "case system of another council": "404", "operator": "404", "subscriber": "403",
+            "another subscriber": "403", "school": "403",
+        }
+        for route in ("GET /v1/send-again/{job_id}", "DELETE /v1/send-again/{job_id}")
+    },
     "PUT /v1/directory": {
         "case system": "403", "case system of another council": "403", "operator": "201", "subscriber": "403",
         "another subscriber": "403", "school": "403",
@@ -206,7 +223,7 @@ async def test_who_is_nobody_learns_nothing_from_what_is_wrong_with_the_request(
     method, _, path = route.partition(" ")
     answers = [
         await publisher.http.request(
-            method, path.format(plan_id=plan_id, la_code="332"), content=body, headers={"content-type": kind}
+            method, path.format(plan_id=plan_id, la_code="332", job_id=uuid4()), content=body, headers={"content-type": kind}
         )
         for plan_id, body, kind in [
             ((await make_plan(publisher)).plan_id, b"", "application/json"),

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -672,6 +673,47 @@ async def test_a_refusal_that_people_put_right_is_tried_when_the_council_puts_it
         dispatcher.wake()
         await subscriber.until_said(wish, Status.FILED)
     assert subscriber.rna.delivered == [(wish.share_id, 1)] * 2
+
+
+async def test_what_a_person_sends_again_is_tried_now(subscriber: SubscriberStub) -> None:
+    failed, refused, other = wanted(), wanted(), wanted(RXK)
+    subscriber.council.wants(failed, refused, other)
+    answers: dict[UUID, Outcome] = {
+        failed.share_id: Retry("the record answered 500", after=36_000),
+        refused.share_id: Refused("no such patient"),
+    }
+    subscriber.rna.decide = lambda content: answers[content.share_id]
+    await subscriber.park(failed, refused)
+    async with subscriber.dispatching() as dispatcher:
+        await subscriber.until_said(failed, Status.FAILED)
+        await subscriber.until_said(refused, Status.REFUSED)
+        subscriber.rna.decide = None
+        # The sweep's repeat leaves the back-off as it is.
+        await subscriber.park(failed)
+        assert (await subscriber.row(failed))["next_attempt_at"] > utc_now() + timedelta(hours=9)
+        await subscriber.send_again(failed, refused)
+        dispatcher.wake()
+        for wish in (failed, refused):
+            await subscriber.until_said(wish, Status.FILED)
+
+
+async def test_what_is_held_and_sent_again_is_looked_at_in_the_record(subscriber: SubscriberStub) -> None:
+    there, gone = wanted(), wanted()
+    subscriber.council.wants(there, gone)
+    await subscriber.park(there, gone)
+    async with subscriber.dispatching() as dispatcher:
+        for wish in (there, gone):
+            await subscriber.until_said(wish, Status.FILED)
+        del subscriber.rna.held["RNA", gone.plan_id]
+        await subscriber.send_again(there, gone)
+        await subscriber.record_check(dispatcher.wake).once()
+        await subscriber.until_said(gone, Status.FAILED)
+
+        async def filed_again() -> bool:
+            return len(subscriber.rna.delivered) == 3
+
+        await until(filed_again, what="what was gone is filed again")
+    assert await subscriber.said(there) == [(1, Status.FILED)]
 
 
 # --- the council's answers ----------------------------------------------------------------------------------------------

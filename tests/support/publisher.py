@@ -32,6 +32,7 @@ from services.cli.machine.databases import DATABASES
 from services.ehcp_publisher import app
 from services.ehcp_publisher.redeciding import Redeciding
 from services.ehcp_publisher.resend import Resend
+from services.ehcp_publisher.sending_again import SendingAgains
 from services.shared.identity.keys import ASSERTION_TYPE
 from services.shared.postgres.migrate import migrate
 from services.shared.postgres.pool import open_pool
@@ -359,6 +360,13 @@ class PublisherAtHand(Publisher):
         bound: Any = self.parts.work["resend"]
         found = bound.__self__
         assert isinstance(found, Resend)
+        return found
+
+    @property
+    def sending_again(self) -> SendingAgains:
+        bound: Any = self.parts.work["sending_again"]
+        found = bound.__self__
+        assert isinstance(found, SendingAgains)
         return found
 
     @property

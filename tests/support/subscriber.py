@@ -37,6 +37,7 @@ from services.shared.delivery.record_check import RecordCheck
 from services.shared.identity.client import TokenClient
 from services.shared.identity.receipts import signer, verify
 from services.shared.kafka import cloudevents
+from services.shared.kafka.cloudevents import SENT_AGAIN
 from services.shared.kafka.consume import Record
 from services.shared.postgres.migrate import migrate
 from services.shared.postgres.pool import open_pool
@@ -373,6 +374,12 @@ class SubscriberStub:
     async def park(self, *wishes: Wanted) -> None:
         """One batch off the topic."""
         await self.parking.handle([record_of(wish) for wish in wishes])
+
+    async def send_again(self, *wishes: Wanted) -> None:
+        """As the council puts them out when a person wants them again."""
+        records = [record_of(wish) for wish in wishes]
+        mark = (SENT_AGAIN, str(uuid4()).encode())
+        await self.parking.handle([replace(each, headers=(*each.headers, mark)) for each in records])
 
     async def row(self, wish: Wanted) -> Any:
         return await self.owner.fetchrow("SELECT * FROM delivery.delivery WHERE share_id = $1", wish.share_id)

@@ -6,7 +6,7 @@ what nobody can read. Then the offset is committed.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from services.shared.delivery import states, store
 from services.shared.delivery.looks import Looks
 from services.shared.delivery.receipts import Draft, Receipts
 from services.shared.delivery.states import Action, Parked, Wish
+from services.shared.kafka.cloudevents import SENT_AGAIN
 from services.shared.kafka.consume import Record
 from services.shared.record_systems.systems import Systems
 
@@ -40,6 +41,8 @@ class Instruction:
     wish: Wish
     version_id: UUID | None
     data: dict[str, Any]
+    hurry: bool = False
+    """A person at the council sent it again: what waits is tried now, what is held is looked at in the record."""
 
 
 class UnreadableError(Exception):
@@ -63,7 +66,8 @@ def read_records(records: Sequence[Record]) -> Read:
             if record.header("ce_type") == EventType.HOLDINGS_REQUESTED:
                 read.asked.append(_read_question(record.value))
             else:
-                read.instructions.append(read_instruction(record.header("ce_type"), record.value))
+                instruction = read_instruction(record.header("ce_type"), record.value)
+                read.instructions.append(replace(instruction, hurry=bool(record.header(SENT_AGAIN))))
         except UnreadableError as error:
             read.unreadable.append((record, str(error)))
     return read
@@ -140,6 +144,7 @@ class Parking:
         self._wake = wake
         self._looks = looks
         self._clock = clock
+        self._hurried = False
 
     async def handle(self, records: Sequence[Record]) -> Sequence[tuple[Record, str]]:
         """The consumer's handler; returns what nobody can read, with the reason."""
@@ -157,6 +162,9 @@ class Parking:
     def woken(self) -> None:
         """After a commit: tell the dispatcher."""
         self._wake()
+        if self._hurried:
+            self._hurried = False
+            self._looks.check_now()
 
     async def park(self, connection: Any, instructions: Sequence[Instruction], *, listed: bool = False) -> "Sorted":
         """Within the caller's transaction. ``listed``: they are from the council's list."""
@@ -166,6 +174,9 @@ class Parking:
         if done.parked:
             await store.save_parked(connection, done.parked)
         await store.hasten(connection, done.again, self._systems.lanes())
+        if done.hurried:
+            await store.hurry(connection, done.hurried, self._systems.lanes())
+            self._hurried = True
         await self._receipts.send_again(connection, done.again)
         await self._receipts.write(connection, done.drafts)
         for draft in done.drafts:
@@ -213,6 +224,8 @@ class Sorted:
     drafts: list[Draft]
     behind: list[tuple[Instruction, bool]]
     """What the list named and was not here, or only older (then True): its instruction should have come before."""
+    hurried: list[UUID]
+    """Shares that a person at the council sent again."""
 
 
 def sort_out(
@@ -230,6 +243,7 @@ def sort_out(
     doubted: list[tuple[UUID, int]] = []
     drafts: list[Draft] = []
     behind: list[tuple[Instruction, bool]] = []
+    hurried: list[UUID] = []
     for each in instructions:
         before = wishes.get(each.share_id)
         match states.park(before, each.wish):
@@ -243,10 +257,11 @@ def sort_out(
                 drafts += said
                 wishes[each.share_id] = each.wish
                 open_.add(each.share_id)
-            case Parked.AGAIN if not listed:
-                again.append(each.share_id)
             case Parked.AGAIN:
-                pass
+                if not listed or each.hurry:
+                    again.append(each.share_id)
+                if each.hurry:
+                    hurried.append(each.share_id)
             case Parked.SUPERSEDED if listed:
                 doubted.append((each.share_id, wishes[each.share_id].seq))
             case Parked.SUPERSEDED:
@@ -254,7 +269,7 @@ def sort_out(
             case Parked.CONFLICT:
                 reason = "another instruction with this seq is already here"
                 drafts.append(Draft(each.share_id, each.wish.seq, Status.CONFLICT, each.version_id, reason=reason))
-    return Sorted(list(parked.values()), again, doubted, drafts, behind)
+    return Sorted(list(parked.values()), again, doubted, drafts, behind, hurried)
 
 
 def _take(each: Instruction, systems: Systems, now: datetime) -> tuple[store.Parking, list[Draft]]:

@@ -57,6 +57,10 @@ class Looks:
         self._clock = clock
         self._wake = asyncio.Event()
 
+    def check_now(self) -> None:
+        """Compare what is due with the records before its time."""
+        self._check_now()
+
     async def park(self, connection: Any, requests: Sequence[HoldingsRequested]) -> None:
         """Within the caller's transaction. What was answered before is answered again, byte for byte."""
         looks = {

@@ -129,6 +129,18 @@ async def hasten(connection: Any, share_ids: Sequence[UUID], lanes: Sequence[str
         )  # fmt: skip
 
 
+async def hurry(connection: Any, share_ids: Sequence[UUID], lanes: Sequence[str]) -> None:
+    """A person wants these now: no back-off is waited out, and what is held is looked at in the record, which files again what
+    is not there. A pause and a rate stand."""
+    await connection.execute(
+        "UPDATE delivery.delivery SET next_attempt_at = CASE WHEN state = 'refused' OR next_attempt_at IS NOT NULL"
+        " THEN least(next_attempt_at, now()) END, check_at = CASE WHEN check_at IS NOT NULL THEN now() END"
+        " WHERE share_id = ANY(ARRAY(SELECT share_id FROM delivery.delivery WHERE share_id = ANY($1) AND lane = ANY($2)"
+        " AND (next_attempt_at IS NOT NULL OR check_at IS NOT NULL OR state = 'refused') ORDER BY share_id FOR UPDATE))",
+        list(share_ids), list(lanes),
+    )  # fmt: skip
+
+
 async def hasten_lane(connection: Any, lane: str) -> int:
     """The record system answers again: what failed for that reason alone is tried now, in no order, over some seconds.
 

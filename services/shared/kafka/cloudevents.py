@@ -9,6 +9,9 @@ from uuid import UUID
 
 from services.shared.ids import new_id
 
+SENT_AGAIN = "ce_sentagain"
+"""An extension: the id of the sending again, on instructions that a person at the council asked for once more."""
+
 
 def headers(
     type_: str, source: str, time: datetime, *, event_id: UUID | None = None, content_type: str = "application/json"
