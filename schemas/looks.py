@@ -33,7 +33,8 @@ class Draw(Closed):
 class LookRequest(Closed):
     """Whose plans, and whose records. Exactly one of ``draw`` and ``children``."""
 
-    la_code: LaCode
+    la_code: LaCode | None = None
+    """The council, where the client acts for several."""
     draw: Draw | None = None
     children: Annotated[tuple[_Child, ...], Field(min_length=1, max_length=MAX_CHILDREN)] | None = None
     """The asker's own choice: case references, NHS numbers or plan ids."""

@@ -111,7 +111,15 @@ def judge(row: Row) -> tuple[Verdict, Difference | None, str | None]:
     # A version that was issued and filed after the question: nobody would call that out of date.
     if difference is Difference.STALE and row["newer"] and row["intact"] and not row["withdrawn"]:
         difference = None
-    return _VERDICTS[difference], difference, _altered(row) if difference is Difference.ALTERED else None
+    return _VERDICTS[difference], difference, _why(row, difference)
+
+
+def _why(row: Row, difference: Difference | None) -> str | None:
+    if difference is Difference.ALTERED:
+        return _altered(row)
+    if difference is not None and row["told_status"] in ("refused", "failed", "waiting") and row["told_reason"]:
+        return f"{row['told_status']}: {row['told_reason']}"
+    return None
 
 
 def _altered(row: Row) -> str:

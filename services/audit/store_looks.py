@@ -109,7 +109,8 @@ async def read_shares(connection: Connection, look_id: UUID) -> list[Any]:
                    v.plan_id = l.plan_id AND (v.issued_on, v.number) > (w.issued_on, w.number) AS newer,
                    coalesce(n.satisfied_seq, 0) AS satisfied_seq, n.held_version_id AS proved_version_id,
                    n.held_status AS proved_status, n.held_record AS proved_record, n.held_at AS proved_at,
-                   p.number AS proved_version
+                   p.number AS proved_version, CASE WHEN n.seq = l.seq THEN n.status END AS told_status,
+                   CASE WHEN n.seq = l.seq THEN n.reason END AS told_reason
             FROM publisher.v_look_share l
             LEFT JOIN LATERAL (
                 SELECT * FROM audit.holding h WHERE h.look_id = l.look_id AND h.share_id = l.share_id

@@ -235,6 +235,21 @@ class Exchange:
         answer: Row = (await self._send("POST", url, OPERATOR, json=asked)).json()
         return answer
 
+    async def ask_look(self, request: Row) -> Row:
+        """Whose records are to be looked into; what leads to no child is in the answer."""
+        answer: Row = (await self._send("POST", f"{self.reach.council_url}/v1/looks", OPERATOR, json=request)).json()
+        return answer
+
+    async def look(self, look_id: str) -> Row:
+        answer: Row = (await self._send("GET", f"{self.reach.audit_url}/v1/looks/{look_id}", OPERATOR)).json()
+        return answer
+
+    async def look_report(self, look_id: str) -> Row:
+        """Signed, of what has answered so far."""
+        url = f"{self.reach.audit_url}/v1/looks/{look_id}/report"
+        answer: Row = orjson.loads((await self._send("GET", url, OPERATOR)).content)
+        return answer
+
     async def manual_deliveries(self, state: str | None = None) -> AsyncIterator[Row]:
         after: str | None = None
         while True:

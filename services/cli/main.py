@@ -19,6 +19,7 @@ from services.cli.commands import (
     reconcile,
     record,
     run,
+    sample,
     send_again,
     sent,
     status,
@@ -60,6 +61,7 @@ app.command()(sent.sent)
 app.command()(sent.removed)
 app.command()(breach.recalls)
 app.command()(breach.breach)
+app.command()(sample.sample)
 app.command("verify")(verify.verify_)
 app.add_typer(recipient.app, name="recipient")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -49,33 +49,33 @@ class Looking:
         self._councils = list(councils)
         self._every = every
 
-    async def ask(self, caller: Caller, request: LookRequest) -> LookAsked:
+    async def ask(self, caller: Caller, la_code: str, request: LookRequest) -> LookAsked:
         """Raises :class:`Problem` where there is nothing to look at."""
         look_id = new_id()
-        async with council_transaction(self._pool, [request.la_code]) as connection:
+        async with council_transaction(self._pool, [la_code]) as connection:
             if request.draw is not None:
                 seed: str | None = request.draw.seed or f"{secrets.randbelow(10**8):08}"
-                plans, population = await self._drawn(connection, request, request.draw, seed or "")
+                plans, population = await self._drawn(connection, la_code, request, request.draw, seed or "")
                 refused: list[NotLookedAt] = []
             else:
                 seed, population = None, None
-                plans, refused = await self._chosen(connection, request, request.children or ())
+                plans, refused = await self._chosen(connection, la_code, request, request.children or ())
             asked = {
                 "seed": seed, "population": population, "n": request.draw.n if request.draw else len(request.children or ()),
                 "agency": str(request.agency) if request.agency else None, "kind": request.kind,
                 "not_looked_at": [each.model_dump(mode="json") for each in refused],
             }  # fmt: skip
             at, until = await store_looks.insert_look(
-                connection, look_id, request.la_code, caller.client_id, MINUTES, asked
+                connection, look_id, la_code, caller.client_id, MINUTES, asked
             )  # fmt: skip
-            await store_looks.insert_plans(connection, look_id, request.la_code, plans)
+            await store_looks.insert_plans(connection, look_id, la_code, plans)
             shares = await store_looks.insert_shares(connection, look_id, request.agency, request.kind, AGAIN_SECONDS)
             await store.insert_outbox(connection, questions(shares))
             details = {"look_id": look_id}
             await store.insert_acts(
                 connection,
-                [Act("look_asked", caller.client_id, request.la_code, details=details | {"plans": len(plans), "seed": seed})]
-                + [Act("look_asked", caller.client_id, request.la_code, each.plan_id, details=details) for each in plans],
+                [Act("look_asked", caller.client_id, la_code, details=details | {"plans": len(plans), "seed": seed})]
+                + [Act("look_asked", caller.client_id, la_code, each.plan_id, details=details) for each in plans],
             )
         log.info("look_asked", look_id=str(look_id), plans=len(plans), shares=len(shares))
         return LookAsked(
@@ -83,9 +83,11 @@ class Looking:
             shares=len(shares), not_looked_at=tuple(refused),
         )  # fmt: skip
 
-    async def _drawn(self, connection: Any, request: LookRequest, draw: Draw, seed: str) -> tuple[list[Candidate], int]:
+    async def _drawn(
+        self, connection: Any, la_code: str, request: LookRequest, draw: Draw, seed: str
+    ) -> tuple[list[Candidate], int]:
         plans, population = await store_looks.draw(
-            connection, request.la_code, draw.n, seed, request.agency, request.kind
+            connection, la_code, draw.n, seed, request.agency, request.kind
         )  # fmt: skip
         if not plans:
             raise Problem(
@@ -95,13 +97,13 @@ class Looking:
         return plans, population
 
     async def _chosen(
-        self, connection: Any, request: LookRequest, children: Sequence[str]
+        self, connection: Any, la_code: str, request: LookRequest, children: Sequence[str]
     ) -> tuple[list[Candidate], list[NotLookedAt]]:
         """In the order of the choice; what leads to no plan, with its reason."""
         numbers = {given: number for given in children if (number := _nhs_number(given))}
         lookups = {given: self._keys.lookup("nhs", number) for given, number in numbers.items()}
         found = await store_looks.find(
-            connection, request.la_code, children, [plan_id for each in children if (plan_id := _uuid(each))],
+            connection, la_code, children, [plan_id for each in children if (plan_id := _uuid(each))],
             [each for each in lookups.values() if each], request.agency, request.kind,
         )  # fmt: skip
         plans: dict[UUID, Candidate] = {}

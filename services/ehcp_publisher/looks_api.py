@@ -10,6 +10,7 @@ from services.ehcp_publisher.looking import Looking
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
 from services.shared.json import json_answer
 from services.shared.web.openapi import Described, gives_json, takes_json
+from services.shared.web.problems import FieldError, Problem
 
 ROUTES = {
     "ask_look": Described(
@@ -31,7 +32,19 @@ def make_looks_router(looking: Looking, verifier: Verifier) -> APIRouter:
         """Drawn at random, or the asker's own choice. Each subscriber looks into its records and answers, signed."""
         caller.must_be(CallerKind.OPERATOR)
         asked = parse(LookRequest, await request.body())
-        caller.must_act_for(asked.la_code)
-        return json_answer((await looking.ask(caller, asked)).model_dump(mode="json"), 202, private=True)
+        la_code = asked.la_code or _only(caller)
+        caller.must_act_for(la_code)
+        return json_answer((await looking.ask(caller, la_code, asked)).model_dump(mode="json"), 202, private=True)
 
     return router
+
+
+def _only(caller: Caller) -> str:
+    if len(caller.la_codes) != 1:
+        known = ", ".join(sorted(caller.la_codes))
+        raise Problem(
+            422, "which-council", "Which council's children?", f"This client acts for {known}: name one of them.",
+            [FieldError("la_code", "missing", f"one of {known}")],
+        )  # fmt: skip
+    (la_code,) = caller.la_codes
+    return la_code

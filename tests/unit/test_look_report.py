@@ -26,7 +26,7 @@ def share(number: int = 1, plan: int = 1, **changes: Any) -> dict[str, Any]:
         "found_version_id": WANTED, "found_sha256": SHA, "record": "DocumentReference/1", "withdrawn": False, "intact": True,
         "reason": None, "at": NOW, "signed": b"a.b.c", "found_version": 2, "newer": False, "satisfied_seq": 3,
         "proved_version_id": WANTED, "proved_status": "filed", "proved_record": "DocumentReference/1", "proved_at": NOW,
-        "proved_version": 2,
+        "proved_version": 2, "told_status": "filed", "told_reason": None,
     } | changes  # fmt: skip
 
 
@@ -52,6 +52,8 @@ UNKNOWN: dict[str, Any] = ABSENT | {"withdrawn": False, "intact": True}
         (ABSENT, Verdict.ABSENT, Difference.MISSING_FROM_RECORD, None),
         (ABSENT | {"satisfied_seq": 2, "proved_version_id": OLD}, Verdict.ABSENT, Difference.NEVER_ARRIVED, None),
         (ABSENT | {"satisfied_seq": 0, "proved_version_id": None}, Verdict.ABSENT, Difference.NEVER_ARRIVED, None),
+        (ABSENT | {"satisfied_seq": 0, "proved_version_id": None, "told_status": "refused", "told_reason": "no patient"},
+         Verdict.ABSENT, Difference.NEVER_ARRIVED, "refused: no patient"),
         (UNKNOWN | {"found": Found.CANNOT_BE_ASKED, "reason": "no"}, Verdict.CANNOT_BE_ASKED, None, "no"),
         (UNKNOWN | {"found": Found.NO_ANSWER, "reason": "away"}, Verdict.NO_ANSWER, None, "away"),
         (UNKNOWN | {"found": Found.BY_HAND}, Verdict.BY_HAND, None, None),
