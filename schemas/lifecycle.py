@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, TypeAdapter, model_validator
 
-from schemas.base import Closed, ContractError
+from schemas.base import Closed, ContractError, RecipientKind
 from schemas.identifiers import LaCode, Organisation
 from schemas.plan import Child, Family, IsoDate, Organisations, People, Placements, Prose, Reference
 
@@ -249,14 +249,29 @@ class Objection(Recorded):
 
 
 class Decide(Recorded):
-    """Share with somebody, or no longer, by a decision of its own (reg 17): with lawful basis and reason."""
+    """Share with somebody, or no longer, by a decision of its own (reg 17): with lawful basis and reason. After a recall it
+    lets the recipient have the plan again."""
 
     type: Literal["decide"] = "decide"
-    organisation: Organisation
+    organisation: Organisation | None = None
+    kind: RecipientKind | None = None
+    """As what the organisation is meant, where its code is registered as several: a trust, or its mental health service."""
+    member: Reference | None = None
+    """Instead of an organisation, the reference of a parent or of the young person."""
     share: bool
     lawful_basis: Annotated[Prose, Field(min_length=1, max_length=500)]
     reason: Annotated[Prose, Field(min_length=1, max_length=500)]
     until: IsoDate | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.organisation is None) == (self.member is None):
+            raise ContractError(
+                "it does not say about whom it is", "send one of organisation, and member for somebody of the family"
+            )
+        if self.kind is not None and (self.member is not None or self.kind in ("parent", "young_person")):
+            raise ContractError("kind is of an organisation", "leave kind out for somebody of the family")
+        return self
 
 
 class Confirm(Recorded):

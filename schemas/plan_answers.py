@@ -136,6 +136,9 @@ class DecisionOfPlan(Open):
     """To share with somebody, or not to, by a decision of its own."""
 
     recipient_id: UUID
+    kind: RecipientKind | None
+    name: str | None
+    """Of an organisation, or the family member's reference."""
     share: bool
     scheme: str | None
     value: str | None

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from schemas.base import Grounds, RecipientKind
+from schemas.identifiers import OrganisationCode
 from schemas.lifecycle import (
     Adoption,
     CareChanged,
@@ -43,7 +44,7 @@ from schemas.lifecycle import (
 from schemas.notices import Notice, NoticeKind
 from schemas.plan import Child, Circumstances, PlanVersion
 from services.ehcp_publisher import lifecycle
-from services.ehcp_publisher.registry import Directory, organisation_id
+from services.ehcp_publisher.registry import Directory, organisation_id, person_id
 from services.ehcp_publisher.shares import FAMILY, Decided, Decision
 from services.ehcp_publisher.store import KnownPlan
 from services.ehcp_publisher.versions import Issued
@@ -338,22 +339,25 @@ def _and(names: Iterable[str]) -> str:
 def _objection(event: Objection, before: Before, today: date, state: PlanState) -> Consequences:
     _happened(event.received_on, "received_on", today)
     if event.from_reference not in {member.reference for member in before.circumstances.family}:
-        raise Problem(
-            422, "unknown-family", "Nobody of the family has this reference", "Nothing was recorded.",
-            [FieldError("event/from_reference", "it is nobody's reference", "the reference of a parent or young person")],
-        )  # fmt: skip
+        raise _unknown_family("event/from_reference")
     return Consequences(event.received_on, state)
 
 
+def _unknown_family(field_: str) -> Problem:
+    return Problem(
+        422, "unknown-family", "Nobody of the family has this reference", "Nothing was recorded.",
+        [FieldError(field_, "it is nobody's reference", "the reference of a parent or young person")],
+    )  # fmt: skip
+
+
 def _decide(event: Decide, before: Before, today: date, state: PlanState) -> Consequences:
-    known = before.directory.find(event.organisation, frozenset(RecipientKind) - FAMILY, today)
-    if known is None and event.share:
-        raise Problem(
-            422, "unknown-organisation", "The directory has no such organisation", "Nothing was decided.",
-            [FieldError("event/organisation", "it is not in the directory", "a registered code, or register it first")],
-        )  # fmt: skip
-    code = event.organisation
-    recipient_id = known.recipient_id if known else organisation_id(RecipientKind.SCHOOL, code.scheme, code.value)
+    if event.member is not None:
+        if event.member not in {member.reference for member in before.circumstances.family}:
+            raise _unknown_family("event/member")
+        code, kind, recipient_id = None, None, person_id(before.plan.plan_id, event.member)
+    else:
+        assert event.organisation is not None
+        code, kind, recipient_id = _meant(event, event.organisation, before.directory, today)
     owed = {
         each.recipient.recipient_id
         for each in (before.decided.wanted if before.decided else ())
@@ -364,8 +368,33 @@ def _decide(event: Decide, before: Before, today: date, state: PlanState) -> Con
             409, "statutory", "This share is owed by law", "It ends when the plan does not name the organisation any more; a "
             "copy that went to the wrong recipient is recalled.",
         )  # fmt: skip
-    decision = Decision(recipient_id, event.share, code if event.share else None, event.lawful_basis, event.reason, event.until)
+    decision = Decision(
+        recipient_id, event.share, code if event.share else None, event.lawful_basis, event.reason, event.until, kind
+    )
     return Consequences(today, state, decision=decision)
+
+
+def _meant(
+    event: Decide, code: OrganisationCode, directory: Directory, today: date
+) -> tuple[OrganisationCode, RecipientKind | None, UUID]:  # fmt: skip
+    """The organisation of a decision: what it is, and its id as a recipient."""
+    kinds = frozenset({event.kind}) if event.kind else frozenset(RecipientKind) - FAMILY
+    found = {kind: known for kind in sorted(kinds) if (known := directory.find(code, frozenset({kind}), today))}
+    if len(found) > 1:
+        raise Problem(
+            422, "several-organisations", f"{code} is registered as {' and '.join(found)}", "Nothing was decided.",
+            [FieldError("event/kind", "it is missing, and the code does not say which is meant", f"{' or '.join(found)}")],
+        )  # fmt: skip
+    if found:
+        ((kind, known),) = found.items()
+        return code, kind, known.recipient_id
+    if event.share:
+        raise Problem(
+            422, "unknown-organisation", "The directory has no such organisation", "Nothing was decided.",
+            [FieldError("event/organisation", directory.why_unknown(code, kinds, today),
+                        "a registered code, or register it first")],
+        )  # fmt: skip
+    return code, event.kind, organisation_id(event.kind or RecipientKind.SCHOOL, code.scheme, code.value)
 
 
 def _confirm(event: Confirm, before: Before, today: date, state: PlanState) -> Consequences:

@@ -127,7 +127,7 @@ def about(event: PlanEvent) -> str:
     """What the event is about: a repeat of the last word about the same thing changes nothing, whatever else came between."""
     if event.type in _ENDS:
         return "end"
-    for name in ("review", "organisation", "recipient_id", "version_id"):
+    for name in ("review", "organisation", "member", "recipient_id", "version_id"):
         if (value := getattr(event, name, None)) is not None:
             return f"{event.type}:{value}"
     return "restriction" if event.type in ("restrict", "lift") else event.type

@@ -65,6 +65,8 @@ class Decision:
     lawful_basis: str
     reason: str
     until: date | None
+    kind: RecipientKind | None = None
+    """Of the organisation: one code may be registered as several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,12 +282,18 @@ def _by_policy(facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]
 
 
 def _by_decision(facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]:
+    family = {person_id(facts.plan_id, member.reference): member for member in facts.circumstances.family}
     for decision in facts.decisions:
-        if decision.share and decision.code and (decision.until is None or on <= decision.until):
-            known = directory.find(decision.code, frozenset(RecipientKind) - FAMILY, on)
-            ground = Ground(Grounds.DECISION, decision.lawful_basis, decision.reason, facts.issued_on, decision.until)
-            recipient = known or _unknown(RecipientKind.SCHOOL, decision.code, directory)
+        if not decision.share or (decision.until is not None and decision.until < on):
+            continue
+        ground = Ground(Grounds.DECISION, decision.lawful_basis, decision.reason, facts.issued_on, decision.until)
+        if decision.code:
+            kinds = frozenset({decision.kind}) if decision.kind else frozenset(RecipientKind) - FAMILY
+            known = directory.find(decision.code, kinds, on)
+            recipient = known or _unknown(decision.kind or RecipientKind.SCHOOL, decision.code, directory)
             yield Wanted(recipient, (ground,), unknown=known is None)
+        elif member := family.get(decision.recipient_id):
+            yield Wanted(person(facts.plan_id, member), (ground,), member)
 
 
 def _together(before: Wanted, more: Wanted) -> Wanted:
@@ -313,7 +321,7 @@ def _unusual(facts: Facts, wanted: Wanted, directory: Directory) -> Unusual | No
         return Unusual(recipient, f"it serves other areas than {facts.la_code}: {', '.join(recipient.areas)}")
     owed = any(ground.grounds is Grounds.STATUTORY for ground in wanted.grounds)
     familiar = recipient.recipient_id in directory.familiar.get(facts.la_code, ()) and said is None
-    if owed or wanted.named or wanted.unknown or familiar:
+    if owed or wanted.named or wanted.unknown or wanted.member or familiar:
         return None
     return Unusual(recipient, f"council {facts.la_code} has not shared with it before, and no law names it", once=True)
 

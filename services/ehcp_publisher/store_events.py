@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode
 from services.ehcp_publisher import lifecycle
 from services.ehcp_publisher.currency import Flag
@@ -46,13 +47,14 @@ class NewEvent:
 async def read_decisions(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, tuple[Decision, ...]]:
     decisions: dict[UUID, list[Decision]] = {}
     for row in await connection.fetch(
-        "SELECT plan_id, recipient_id, share, scheme, value, lawful_basis, reason, until_date FROM publisher.decision"
+        "SELECT plan_id, recipient_id, share, scheme, value, lawful_basis, reason, until_date, kind FROM publisher.decision"
         " WHERE plan_id = ANY($1) ORDER BY plan_id, recipient_id",
         list(plan_ids),
     ):
         code = OrganisationCode(scheme=CodeScheme(row["scheme"]), value=row["value"]) if row["scheme"] else None
+        kind = RecipientKind(row["kind"]) if row["kind"] else None
         decisions.setdefault(row["plan_id"], []).append(
-            Decision(row["recipient_id"], row["share"], code, row["lawful_basis"], row["reason"], row["until_date"])
+            Decision(row["recipient_id"], row["share"], code, row["lawful_basis"], row["reason"], row["until_date"], kind)
         )
     return {plan_id: tuple(each) for plan_id, each in decisions.items()}
 
@@ -277,14 +279,20 @@ async def save_decision(connection: Any, plan_id: UUID, la_code: str, decision: 
     code = decision.code
     await connection.execute(
         "INSERT INTO publisher.decision"
-        " (plan_id, recipient_id, la_code, share, scheme, value, lawful_basis, reason, by, until_date)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+        " (plan_id, recipient_id, la_code, share, scheme, value, lawful_basis, reason, by, until_date, kind)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
         " ON CONFLICT (plan_id, recipient_id) DO UPDATE SET share = excluded.share, scheme = excluded.scheme,"
         " value = excluded.value, lawful_basis = excluded.lawful_basis, reason = excluded.reason, by = excluded.by,"
-        " until_date = excluded.until_date, decided_at = now()",
+        " until_date = excluded.until_date, kind = excluded.kind, decided_at = now()",
         plan_id, decision.recipient_id, la_code, decision.share, code and code.scheme, code and code.value,
-        decision.lawful_basis, decision.reason, by, decision.until,
+        decision.lawful_basis, decision.reason, by, decision.until, decision.kind,
     )  # fmt: skip
+    if decision.share:
+        # Where a second person refused it, one is asked again.
+        await connection.execute(
+            "DELETE FROM publisher.confirmation WHERE plan_id = $1 AND recipient_id = $2 AND NOT share",
+            plan_id, decision.recipient_id,
+        )  # fmt: skip
 
 
 async def find_confirmation(connection: Any, plan_id: UUID, recipient_id: UUID) -> Row | None:
@@ -467,8 +475,10 @@ async def read_history(connection: Any, plan_id: UUID) -> dict[str, list[Row]]:
         "flags": "SELECT code, detail, since FROM publisher.flag WHERE plan_id = $1 ORDER BY code",
         "confirmations": "SELECT recipient_id, kind, name, reason, asked_by, asked_at, decided_by, share"
         " FROM publisher.confirmation WHERE plan_id = $1 ORDER BY asked_at",
-        "decisions": "SELECT recipient_id, share, scheme, value, lawful_basis, reason, by, until_date, decided_at"
-        " FROM publisher.decision WHERE plan_id = $1 ORDER BY decided_at",
+        "decisions": "SELECT d.recipient_id, coalesce(d.kind, r.kind) AS kind, r.name, d.share, d.scheme, d.value,"
+        " d.lawful_basis, d.reason, d.by, d.until_date, d.decided_at"
+        " FROM publisher.decision d LEFT JOIN publisher.recipient r USING (recipient_id)"
+        " WHERE d.plan_id = $1 ORDER BY d.decided_at",
     }
     return {name: [dict(row) for row in await connection.fetch(sql, plan_id)] for name, sql in statements.items()}
 

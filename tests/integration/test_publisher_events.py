@@ -18,6 +18,7 @@ from tests.support.lives import (
     SECONDARY_NAME,
     SOCIAL_CARE_NAME,
     TRUST_NAME,
+    VIRTUAL_SCHOOL_NAME,
     begin,
     happened,
     unique,
@@ -588,6 +589,50 @@ async def test_a_decision_to_share_and_not_to(publisher: Publisher) -> None:
     assert (await life.held())[name] == ("withdraw", 2)
     (decision,) = (await life.shown())["decisions"]
     assert (decision["share"], decision["lawful_basis"], decision["by"]) == (False, "consent", OFFICER)
+
+
+async def test_a_decision_says_which_it_means_where_a_code_is_registered_as_several(publisher: Publisher) -> None:
+    """The council's LA code is that of its social care, its virtual school and its youth justice service."""
+    life = await begin(publisher)
+    fields: dict[str, Any] = {"organisation": code(SOCIAL_CARE), "lawful_basis": "consent", "reason": "asked"}
+    body = await life.refused(422, "several-organisations", "decide", share=True, **fields)
+    assert body["title"] == "la:332 is registered as social_care and virtual_school and youth_offending_service"
+    assert [each["field"] for each in body["errors"]] == ["event/kind"]
+    body = await life.refused(422, "unknown-organisation", "decide", share=True, kind="trust", **fields)
+    assert body["errors"][0]["problem"].startswith("la:332 is in the directory as social_care and")
+    await life.record("decide", share=True, kind="youth_offending_service", **fields)
+    name = "Dudley Youth Justice Service"
+    (waits,) = (await life.shown())["confirmations"]
+    await life.record("confirm", recipient_id=waits["recipient_id"], share=False, by=ANOTHER)
+    assert name not in await life.held()
+    await life.record("decide", share=True, kind="youth_offending_service", **fields | {"reason": "There is a court order."})
+    await life.record("confirm", recipient_id=waits["recipient_id"], share=True, by=ANOTHER)
+    held = await life.held()
+    assert held[name] == ("hold", 1)
+    assert {SOCIAL_CARE_NAME, VIRTUAL_SCHOOL_NAME}.isdisjoint(held)
+    (decision,) = (await life.shown())["decisions"]
+    assert (decision["kind"], decision["name"], decision["share"]) == ("youth_offending_service", name, True)
+    await life.record("decide", share=False, kind="youth_offending_service", **fields)
+    assert (await life.held())[name] == ("withdraw", 2)
+
+
+async def test_a_parent_who_was_recalled_from_by_mistake_is_let_back_in(publisher: Publisher) -> None:
+    life = await begin(publisher)
+    share_id = str((await life.shares())[PARENT]["share_id"])
+    recall = {"version_id": life.version_id, "reason": "wrong_recipient", "aware_at": "2026-11-02T09:00:00Z"}
+    await life.record("recall", shares=[share_id], **recall)
+    assert (await life.held())[PARENT] == ("recall", 2)
+    await life.amend()
+    assert (await life.held())[PARENT] == ("recall", 2)
+    fields: dict[str, Any] = {"lawful_basis": "s.40(5)", "reason": "It was the right address after all."}
+    await life.refused(422, "unknown-family", "decide", member="F9", share=True, **fields)
+    await life.record("decide", member="M1", share=True, **fields)
+    assert (await life.held())[PARENT] == ("hold", 3)
+    await life.refused(409, "statutory", "decide", member="M1", share=False, **fields)
+    path = f"/v1/plans/{life.plan_id}/events"
+    for wrong in ({}, {"member": "M1", "organisation": code(TRUST)}, {"member": "M1", "kind": "trust"}):
+        event = {"type": "decide", "by": OFFICER, "share": True, **fields, **wrong}
+        problem(await publisher.post(path, event), 422, "invalid")
 
 
 async def test_what_the_law_owes_is_not_decided_away(publisher: Publisher) -> None:

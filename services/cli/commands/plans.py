@@ -51,7 +51,8 @@ CONFIRMATIONS = {
     "share": "Share", "recipient_id": "Recipient id",
 }  # fmt: skip
 DECISIONS = {
-    "code": "Decided about", "share": "Share", "lawful_basis": "Lawful basis", "reason": "Reason", "by": "By",
+    "name": "Decided about", "kind": "Kind", "code": "Code", "share": "Share", "lawful_basis": "Lawful basis",
+    "reason": "Reason", "by": "By",
     "until_date": "Until",
 }  # fmt: skip
 TABLES = {
