@@ -6,8 +6,14 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from schemas.holdings import Found
 from services.cli.exchange import Row
 from services.cli.output import to_the_second
+from services.shared.identity.keys import import_key
+from services.shared.identity.receipts import ReceiptError, verify_holding
+from services.shared.identity.signed_documents import SignedDocumentError
+
+KIND = "inspection-sample"
 
 ROW_COLUMNS = (
     "case_reference", "version", "recipient", "kind", "channel", "grounds", "verdict", "difference", "found_version",
@@ -187,6 +193,39 @@ def _gaps(document: Row) -> Iterator[str]:
 def _refused(document: Row, lines: Mapping[int, int]) -> Iterator[str]:
     for each in document["not_looked_at"]:
         yield f"line {lines.get(each['position'], each['position'])}: {each['given']}: {_REASONS[each['reason']]}"
+
+
+def check_statements(document: Row) -> int:
+    """How many answers of subscribers are in it, each proved to be its subscriber's and to say what the report makes of it.
+
+    Raises :class:`SignedDocumentError`.
+    """
+    checked = 0
+    try:
+        keys = {name: import_key(jwk) for name, jwk in document["keys"].items()}
+        for child, record in _records(document):
+            if record["statement"] is None:
+                continue
+            said = verify_holding(record["statement"].encode(), keys[record["subscriber"]])
+            told = str(said.look_id), str(said.share_id), said.subscriber, said.record
+            if told != (document["look_id"], record["share_id"], record["subscriber"], record["record"]):
+                raise SignedDocumentError(f"An answer about {child['case_reference']} is not the one that is shown.")
+            if (said.found is Found.HELD) != (record["verdict"] in _THERE) or said.found not in _MAY_BE[record["verdict"]]:
+                raise SignedDocumentError(f"An answer about {child['case_reference']} says something else than the report.")
+            checked += 1
+    except (KeyError, TypeError, AttributeError, ValueError, ReceiptError):
+        raise SignedDocumentError("An answer in it is not as its subscriber signed it.") from None
+    return checked
+
+
+_THERE = ("current", "older_version", "altered")
+_MAY_BE = {
+    **{verdict: {Found.HELD} for verdict in _THERE},
+    "absent": {Found.ABSENT, Found.NOT_SERVED},
+    "cannot_be_asked": {Found.CANNOT_BE_ASKED},
+    "by_hand": {Found.BY_HAND},
+    "no_answer": {Found.NO_ANSWER},
+}
 
 
 def rows(document: Row) -> Iterator[Row]:

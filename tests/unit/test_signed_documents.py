@@ -22,13 +22,13 @@ from services.shared.identity.signed_documents import (
 
 KEY = OKPKey.generate_key("Ed25519")
 DOCUMENT = {"council": "Dudley", "count": 3, "rows": [{"name": "Rowan Ünal", "gap": None, "right": True}]}
-SIGNED = DocumentSigner(KEY).sign("inspection-sample", DOCUMENT)
+SIGNED = DocumentSigner(KEY).sign("a-document", DOCUMENT)
 FILE = orjson.dumps(SIGNED)
 
 
 def test_what_was_signed_is_verified_with_the_councils_key() -> None:
     found = verify(FILE, KEY)
-    assert (found.kind, found.document) == ("inspection-sample", DOCUMENT)
+    assert (found.kind, found.document) == ("a-document", DOCUMENT)
     assert found.fingerprint == fingerprint(KEY.as_dict(private=False))
 
 
@@ -40,7 +40,7 @@ def test_spaces_and_the_order_of_members_do_not_matter() -> None:
 def test_any_jose_library_verifies_it() -> None:
     detached = SIGNED["signature"]["jws"].encode()
     found = jws.deserialize_compact(detached, KEY, payload=canonical(DOCUMENT), algorithms=["Ed25519"])
-    assert found.headers()["typ"] == "ehcp-inspection-sample+jws"
+    assert found.headers()["typ"] == "ehcp-a-document+jws"
 
 
 def test_without_a_key_its_own_is_taken_and_its_fingerprint_said() -> None:
@@ -60,7 +60,7 @@ def test_one_kind_does_not_pass_for_another() -> None:
 
 
 def test_another_key_is_refused_and_said() -> None:
-    forged = DocumentSigner(OKPKey.generate_key("Ed25519")).sign("inspection-sample", DOCUMENT)
+    forged = DocumentSigner(OKPKey.generate_key("Ed25519")).sign("a-document", DOCUMENT)
     assert verify(orjson.dumps(forged)).document == DOCUMENT  # by its own key
     with pytest.raises(SignedDocumentError, match="another key than the one given"):
         verify(orjson.dumps(forged), KEY)

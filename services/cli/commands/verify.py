@@ -7,7 +7,7 @@ import orjson
 import typer
 from joserfc.jwk import OKPKey
 
-from services.cli import breach_pack
+from services.cli import breach_pack, inspection
 from services.cli.exchange import Row
 from services.cli.machine.errors import UsageError
 from services.cli.options import DEFAULT_HOME, AsJson, Home
@@ -36,6 +36,8 @@ def verify_(
     out.print(f"Good: this {found['kind'].replace('-', ' ')} is as it was signed.")
     if found.get("receipts") is not None:
         out.print(f"{found['receipts']} receipts in it are as their subscribers signed them.")
+    if found.get("statements") is not None:
+        out.print(f"{found['statements']} answers of subscribers in it are as they signed them, and say what it says.")
     out.print(f"Signed with the key {found['fingerprint']}", soft_wrap=True)
     if found["trusted"] is False:
         err.print(
@@ -56,9 +58,10 @@ def check(file: Path, key_file: Path | None, home: Path) -> Row:
         signed = breach_pack.opened(data) if data.startswith(b"PK") else data
         found = verify(signed, _key(trusted) if trusted else None)
         receipts = breach_pack.check_receipts(found.document) if found.kind == breach_pack.KIND else None
+        statements = inspection.check_statements(found.document) if found.kind == inspection.KIND else None
     except SignedDocumentError as error:
         raise RefusedError(f"{file}: {error}") from None
-    told = {"receipts": receipts} if receipts is not None else {}
+    told = {name: count for name, count in (("receipts", receipts), ("statements", statements)) if count is not None}
     return {"file": str(file), "kind": found.kind, "fingerprint": found.fingerprint, "trusted": trusted is not None} | told
 
 
