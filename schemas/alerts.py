@@ -35,6 +35,8 @@ class AlertKind(StrEnum):
     """The case system says something else of the plan than the exchange does."""
     NOT_HERE = "not_here"
     """Plans are in force in the case system that the exchange does not know."""
+    RECALL = "recall"
+    """Copies of what was recalled are not proved to be gone; raised again, at a higher level, as the 72 hours run out."""
 
 
 class ClearedBecause(StrEnum):
@@ -55,6 +57,8 @@ class ClearedBecause(StrEnum):
     """The last comparison did not find this difference any more."""
     MORE = "more"
     """There are more of them now; another alert says so."""
+    ESCALATED = "escalated"
+    """It is still so; an alert of a higher level says it."""
 
 
 class AlertRaised(Open):
@@ -73,9 +77,15 @@ class AlertRaised(Open):
     """The law that the clock comes from."""
     difference: DifferenceKind | None = None
     """Where the case system says something else."""
+    recall_id: UUID | None = None
+    """With ``level`` and ``outstanding`` where it is about a recall."""
+    level: Annotated[int, Field(ge=1)] | None = None
+    """Rises from 1 while the recall is open."""
+    outstanding: dict[str, int] | None = None
+    """By subscriber: how many of its recipients' copies nobody has proved to be gone, when the alert was raised."""
     due_at: AwareDatetime
     """Of a clock: the end of its last day in Europe/London. Of a share gap or a confirmation: since when it has waited. Of a
-    difference: since when it was found."""
+    difference: since when it was found. Of a recall: when the time to report the breach has run out."""
     raised_at: AwareDatetime
 
 

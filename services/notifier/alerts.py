@@ -69,7 +69,7 @@ def _ids(alert: Alert) -> dict[str, str]:
     said = {
         "kind": alert.kind, "la_code": alert.la_code, "plan_id": alert.plan_id, "share_id": alert.share_id,
         "recipient_kind": alert.recipient_kind, "subscriber": alert.subscriber, "clock": alert.clock,
-        "about": alert.about, "count": alert.count,
+        "about": alert.about, "count": alert.count, "recall_id": alert.recall_id, "level": alert.level,
     }  # fmt: skip
     return {name: str(value) for name, value in said.items() if value is not None}
 
@@ -112,7 +112,9 @@ def _lines(digest: Digest, dashboard_url: str | None) -> Iterator[str]:
         yield ""
         yield "Cleared"
         for alert, because in digest.cleared[:LINES]:
-            yield f"- {_about(alert)} ({_name(alert.kind)}): {_reason(because)}"
+            gone = alert.recall_id is not None and because is ClearedBecause.SATISFIED
+            reason = "all copies are proved to be gone" if gone else _reason(because)
+            yield f"- {_about(alert)} ({_name(alert.kind)}): {reason}"
         if len(digest.cleared) > LINES:
             yield f"- and {len(digest.cleared) - LINES} more"
     yield ""
@@ -142,6 +144,8 @@ def _heading(kind: AlertKind) -> str:
             return "Differs: the case system says something else of the plan; `ehcp reconcile extract` says what"
         case AlertKind.NOT_HERE:
             return "Not here: in force in the case system, and the exchange does not know them"
+        case AlertKind.RECALL:
+            return "Recall: copies that must go are not proved to be gone"
         case _:
             assert_never(kind)
 
@@ -166,6 +170,8 @@ def _reason(because: ClearedBecause) -> str:
             return "the case system and the exchange say the same now"
         case ClearedBecause.MORE:
             return "there are more of them now"
+        case ClearedBecause.ESCALATED:
+            return "still so, and told again"
         case _:
             assert_never(because)
 
@@ -180,6 +186,8 @@ def _about(alert: Alert) -> str:
     plan = f"plan {alert.plan_id}"
     if alert.kind is AlertKind.DIFFERS and alert.about is not None:
         return f"{plan}: {_difference(DifferenceKind(alert.about))}"
+    if alert.recall_id is not None:
+        return f"{plan}, recall {alert.recall_id}, level {alert.level}: {_outstanding(alert)}"
     if alert.clock is not None:
         return f"{plan}: {_must(alert.clock, london_date(alert.raised_at))} ({alert.reference})"
     if alert.recipient_kind is None:
@@ -206,6 +214,13 @@ def _difference(kind: DifferenceKind) -> str:
             assert_never(kind)
 
 
+def _outstanding(alert: Alert) -> str:
+    counts = alert.outstanding or {}
+    total = sum(counts.values())
+    at = ", ".join(f"{subscriber} {count}" for subscriber, count in counts.items())
+    return f"{total} {'copy' if total == 1 else 'copies'} outstanding ({at})"
+
+
 def _must(id_: str, on: date) -> str:
     try:
         return clock(id_, on).must.rstrip(".")
@@ -219,6 +234,10 @@ def _due(alert: Alert, at: datetime) -> str:
         # The moment that is too late is midnight; people know the day before it as the last one.
         last = london_date(alert.due_at - timedelta(seconds=1))
         return f"due {_day(last)}{_late((london_date(at) - last).days)}"
+    if alert.recall_id is not None:
+        left = alert.due_at - at
+        hours = f"{left // timedelta(hours=1)} h left" if left > timedelta(0) else "the time has run out"
+        return f"report the breach by {_day(due.date())} {due:%H:%M} ({alert.reference}; {hours})"
     if alert.share_id is None:
         return f"since {_day(due.date())}"
     return f"due {_day(due.date())} {due:%H:%M}{_late((at - alert.due_at).days)}"

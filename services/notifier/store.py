@@ -6,7 +6,7 @@ page in each round. Unique indices on open alerts guard *raise once*. The only t
 publisher and of audit.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -45,6 +45,10 @@ class Alert:
     review: str | None = None
     about: str | None = None
     count: int | None = None
+    recall_id: UUID | None = None
+    level: int | None = None
+    outstanding: Mapping[str, int] | None = None
+    """Of a recall: copies by subscriber, when it was raised."""
 
     @property
     def trouble(self) -> Trouble:
@@ -220,7 +224,8 @@ def _alert(row: asyncpg.Record) -> Alert:
     return Alert(
         row["alert_id"], AlertKind(row["kind"]), row["la_code"], row["plan_id"], row["share_id"], row["seq"],
         RecipientKind(row["recipient_kind"]) if row["recipient_kind"] else None, row["subscriber"], row["due_at"],
-        row["raised_at"], row["clock"], row["reference"], row["review"], row["about"], row["count"],
+        row["raised_at"], row["clock"], row["reference"], row["review"], row["about"], row["count"], row["recall_id"],
+        row["level"], row["outstanding"],
     )  # fmt: skip
 
 
@@ -232,16 +237,16 @@ async def insert_alerts(connection: Connection, alerts: Sequence[Alert]) -> set[
     rows = await connection.fetch(
         """
         INSERT INTO notifier.alert (alert_id, kind, la_code, plan_id, share_id, seq, recipient_kind, subscriber, due_at,
-                                    raised_at, clock, reference, review, about, count)
+                                    raised_at, clock, reference, review, about, count, recall_id, level, outstanding)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::bigint[], $7::text[],
                              $8::text[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[],
-                             $14::text[], $15::bigint[])
+                             $14::text[], $15::bigint[], $16::uuid[], $17::int[], $18::jsonb[])
         ON CONFLICT DO NOTHING RETURNING alert_id
         """,
         *_columns(
             alerts,
             "alert_id kind la_code plan_id share_id seq recipient_kind subscriber due_at raised_at clock reference review about"
-            " count",
+            " count recall_id level outstanding",
         ),
     )
     return {row["alert_id"] for row in rows}

@@ -11,11 +11,11 @@ from uuid import UUID
 import structlog
 from prometheus_client import Counter
 
-from schemas.alerts import AlertCleared, AlertRaised, ClearedBecause, CouncilAlertCleared, CouncilAlertRaised
+from schemas.alerts import AlertCleared, AlertKind, AlertRaised, ClearedBecause, CouncilAlertCleared, CouncilAlertRaised
 from schemas.comparison import DifferenceKind
 from schemas.events import EventType
 from schemas.manifest import canonical
-from services.notifier import clocks, comparisons, missed, store
+from services.notifier import clocks, comparisons, missed, recalls, store, store_recalls
 from services.notifier.store import Alert
 from services.shared.ids import new_id
 from services.shared.kafka import cloudevents
@@ -60,7 +60,8 @@ class Sweep:
             of_shares = await self._find_of_shares(connection, now)
             of_plans, looked_at = await self._find_of_plans(connection, now)
             differing = await comparisons.find(connection, now, RAISE_AT_ONCE)
-            raised = await self._raise(connection, now, of_shares + of_plans + differing)
+            of_recalls = await self._find_of_recalls(connection, now)
+            raised = await self._raise(connection, now, of_shares + of_plans + differing + of_recalls)
             cleared, checked = await self._clear(connection, now)
         self._checked, self._looked_at = checked, looked_at
         _tell(raised, cleared)
@@ -92,6 +93,18 @@ class Sweep:
         ]  # fmt: skip
         return found, page[-1] if len(page) == PLANS_AT_ONCE else FIRST
 
+    async def _find_of_recalls(self, connection: store.Connection, now: datetime) -> list[Alert]:
+        """One for each recall that somebody has not answered, at the level of this moment, alerted or not."""
+        found = await store_recalls.read_recalls(connection, await store_recalls.find_open(connection))
+        return [
+            Alert(
+                new_id(), AlertKind.RECALL, each.la_code, each.plan_id, None, None, None, None, each.report_by, now,
+                reference=each.reference, recall_id=each.recall_id, level=recalls.level(each, now),
+                outstanding=each.outstanding,
+            )
+            for each in found.values()
+        ]  # fmt: skip
+
     async def _raise(self, connection: store.Connection, now: datetime, alerts: Sequence[Alert]) -> list[Alert]:
         """Returns those that were not open yet."""
         if not alerts:
@@ -110,13 +123,17 @@ class Sweep:
         cleared: list[tuple[Alert, ClearedBecause]] = []
         differing = await comparisons.find_cleared(connection, [each for each in page if each.kind in comparisons.KINDS])
         shares = await store.read_wanted(connection, {each.share_id for each in page if each.share_id})
-        plans = await store.read_plans(connection, {each.plan_id for each in page if each.plan_id and not each.share_id})
+        of_plans = {each.plan_id for each in page if each.plan_id and not each.share_id and not each.recall_id}
+        plans = await store.read_plans(connection, of_plans)
+        recalled = await store_recalls.read_recalls(connection, {each.recall_id for each in page if each.recall_id})
         for alert in page:
             because: ClearedBecause | None
             if alert.share_id is not None:
                 because = missed.why_cleared(alert.kind, shares.get(alert.share_id), now)
             elif alert.kind in comparisons.KINDS:
                 because = differing.get(alert.alert_id)
+            elif alert.recall_id is not None:
+                because = recalls.why_cleared(alert.level or 0, recalled.get(alert.recall_id), now)
             else:
                 assert alert.plan_id is not None
                 because = clocks.why_cleared(alert.trouble, plans.get(alert.plan_id), now)
@@ -142,8 +159,9 @@ def raised_event(alert: Alert) -> AlertRaised | CouncilAlertRaised:
     return AlertRaised(
         alert_id=alert.alert_id, kind=alert.kind, la_code=alert.la_code, plan_id=alert.plan_id, share_id=alert.share_id,
         seq=alert.seq, recipient_kind=alert.recipient_kind, subscriber=alert.subscriber, clock=alert.clock,
-        reference=alert.reference, difference=DifferenceKind(alert.about) if alert.about else None, due_at=alert.due_at,
-        raised_at=alert.raised_at,
+        reference=alert.reference, difference=DifferenceKind(alert.about) if alert.about else None,
+        recall_id=alert.recall_id, level=alert.level, outstanding=dict(alert.outstanding) if alert.outstanding else None,
+        due_at=alert.due_at, raised_at=alert.raised_at,
     )  # fmt: skip
 
 

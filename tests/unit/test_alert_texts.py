@@ -53,6 +53,30 @@ def test_digest_of_many() -> None:
     assert not any("late" in line for line in lines)
 
 
+def test_a_recall_that_is_open_and_one_that_is_over() -> None:
+    recall = UUID("0197d000-0000-7000-8000-00000000000a")
+
+    def of_level(level: int, outstanding: dict[str, int], hours: int) -> Alert:
+        return Alert(
+            uuid4(), AlertKind.RECALL, "332", PLAN, None, None, None, None, MADE_AT + timedelta(hours=hours), MADE_AT, None,
+            "UK GDPR art. 33(1), (5)", None, recall_id=recall, level=level, outstanding=outstanding,
+        )  # fmt: skip
+
+    over = Notice(of_level(1, {"health": 1}, 60), ClearedBecause.SATISFIED)
+    open_ = [raised(of_level(2, {"health": 2, "school": 1}, 30)), raised(of_level(5, {"school": 1}, -1))]
+    digest = digest_of(MESSAGE, "332", "Dudley", MADE_AT, [*open_, over])
+    assert subject(digest) == "EHC plans: 2 recall, 1 cleared"
+    lines = text(digest, None).splitlines()
+    assert lines[2:5] == [
+        "Recall: copies that must go are not proved to be gone",
+        f"- plan {PLAN}, recall {recall}, level 2: 3 copies outstanding (health 2, school 1); report the breach by 7 July 2026 "
+        "15:00 (UK GDPR art. 33(1), (5); 30 h left)",
+        f"- plan {PLAN}, recall {recall}, level 5: 1 copy outstanding (school 1); report the breach by 6 July 2026 08:00 "
+        "(UK GDPR art. 33(1), (5); the time has run out)",
+    ]
+    assert lines[7].endswith("(recall): all copies are proved to be gone")
+
+
 def test_recipient_without_subscriber() -> None:
     nobody = Alert(
         uuid4(), AlertKind.UNDELIVERABLE, "332", PLAN, uuid4(), 1, RecipientKind.YOUNG_PERSON, None, MADE_AT, MADE_AT
