@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from schemas.receipts import Status
 
 NO_SUBSCRIBER = "no subscriber delivers to this recipient"
+RESTRICTED = "the plan is restricted: send nothing until a named person lifts that"
+"""Said also where no subscriber could find out by itself: of what an officer is to post."""
 
 
 class Shown(StrEnum):
@@ -134,4 +136,6 @@ def _reason(row: Mapping[str, Any], told: Status | None, *, satisfied: bool) -> 
     if row["subscriber"] is None and not satisfied and row["action"] == "hold":
         return NO_SUBSCRIBER
     reason: str | None = row["reason"] if told else None
+    if reason is None and row["restricted"] and row["action"] == "hold" and not satisfied and told not in _EVIDENCE:
+        return RESTRICTED
     return reason

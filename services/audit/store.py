@@ -281,8 +281,9 @@ _HOLDERS = """
                SELECT count(*) FROM audit.receipt r WHERE r.share_id = s.share_id AND r.seq = n.seq AND r.status = 'failed'
            ) END AS failed_tries,
            coalesce(n.satisfied_seq, 0) AS satisfied_seq, h.number AS held_version, n.held_status, n.held_record,
-           n.held_at, now() AS now
+           n.held_at, p.restricted IS NOT NULL AS restricted, now() AS now
     FROM publisher.v_share s
+    JOIN publisher.v_plan p ON p.plan_id = s.plan_id
     LEFT JOIN publisher.v_unsatisfied u ON u.share_id = s.share_id
     LEFT JOIN audit.newest n ON n.share_id = s.share_id
     LEFT JOIN publisher.v_version h ON h.version_id = n.held_version_id

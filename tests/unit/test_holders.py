@@ -19,7 +19,7 @@ def shown(**changes: Any) -> Holder:
         "hosted_by": "agency", "seq": 2, "action": "hold", "version": 2, "version_id": uuid4(), "requested_at": REQUESTED,
         "due_at": NOW + timedelta(days=1), "told_seq": None, "status": None, "record": None, "reason": None, "at": None,
         "satisfied_seq": 0, "held_version": None, "held_status": None, "held_record": None, "held_at": None, "now": NOW,
-        "failed_tries": None, "next_try_at": None,
+        "failed_tries": None, "next_try_at": None, "restricted": False,
     }  # fmt: skip
     return holder(row | changes)
 
@@ -31,6 +31,17 @@ def told(status: str, **changes: Any) -> dict[str, Any]:
 def test_nothing_heard_yet() -> None:
     row = shown()
     assert (row.status, row.satisfied, row.evidence, row.at, row.seconds) == (Shown.WAITING, False, None, None, None)
+
+
+def test_of_a_restricted_plan_what_still_waits_is_not_to_be_sent() -> None:
+    """An officer posts to parents from this list; nothing else would stop the letter."""
+    why = "the plan is restricted: send nothing until a named person lifts that"
+    assert shown(restricted=True, channel="manual").reason == why
+    assert shown(restricted=True, channel="manual", **told("waiting")).reason == why
+    assert shown(restricted=True, **told("filed", satisfied_seq=2)).reason is None
+    assert shown(restricted=True, **told("sent")).reason is None, "it has its copy"
+    assert shown(restricted=True, action="withdraw").reason is None
+    assert shown(restricted=True, **told("refused", reason="no patient")).reason == "no patient"
 
 
 def test_filed() -> None:
