@@ -132,6 +132,19 @@ class Confirmation(Open):
     share: bool | None
 
 
+class ObjectionOfPlan(Open):
+    """What somebody of the family objects to; what follows from it is for people to decide."""
+
+    from_reference: str
+    """The family member's reference."""
+    scheme: str | None
+    value: str | None
+    """Of the organisation whose share it is about; without one, all that no law asks for."""
+    received_on: date
+    text: str
+    by: str
+
+
 class DecisionOfPlan(Open):
     """To share with somebody, or not to, by a decision of its own."""
 
@@ -159,6 +172,7 @@ class PlanShown(_Plan):
     flags: tuple[FlagOfPlan, ...]
     confirmations: tuple[Confirmation, ...]
     decisions: tuple[DecisionOfPlan, ...]
+    objections: tuple[ObjectionOfPlan, ...]
 
 
 class OpenOfPlan(Open):

@@ -1,7 +1,7 @@
 """What a council sees of its own plans: lists by page, one plan with its history, and what is open about them.
 
-Every look is an act in the ledger of the councils that were looked at. No child's name, no text: the case reference says which
-plan it is to those who may know.
+Every look is an act in the ledger of the councils that were looked at. No child's name, no text of a plan: the case reference
+says which plan it is to those who may know.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from schemas.lifecycle import Objection
 from services.ehcp_publisher import store, store_events, versions
 from services.ehcp_publisher.deciding import Deciding
 from services.ehcp_publisher.store import Act, KnownPlan
@@ -60,7 +61,17 @@ class Overview:
             if not found:
                 raise await no_such_plan(connection, plan_id)
             history = await store_events.read_history(connection, plan_id)
-        return found[0] | history
+            sealed = await store_events.read_objections(connection, plan_id)
+            plans = await store.find_plans(connection, [plan_id], []) if sealed else []
+        return found[0] | history | {"objections": [self._objection(plan, row) for plan in plans for row in sealed]}
+
+    def _objection(self, plan: KnownPlan, row: Row) -> Row:
+        opened = self._deciding.key_of(plan).open(row["data"], f"event:{plan.plan_id}:{row['revision']}")
+        said = Objection.model_validate_json(opened)
+        return {
+            "from_reference": said.from_reference, "scheme": said.about and said.about.scheme,
+            "value": said.about and said.about.value, "received_on": said.received_on, "text": said.text, "by": said.by,
+        }  # fmt: skip
 
     async def open(self, caller: Caller, what: str, after: tuple[UUID, str] | None, limit: int) -> Sequence[Row]:
         async with council_transaction(self._pool, caller.la_codes) as connection:

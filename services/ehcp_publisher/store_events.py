@@ -483,6 +483,14 @@ async def read_history(connection: Any, plan_id: UUID) -> dict[str, list[Row]]:
     return {name: [dict(row) for row in await connection.fetch(sql, plan_id)] for name, sql in statements.items()}
 
 
+async def read_objections(connection: Any, plan_id: UUID) -> list[Row]:
+    """Sealed."""
+    rows = await connection.fetch(
+        "SELECT revision, data FROM publisher.plan_event WHERE plan_id = $1 AND type = 'objection' ORDER BY revision", plan_id
+    )
+    return [dict(row) for row in rows]
+
+
 _OPEN = {
     "gaps": "SELECT plan_id, who AS name, reason, since FROM publisher.share_gap",
     "flags": "SELECT plan_id, code AS name, detail AS reason, since FROM publisher.flag",

@@ -654,6 +654,8 @@ async def test_an_objection_is_recorded_and_changes_nothing_by_itself(publisher:
     assert [each["type"] for each in (await life.shown())["events"]] == ["objection"]
     sealed = await publisher.owner.fetchval("SELECT data FROM publisher.plan_event WHERE plan_id = $1", UUID(life.plan_id))
     assert b"do not want" not in sealed
+    about = {**code(TRUST), "received_on": "2026-11-01", "text": "We do not want this."}
+    assert (await life.shown())["objections"] == [{"from_reference": "M1", "by": OFFICER, **about}]
 
 
 # --- how it is sent ---

@@ -55,9 +55,11 @@ DECISIONS = {
     "reason": "Reason", "by": "By",
     "until_date": "Until",
 }  # fmt: skip
+OBJECTIONS = {"received_on": "On", "from_reference": "Objection of", "code": "About", "text": "Text", "by": "By"}
 TABLES = {
     "versions": VERSIONS, "events": EVENTS, "reviews": REVIEWS, "notices": NOTICES, "custody": CUSTODY, "share_gaps": GAPS,
     "flags": FLAGS, "confirmations": CONFIRMATIONS, "decisions": DECISIONS,
+    "objections": OBJECTIONS,
 }  # fmt: skip
 TIMES = ("received_at", "recalled_at", "recorded_at", "since")
 
