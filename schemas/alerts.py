@@ -37,6 +37,10 @@ class AlertKind(StrEnum):
     """Plans are in force in the case system that the exchange does not know."""
     RECALL = "recall"
     """Copies of what was recalled are not proved to be gone; raised again, at a higher level, as the 72 hours run out."""
+    SILENT = "silent"
+    """Nothing has been heard of a subscriber for long."""
+    STOPPED = "stopped"
+    """A topic is not read, because too much of it was garbage."""
 
 
 class ClearedBecause(StrEnum):
@@ -59,6 +63,10 @@ class ClearedBecause(StrEnum):
     """There are more of them now; another alert says so."""
     ESCALATED = "escalated"
     """It is still so; an alert of a higher level says it."""
+    HEARD = "heard"
+    """It has been heard of again."""
+    RESUMED = "resumed"
+    """The topic is read again."""
 
 
 class AlertRaised(Open):
@@ -95,13 +103,16 @@ class AlertCleared(AlertRaised):
 
 
 class CouncilAlertRaised(Open):
-    """About a council as a whole and none of its plans."""
+    """About no single plan: a council as a whole, or a subscriber that delivers for it."""
 
     alert_id: UUID
     kind: AlertKind
     la_code: str
     count: Annotated[int, Field(ge=1)] | None = None
     """How many plans it concerns, where they have no id here."""
+    subscriber: str | None = None
+    topic: str | None = None
+    """That is not read."""
     since: AwareDatetime
     raised_at: AwareDatetime
 

@@ -89,7 +89,7 @@ RECEIPTS = Topic(
 )
 ALERTS = Topic(
     "ehcp.alerts.v1",
-    "The plan's id; of an alert about no plan the council's code.",
+    "The plan's id; of an alert about no single plan the council's code.",
     "What should have arrived and did not, and when that is over.",
     {
         EventType.ALERT_RAISED: AlertRaised,

@@ -9,11 +9,13 @@ from services.audit import api, store
 from services.audit.handlers import receipts_handler
 from services.audit.looks_api import make_looks_router
 from services.audit.openapi import ROUTES
+from services.audit.store_stopped import write_stopped
 from services.shared import logging
 from services.shared.dead_letters.api import make_dead_letters_router
 from services.shared.identity.keys import read_key
 from services.shared.identity.signed_documents import read_signer
 from services.shared.identity.tokens import Verifier
+from services.shared.ids import new_id
 from services.shared.kafka.consume import consume, make_broker, stopped_topics
 from services.shared.postgres.pool import open_pool
 from services.shared.runtime import Service, make_app, run
@@ -69,7 +71,16 @@ async def build() -> Service:
             if await _topics(pool) != topics:
                 raise SubscribersChangedError("starting again to listen to all subscribers of the directory")
 
-    return Service(NAME, settings, app, pool, broker, [progress], {"directory": watch_directory})
+    process = new_id()
+
+    async def tell_stopped() -> None:
+        """Known in this process alone; the notifier raises an alert from what it says here."""
+        while True:
+            known = (await store.read_directory(pool)).subscribers
+            await write_stopped(pool, process, {topic: known[topic].name for topic in stopped() if topic in known})
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    return Service(NAME, settings, app, pool, broker, [progress], {"directory": watch_directory, "stopped": tell_stopped})
 
 
 async def _topics(pool: store.Pool) -> list[str]:

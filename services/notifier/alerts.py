@@ -146,6 +146,10 @@ def _heading(kind: AlertKind) -> str:
             return "Not here: in force in the case system, and the exchange does not know them"
         case AlertKind.RECALL:
             return "Recall: copies that must go are not proved to be gone"
+        case AlertKind.SILENT:
+            return "Silent: nothing is heard of a subscriber, so nothing may reach its recipients"
+        case AlertKind.STOPPED:
+            return "Stopped: a topic is not read, because too much of it was garbage; `ehcp dead-letters` shows it"
         case _:
             assert_never(kind)
 
@@ -172,6 +176,10 @@ def _reason(because: ClearedBecause) -> str:
             return "there are more of them now"
         case ClearedBecause.ESCALATED:
             return "still so, and told again"
+        case ClearedBecause.HEARD:
+            return "it has been heard of again"
+        case ClearedBecause.RESUMED:
+            return "the topic is read again"
         case _:
             assert_never(because)
 
@@ -183,6 +191,8 @@ def _name(kind: AlertKind) -> str:
 def _about(alert: Alert) -> str:
     if alert.count is not None:
         return f"{alert.count} plan{'s' if alert.count > 1 else ''}"
+    if alert.plan_id is None:
+        return f"subscriber {alert.subscriber}" + (f", topic {alert.about}" if alert.about else "")
     plan = f"plan {alert.plan_id}"
     if alert.kind is AlertKind.DIFFERS and alert.about is not None:
         return f"{plan}: {_difference(DifferenceKind(alert.about))}"
@@ -239,7 +249,7 @@ def _due(alert: Alert, at: datetime) -> str:
         hours = f"{left // timedelta(hours=1)} h left" if left > timedelta(0) else "the time has run out"
         return f"report the breach by {_day(due.date())} {due:%H:%M} ({alert.reference}; {hours})"
     if alert.share_id is None:
-        return f"since {_day(due.date())}"
+        return f"since {_day(due.date())}" + (f" {due:%H:%M}" if alert.subscriber else "")
     return f"due {_day(due.date())} {due:%H:%M}{_late((at - alert.due_at).days)}"
 
 

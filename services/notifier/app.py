@@ -1,6 +1,7 @@
 """The notifier service: notices what did not arrive and tells of it. Wires, holds no rules."""
 
 import asyncio
+from datetime import timedelta
 
 from services.notifier import messages
 from services.notifier.alerts import AlertChannel, LogChannel
@@ -18,6 +19,8 @@ LOOK_EVERY_SECONDS = 1.0
 
 class Settings(ServiceSettings):
     sweep_seconds: float = 5.0
+    silent_after_seconds: float = 300.0
+    """Without a heartbeat of a subscriber: five of them, which come every minute."""
     smtp_host: str | None = None
     """Without it, alerts go to the log alone."""
     smtp_port: int = 25
@@ -51,7 +54,7 @@ async def build() -> Service:
     logging.configure(NAME, settings.log_format, settings.log_level)
     pool = await open_pool(settings.database_url)
     told = channels(settings)
-    sweep = Sweep(pool, [channel.name for channel in told])
+    sweep = Sweep(pool, [channel.name for channel in told], timedelta(seconds=settings.silent_after_seconds))
     relay = Relay(settings.database_url, "notifier.outbox", KafkaSettings(), NAME)
 
     async def sweeping() -> None:

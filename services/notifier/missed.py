@@ -13,7 +13,7 @@ from schemas.base import RecipientKind
 from schemas.receipts import Status
 
 OF_SHARES = frozenset({AlertKind.MISSED, AlertKind.REFUSED, AlertKind.UNDELIVERABLE})
-"""The others are about a plan (:mod:`services.notifier.clocks`) or what a council compared (:mod:`~.comparisons`)."""
+"""The others are about a plan (:mod:`services.notifier.clocks`) a comparison (:mod:`~.comparisons`), or a subscriber."""
 
 
 @dataclass(frozen=True, slots=True)

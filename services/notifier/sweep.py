@@ -5,7 +5,7 @@ calls out. From here the relay and :mod:`services.notifier.messages` take it on.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -15,7 +15,7 @@ from schemas.alerts import AlertCleared, AlertKind, AlertRaised, ClearedBecause,
 from schemas.comparison import DifferenceKind
 from schemas.events import EventType
 from schemas.manifest import canonical
-from services.notifier import clocks, comparisons, missed, recalls, store, store_recalls
+from services.notifier import clocks, comparisons, missed, recalls, store, store_recalls, store_subscribers, subscribers
 from services.notifier.store import Alert
 from services.shared.ids import new_id
 from services.shared.kafka import cloudevents
@@ -41,9 +41,11 @@ CLEARED = Counter("ehcp_notifier_alerts_cleared", "Alerts cleared, by kind", ["k
 class Sweep:
     """``channels`` are the names of those that are to tell of every alert."""
 
-    def __init__(self, pool: store.Pool, channels: Collection[str]) -> None:
+    def __init__(self, pool: store.Pool, channels: Collection[str], silent_after: timedelta = timedelta(minutes=5)) -> None:
         self._pool = pool
         self._channels = channels
+        self._silent_after = silent_after
+        self._watching_since: datetime | None = None
         self._checked = FIRST
         self._looked_at = FIRST
 
@@ -61,7 +63,9 @@ class Sweep:
             of_plans, looked_at = await self._find_of_plans(connection, now)
             differing = await comparisons.find(connection, now, RAISE_AT_ONCE)
             of_recalls = await self._find_of_recalls(connection, now)
-            raised = await self._raise(connection, now, of_shares + of_plans + differing + of_recalls)
+            of_subscribers = await self._find_of_subscribers(connection, now)
+            found = [*of_shares, *of_plans, *differing, *of_recalls, *of_subscribers]
+            raised = await self._raise(connection, now, found)
             cleared, checked = await self._clear(connection, now)
         self._checked, self._looked_at = checked, looked_at
         _tell(raised, cleared)
@@ -105,6 +109,39 @@ class Sweep:
             for each in found.values()
         ]  # fmt: skip
 
+    async def _find_of_subscribers(self, connection: store.Connection, now: datetime) -> list[Alert]:
+        """What is wrong with subscribers, alerted or not, for each council that they deliver for."""
+        self._watching_since = self._watching_since or now
+        known = await store_subscribers.read_subscribers(connection)
+        troubles = list(subscribers.troubles(known.values(), now, self._watching_since, self._silent_after))
+        if not troubles:
+            return []
+        served = await store_subscribers.read_served(connection, {each.subscriber for each in troubles})
+        return [
+            Alert(
+                new_id(), each.kind, la_code, None, None, None, None, each.subscriber, each.since, now, about=each.about
+            )
+            for each in troubles
+            for subscriber, la_code in sorted(served)
+            if subscriber == each.subscriber
+        ]  # fmt: skip
+
+    async def _clear_of_subscribers(
+        self, connection: store.Connection, now: datetime, alerts: Sequence[Alert]
+    ) -> dict[UUID, ClearedBecause]:
+        """Of these open alerts, those whose reason is gone."""
+        if not alerts:
+            return {}
+        known = await store_subscribers.read_subscribers(connection)
+        served = await store_subscribers.read_served(connection, {each.subscriber for each in alerts if each.subscriber})
+        found = {}
+        for alert in alerts:
+            subscriber = known.get(alert.subscriber or "") if (alert.subscriber, alert.la_code) in served else None
+            because = subscribers.why_cleared(alert.kind, alert.about, subscriber, now, self._silent_after)
+            if because is not None:
+                found[alert.alert_id] = because
+        return found
+
     async def _raise(self, connection: store.Connection, now: datetime, alerts: Sequence[Alert]) -> list[Alert]:
         """Returns those that were not open yet."""
         if not alerts:
@@ -122,6 +159,8 @@ class Sweep:
         page = await store.find_open(connection, self._checked, CHECK_AT_ONCE)
         cleared: list[tuple[Alert, ClearedBecause]] = []
         differing = await comparisons.find_cleared(connection, [each for each in page if each.kind in comparisons.KINDS])
+        of_subscribers = [each for each in page if each.kind in subscribers.KINDS]
+        heard = await self._clear_of_subscribers(connection, now, of_subscribers)
         shares = await store.read_wanted(connection, {each.share_id for each in page if each.share_id})
         of_plans = {each.plan_id for each in page if each.plan_id and not each.share_id and not each.recall_id}
         plans = await store.read_plans(connection, of_plans)
@@ -134,6 +173,8 @@ class Sweep:
                 because = differing.get(alert.alert_id)
             elif alert.recall_id is not None:
                 because = recalls.why_cleared(alert.level or 0, recalled.get(alert.recall_id), now)
+            elif alert.kind in subscribers.KINDS:
+                because = heard.get(alert.alert_id)
             else:
                 assert alert.plan_id is not None
                 because = clocks.why_cleared(alert.trouble, plans.get(alert.plan_id), now)
@@ -153,8 +194,8 @@ class Sweep:
 def raised_event(alert: Alert) -> AlertRaised | CouncilAlertRaised:
     if alert.plan_id is None:
         return CouncilAlertRaised(
-            alert_id=alert.alert_id, kind=alert.kind, la_code=alert.la_code, count=alert.count, since=alert.due_at,
-            raised_at=alert.raised_at,
+            alert_id=alert.alert_id, kind=alert.kind, la_code=alert.la_code, count=alert.count,
+            subscriber=alert.subscriber, topic=alert.about, since=alert.due_at, raised_at=alert.raised_at,
         )  # fmt: skip
     return AlertRaised(
         alert_id=alert.alert_id, kind=alert.kind, la_code=alert.la_code, plan_id=alert.plan_id, share_id=alert.share_id,

@@ -576,3 +576,27 @@ async def test_a_new_subscriber_makes_it_start_again(
             assert running.process is not None
             assert await asyncio.wait_for(running.process.wait(), 30) == 1
             assert "SubscribersChangedError" in running.log.read_text()
+
+
+async def test_a_topic_of_garbage_is_named_for_the_notifier_until_it_is_read_again(
+    council: CouncilDatabase, service: RunningService, kafka_server: RunningKafka, token_key: OKPKey
+) -> None:
+    topic = "ehcp.receipts.school.v1"
+    async with producer_of(kafka_server, "school_subscriber") as school:
+        for n in range(150):
+            await school.send(topic, b"garbage %d" % n, key=b"\xff")
+        await school.flush()
+
+    async def named() -> list[tuple[str, str]]:
+        return [tuple(row) for row in await council.owner.fetch("SELECT subscriber, topic FROM audit.v_stopped_topic")]
+
+    assert await until(named, within=60) == [("school", topic)]
+    headers = bearer(token_key, "332", kind="operator")
+    async with httpx2.AsyncClient(base_url=service.url) as http:
+        answer = await http.post("/v1/dead-letters/resume", json={"topic": topic}, headers=headers)
+    assert answer.status_code == 200, answer.text
+
+    async def over() -> bool:
+        return await named() == []
+
+    await until(over, within=60)

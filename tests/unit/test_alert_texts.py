@@ -1,6 +1,7 @@
 """What an alert says to people, and to whom a mail goes."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -112,6 +113,31 @@ def test_alerts_of_a_plan() -> None:
         "",
         "Cleared",
         f"- plan {PLAN} (unconfirmed): it has been done, or is not to be done any more",
+    ]
+
+
+def of_council(kind: AlertKind, **said: Any) -> Alert:
+    values: dict[str, Any] = {"plan_id": None, "subscriber": None} | said
+    plan_id, subscriber = values.pop("plan_id"), values.pop("subscriber")
+    return Alert(uuid4(), kind, "332", plan_id, None, None, None, subscriber, MADE_AT, MADE_AT, **values)
+
+
+def test_alerts_of_a_council_and_of_its_subscribers() -> None:
+    alerts = [
+        of_council(AlertKind.DIFFERS, plan_id=PLAN, about="ceased_there"),
+        of_council(AlertKind.NOT_HERE, count=3120),
+        of_council(AlertKind.SILENT, subscriber="health"),
+        of_council(AlertKind.STOPPED, subscriber="health", about="ehcp.shares.health.v1"),
+    ]
+    digest = digest_of(MESSAGE, "332", "Dudley", MADE_AT, [raised(each) for each in alerts])
+    assert subject(digest) == "EHC plans: 1 differs, 1 not here, 1 silent, 1 stopped"
+    lines = [line for line in text(digest, "https://ehcp.council.example").splitlines() if line.startswith((" ", "-"))]
+    assert lines == [
+        f"- plan {PLAN}: over there, in force here; since 6 July 2026",
+        f"  https://ehcp.council.example/plans/{PLAN}",
+        "- 3120 plans; since 6 July 2026",
+        "- subscriber health; since 6 July 2026 09:00",
+        "- subscriber health, topic ehcp.shares.health.v1; since 6 July 2026 09:00",
     ]
 
 

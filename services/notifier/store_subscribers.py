@@ -1,0 +1,29 @@
+"""SQL over how subscribers fare: the publisher's directory and what audit heard of them."""
+
+from collections.abc import Collection
+
+from services.notifier.store import Connection
+from services.notifier.subscribers import Subscriber
+
+
+async def read_subscribers(connection: Connection) -> dict[str, Subscriber]:
+    """All of the directory, by name. One that was never heard of counts from when it was registered."""
+    rows = await connection.fetch(
+        """
+        SELECT s.subscriber, coalesce(h.last_seen, s.registered_at) AS heard_at, coalesce(h.stopped_topics, '{}') AS stopped,
+               ARRAY(SELECT t.topic FROM audit.v_stopped_topic t WHERE t.subscriber = s.subscriber) AS stopped_here
+        FROM publisher.v_subscriber s LEFT JOIN audit.v_heartbeat h ON h.subscriber = s.subscriber
+        """
+    )
+    return {
+        row["subscriber"]: Subscriber(row["subscriber"], row["heard_at"], frozenset(row["stopped"] + row["stopped_here"]))
+        for row in rows
+    }
+
+
+async def read_served(connection: Connection, subscribers: Collection[str]) -> set[tuple[str, str]]:
+    """(subscriber, council) of those whose recipients should hold something."""
+    rows = await connection.fetch(
+        "SELECT subscriber, la_code FROM publisher.v_served WHERE subscriber = ANY($1)", list(subscribers)
+    )
+    return {(row["subscriber"], row["la_code"]) for row in rows}

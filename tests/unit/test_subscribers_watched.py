@@ -1,0 +1,51 @@
+"""When a subscriber is in trouble, and when an alert about it is cleared and why."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from schemas.alerts import AlertKind, ClearedBecause
+from services.notifier.subscribers import Subscriber, Trouble, troubles, why_cleared
+
+NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=1)
+FIVE = timedelta(minutes=5)
+TOPIC = "ehcp.shares.health.v1"
+
+
+def heard(seconds_ago: int, *stopped: str) -> Subscriber:
+    return Subscriber("health", NOW - timedelta(seconds=seconds_ago), frozenset(stopped))
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "watching_for", "silent"),
+    [(300, 86_400, False), (301, 86_400, True), (301, 300, False), (86_400, 0, False), (86_400, 301, True)],
+)
+def test_silent_after_five_minutes_of_which_somebody_listened(seconds_ago: int, watching_for: int, silent: bool) -> None:
+    found = list(troubles([heard(seconds_ago)], NOW, NOW - timedelta(seconds=watching_for), FIVE))
+    expected = [Trouble(AlertKind.SILENT, "health", None, NOW - timedelta(seconds=seconds_ago))]
+    assert found == (expected if silent else [])
+
+
+def test_each_stopped_topic_is_one_trouble() -> None:
+    found = list(troubles([heard(10, TOPIC, "ehcp.receipts.health.v1"), heard(10)], NOW, LONG_AGO, FIVE))
+    assert [(each.kind, each.about) for each in found] == [
+        (AlertKind.STOPPED, "ehcp.receipts.health.v1"), (AlertKind.STOPPED, TOPIC),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "subscriber", "because"),
+    [
+        (AlertKind.SILENT, heard(301), None),
+        (AlertKind.SILENT, heard(300), ClearedBecause.HEARD),
+        (AlertKind.SILENT, None, ClearedBecause.SETTLED),
+        (AlertKind.STOPPED, heard(10, TOPIC), None),
+        (AlertKind.STOPPED, heard(86_400, TOPIC), None),
+        (AlertKind.STOPPED, heard(10, "ehcp.receipts.health.v1"), ClearedBecause.RESUMED),
+        (AlertKind.STOPPED, None, ClearedBecause.SETTLED),
+    ],
+)
+def test_cleared(kind: AlertKind, subscriber: Subscriber | None, because: ClearedBecause | None) -> None:
+    about = TOPIC if kind is AlertKind.STOPPED else None
+    assert why_cleared(kind, about, subscriber, NOW, FIVE) is because
