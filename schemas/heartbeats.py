@@ -32,5 +32,12 @@ class Heartbeat(Open):
     """Shares of which the recipient holds something, as far as the books here say."""
     holdings_digest: Sha256 | None = None
     """SHA-256 over their ``share_id:seq``, in order of ``share_id``, joined by newlines; computed now and then."""
+    differences: dict[str, _Count] = Field(default_factory=dict)
+    """Found within the last 25 hours between wanted, books and records, by kind (``never_arrived``, ``stale``,
+    ``missing_from_record``, ``altered``, ``orphan``, ``should_have_been_withdrawn``): as many as a nightly look finds."""
+    unasked: _Count = 0
+    """Copies that should have been asked after in their records more than a day ago, and could not be."""
+    unasked_since: AwareDatetime | None = None
+    """When the oldest of them should have been."""
     checkpoint: str | None = None
     """The newest checkpoint of the council's ledger that this subscriber has seen."""

@@ -240,3 +240,22 @@ class SignedLookReport(Open):
     document: LookReport
     signature: dict[str, Any]
     """``jws``: a detached JWS over the canonical JSON of ``document``; ``key``: the council's public key for documents."""
+
+
+class RecordsOfSubscriber(Open):
+    """What a subscriber last said of its records, in numbers."""
+
+    subscriber: str
+    name: str
+    last_seen: AwareDatetime | None
+    held: int | None
+    """Shares of which its recipients hold something, as its books say."""
+    differences: dict[str, int]
+    """Found within 25 hours between wanted, books and records, by kind."""
+    unasked: int
+    """Copies that could not be asked after for more than a day."""
+    unasked_since: AwareDatetime | None
+
+
+class RecordsShown(Open):
+    subscribers: tuple[RecordsOfSubscriber, ...]

@@ -1,4 +1,4 @@
-"""HTTP out: how far a look into the records has come, and its report, signed.
+"""HTTP out: how far a look into the records has come, its report, signed; and what subscribers say of their records.
 
 Invariant: a report is read only by an operator of the council that asked, and each plan in it is an act in the ledger,
 committed before a byte is sent.
@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Response
 
 from schemas.holdings import Found
-from schemas.looks import LookProgress, SignedLookReport
+from schemas.looks import LookProgress, RecordsOfSubscriber, RecordsShown, SignedLookReport
 from services.audit import looks, store, store_looks
 from services.shared.identity.signed_documents import DocumentSigner
 from services.shared.identity.tokens import Caller, CallerKind, Verifier
@@ -25,7 +25,7 @@ _NO_KEY: dict[int | str, Any] = {503: refuses("`no-document-key`: this service h
 
 
 def make_looks_router(pool: store.Pool, verifier: Verifier, signer: DocumentSigner | None) -> APIRouter:
-    api = APIRouter(prefix="/v1/looks")
+    api = APIRouter(prefix="/v1")
 
     async def operator(caller: Annotated[Caller, Depends(verifier)]) -> Caller:
         caller.must_be(CallerKind.OPERATOR)
@@ -33,7 +33,7 @@ def make_looks_router(pool: store.Pool, verifier: Verifier, signer: DocumentSign
 
     CallerOf = Annotated[Caller, Depends(operator)]
 
-    @api.get("/{look_id}", name="look", responses=_NO_LOOK, summary="How many records have answered, and who has not")
+    @api.get("/looks/{look_id}", name="look", responses=_NO_LOOK, summary="How many records have answered, and who has not")
     async def progress(look_id: UUID, caller: CallerOf) -> LookProgress:
         async with council_transaction(pool, caller.la_codes) as connection:
             look = await _look(connection, look_id)
@@ -46,7 +46,7 @@ def make_looks_router(pool: store.Pool, verifier: Verifier, signer: DocumentSign
         )  # fmt: skip
 
     @api.get(
-        "/{look_id}/report", name="look_report", response_model=SignedLookReport, responses=_NO_LOOK | _NO_KEY,
+        "/looks/{look_id}/report", name="look_report", response_model=SignedLookReport, responses=_NO_LOOK | _NO_KEY,
         summary="What was found in the records, signed by the council",
     )  # fmt: skip
     async def report(look_id: UUID, caller: CallerOf) -> Response:
@@ -65,6 +65,12 @@ def make_looks_router(pool: store.Pool, verifier: Verifier, signer: DocumentSign
             await store_looks.write_read_acts(connection, caller.client_id, look["la_code"], look_id, plan_ids)
         found = looks.report(look, look["council"], plans, shares, gaps, keys, look["now"])
         return json_answer(signer.sign(looks.KIND, found.model_dump(mode="json")), private=True)
+
+    @api.get("/records", name="records", summary="What each subscriber last said of its records, in numbers")
+    async def records(caller: CallerOf) -> RecordsShown:  # noqa: ARG001 - whoever is one may see it; it is of no council
+        async with pool.acquire() as connection:
+            rows = await store_looks.read_records(connection)
+        return RecordsShown(subscribers=tuple(RecordsOfSubscriber(**dict(row)) for row in rows))
 
     return api
 

@@ -17,6 +17,7 @@ from schemas.events import EventType
 from schemas.heartbeats import Heartbeat as Told
 from schemas.holdings import Holding
 from schemas.receipts import HostedBy, Receipt, Status, satisfies
+from services.shared.delivery.differences import Difference
 from services.shared.identity.receipts import ReceiptError, verify, verify_heartbeat, verify_holding
 from services.shared.kafka.consume import Record
 from services.shared.kafka.header_names import REPLACED
@@ -163,7 +164,10 @@ def _read_heartbeat(record: Record, subscriber: Subscriber) -> Heartbeat | DeadL
         return DeadLetter(record, "the directory holds no usable key of this subscriber")
     try:
         told = verify_heartbeat(record.value, subscriber.key)
-        told = told.model_copy(update={"at": told.at.astimezone(UTC)})
+        since = told.unasked_since and told.unasked_since.astimezone(UTC)
+        # Kinds of a newer version that nobody here knows are not kept.
+        known = {kind: count for kind, count in told.differences.items() if kind in set(Difference)}
+        told = told.model_copy(update={"at": told.at.astimezone(UTC), "unasked_since": since, "differences": known})
     except ReceiptError as error:
         return DeadLetter(record, str(error))
     except OverflowError:

@@ -149,3 +149,13 @@ async def write_read_acts(connection: Connection, actor: str, la_code: str, look
         " SELECT 'look_read', $1, $2, plan_id, $4 FROM unnest($3::uuid[]) AS t (plan_id)",
         actor, la_code, list(plan_ids), {"look_id": look_id},
     )  # fmt: skip
+
+
+async def read_records(connection: Any) -> list[Any]:
+    return list(
+        await connection.fetch(
+            "SELECT s.subscriber, s.name, h.last_seen, h.held, coalesce(h.differences, '{}') AS differences,"
+            " coalesce(h.unasked, 0) AS unasked, h.unasked_since"
+            " FROM publisher.v_subscriber s LEFT JOIN audit.heartbeat h USING (subscriber) ORDER BY s.subscriber"
+        )
+    )

@@ -250,6 +250,11 @@ class Exchange:
         answer: Row = orjson.loads((await self._send("GET", url, OPERATOR)).content)
         return answer
 
+    async def records(self) -> list[Row]:
+        """What each subscriber last said of its records, in numbers."""
+        found: list[Row] = (await self._send("GET", f"{self.reach.audit_url}/v1/records", OPERATOR)).json()["subscribers"]
+        return found
+
     async def manual_deliveries(self, state: str | None = None) -> AsyncIterator[Row]:
         after: str | None = None
         while True:

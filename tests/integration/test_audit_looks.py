@@ -15,6 +15,7 @@ from joserfc import jwt
 from joserfc.jwk import OKPKey
 
 from schemas.events import EventType
+from schemas.heartbeats import Heartbeat
 from schemas.holdings import Found, Holding
 from schemas.receipts import HostedBy
 from services.audit.handlers import receipts_handler
@@ -192,3 +193,22 @@ async def test_a_report_is_for_operators_of_the_council_alone(audit: Audit) -> N
     assert (await audit.get(f"/v1/looks/{uuid4()}/report")).status_code == 404
     body = orjson.loads((await audit.get(f"/v1/looks/{uuid4()}")).content)
     assert body["type"] == "urn:ehcp:problem:no-such-look"
+
+
+async def test_what_subscribers_say_of_their_records_is_shown_in_numbers(audit: Audit) -> None:
+    since = datetime(2026, 11, 18, 3, tzinfo=UTC)
+    beat = Heartbeat(
+        subscriber="health", at=datetime.now(UTC), held=7, differences={"orphan": 2, "a_newer_kind": 1}, unasked=3,
+        unasked_since=since,
+    )  # fmt: skip
+    headers = tuple(event_headers(EventType.HEARTBEAT))
+    value = signer(audit.council.keys["health"])(beat)
+    assert await audit.handle([Record("ehcp.receipts.health.v1", 0, next(_numbers), b"health", value, headers)]) == []
+    answer = await audit.get("/v1/records")
+    assert answer.status_code == 200
+    told = {each["subscriber"]: each for each in answer.json()["subscribers"]}
+    assert told["health"]["differences"] == {"orphan": 2}
+    assert (told["health"]["held"], told["health"]["unasked"]) == (7, 3)
+    assert datetime.fromisoformat(told["health"]["unasked_since"]) == since
+    assert (told["school"]["last_seen"], told["school"]["differences"]) == (None, {})
+    assert (await audit.get("/v1/records", kind="subscriber")).status_code == 403

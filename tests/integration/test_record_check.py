@@ -15,6 +15,8 @@ from schemas.receipts import Status
 from services.health_subscriber.fhir import FhirRecord
 from services.shared.delivery import record_check
 from services.shared.delivery.differences import Difference
+from services.shared.delivery.heartbeats import Heartbeats
+from services.shared.identity.receipts import signer
 from services.shared.record_systems.port import Held
 from tests.support.contents import child
 from tests.support.fhir_server import FhirServer
@@ -316,3 +318,29 @@ async def test_a_share_that_the_council_does_not_know_is_an_orphan(subscriber: S
     await subscriber.reconcile().once(full=True)
     assert counted(Difference.ORPHAN) == before + 1
     assert (await subscriber.row(unknown))["state"] == "filed"
+
+
+async def test_the_council_hears_with_every_heartbeat_what_was_found_and_what_could_not_be_asked(
+    subscriber: SubscriberStub,
+) -> None:
+    gone, changed, unknown, unasked = (wanted() for _ in range(4))
+    await filed(subscriber, gone, changed, unknown, unasked)
+    beats = Heartbeats(subscriber.pool, "health", signer(subscriber.key), tuple)
+    assert (await beats.beat()).differences == {}
+    del subscriber.rna.held["RNA", gone.plan_id]
+    held = subscriber.rna.held["RNA", changed.plan_id]
+    subscriber.rna.held["RNA", changed.plan_id] = replace(held, intact=False)
+    del subscriber.council.shares[unknown.share_id]
+    await subscriber.owner.execute("UPDATE delivery.delivery SET parked_at = now() - interval '1 day'")
+    for _ in range(2):  # found twice is one difference
+        await subscriber.record_check().once(full=True)
+        await subscriber.reconcile().once(full=True)
+    since = await subscriber.owner.fetchval(
+        "UPDATE delivery.delivery SET check_at = now() - interval '2 days' WHERE share_id = $1 RETURNING check_at",
+        unasked.share_id,
+    )
+    beat = await Heartbeats(subscriber.pool, "health", signer(subscriber.key), tuple).beat()
+    assert beat.differences == {"missing_from_record": 1, "altered": 1, "orphan": 1}
+    assert (beat.unasked, beat.unasked_since) == (1, since)
+    await subscriber.owner.execute("UPDATE delivery.difference SET found_at = now() - interval '26 hours'")
+    assert (await beats.beat()).differences == {}

@@ -76,7 +76,19 @@ SETTINGS = (
     SystemSettings(name="paper", kind="manual", recipients=(OrganisationCode(scheme=CodeScheme.RECIPIENT, value="parent-1"),)),
 )
 TOPIC = "ehcp.shares.health.v1"
-TABLES = ("delivery", "pause", "attempt", "receipt", "outbox", "dead_letter", "inbox", "inbox_key", "inbox_opening", "look")
+TABLES = (
+    "delivery",
+    "pause",
+    "attempt",
+    "receipt",
+    "outbox",
+    "dead_letter",
+    "inbox",
+    "inbox_key",
+    "inbox_opening",
+    "look",
+    "difference",
+)
 _offsets = itertools.count()
 
 

@@ -15,13 +15,59 @@ from services.cli.importing.faults import Findings
 from services.cli.importing.known import KnownPlans
 from services.cli.importing.opening import Asked, opened
 from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
-from services.cli.output import Exit, err, out, print_json, print_table, run
+from services.cli.output import Exit, err, out, print_json, print_table, run, to_the_second
 
 app = typer.Typer(no_args_is_help=True, help="Compare what others say with what the exchange says.")
 
 COLUMNS = {"case_reference": "Plan", "kind": "Difference", "there": "Case system", "here": "Exchange", "plan_id": "Plan id"}
 SPARE_COLUMNS = ("plan_id",)
 CSV_COLUMNS = ("kind", "la_code", "case_reference", "plan_id", "there", "here")
+
+
+RECORD_COLUMNS = {
+    "subscriber": "Subscriber",
+    "held": "Held",
+    "never_arrived": "Never arrived",
+    "stale": "Stale",
+    "missing_from_record": "Missing",
+    "altered": "Altered",
+    "should_have_been_withdrawn": "Not ended",
+    "orphan": "Orphans",
+    "unasked": "Not asked",
+    "unasked_since": "Since (UTC)",
+    "last_seen": "Heard of (UTC)",
+}
+FOR_A_PERSON = ("orphan", "unasked")
+"""What does not mend itself."""
+
+
+@app.command("records")
+def records(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """What the nightly look into the records found within a day, by subscriber. Exit code 1 when a person must act."""
+    found = run(_records(home))
+    needed = any(row[name] for row in found for name in FOR_A_PERSON)
+    if as_json:
+        print_json({"subscribers": found, "person_needed": needed})
+    else:
+        print_table(RECORD_COLUMNS, found)
+        err.print(
+            "Differences are delivered again by themselves, but for orphans (held, and the council knows no such share) and "
+            "copies that could not be asked after for more than a day: those need a person." if needed else
+            "Nothing needs a person; what differs is delivered again by itself.", soft_wrap=True,
+        )  # fmt: skip
+    if needed:
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+async def _records(home: Path) -> list[Row]:
+    async with Exchange(Reach.of(home)) as exchange:
+        found = await exchange.records()
+    return [
+        {name: each["differences"].get(name, 0) for name in RECORD_COLUMNS}
+        | {name: each[name] for name in ("subscriber", "held", "unasked")}
+        | {name: to_the_second(each[name]) for name in ("unasked_since", "last_seen")}
+        for each in found
+    ]
 
 
 @app.command("extract")

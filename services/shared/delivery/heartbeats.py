@@ -6,6 +6,7 @@ alone; the digest over all of it lets the council see that its picture and this 
 
 import asyncio
 from collections.abc import Callable, Collection
+from datetime import datetime
 
 import asyncpg
 
@@ -37,6 +38,7 @@ class Heartbeats:
         self._every = every
         self._clock = clock
         self._holdings: tuple[int, str] | None = None
+        self._unasked: tuple[int, datetime | None] = (0, None)
         self._holdings_at = 0.0
 
     async def run(self) -> None:
@@ -50,12 +52,14 @@ class Heartbeats:
         async with self._pool.acquire() as connection, connection.transaction():
             if self._holdings is None or now - self._holdings_at >= HOLDINGS_EVERY:
                 self._holdings, self._holdings_at = await store_heartbeat.holdings(connection), now
+                self._unasked = await store_heartbeat.unasked(connection)
             fares = await store_heartbeat.how_it_fares(connection, self._subscriber)
             held, digest = self._holdings
             beat = Heartbeat(
                 subscriber=self._subscriber, at=self._clock(), waiting=fares["waiting"], lag_seconds=fares["lag_seconds"],
                 unsent=fares["unsent"], dead_letters=fares["dead_letters"], stopped_topics=tuple(sorted(self._stopped())),
-                held=held, holdings_digest=digest,
+                held=held, holdings_digest=digest, differences=fares["differences"], unasked=self._unasked[0],
+                unasked_since=self._unasked[1],
             )  # fmt: skip
             headers = cloudevents.headers(
                 EventType.HEARTBEAT, f"/subscribers/{self._subscriber}", beat.at, content_type="application/jose"

@@ -73,15 +73,20 @@ class Reconcile:
             async with self._pool.acquire() as connection, connection.transaction():
                 parked = await self._parking.park(connection, _readable(rows), listed=True)
             self._parking.woken()
-            for each, known in parked.behind:
-                if asked_at - datetime.fromisoformat(each.data["requested_at"]) > LATE:
-                    _differs(each.share_id, Difference.STALE if known else Difference.NEVER_ARRIVED)
+            await self._differ([
+                (each.share_id, Difference.STALE if known else Difference.NEVER_ARRIVED)
+                for each, known in parked.behind
+                if asked_at - datetime.fromisoformat(each.data["requested_at"]) > LATE
+            ])  # fmt: skip
             for start in range(0, len(parked.doubted), _ASK):
                 await self._ask(parked.doubted[start : start + _ASK])
             if full:
                 await self._find_orphans(begin, after, rows, asked_at)
             seen += len(rows)
             if after is None:
+                if full:
+                    async with self._pool.acquire() as connection:
+                        await store_checks.forget_differences(connection)
                 log.info("reconciled_with_council", shares=seen, full=full)
                 return seen
 
@@ -94,9 +99,15 @@ class Reconcile:
             unlisted = await store_checks.unlisted(connection, begin, end, listed, asked_at - LATE)
         for start in range(0, len(unlisted), _ASK):
             answers = await self._council.read(unlisted[start : start + _ASK])
-            for share_id, answer in answers.items():
-                if answer.outcome is ReadOutcome.UNKNOWN:
-                    _differs(share_id, Difference.ORPHAN)
+            unknown = [share_id for share_id, answer in answers.items() if answer.outcome is ReadOutcome.UNKNOWN]
+            await self._differ([(share_id, Difference.ORPHAN) for share_id in unknown])
+
+    async def _differ(self, found: Sequence[tuple[UUID, Difference]]) -> None:
+        async with self._pool.acquire() as connection:
+            await store_checks.note_differences(connection, found)
+        for share_id, difference in found:
+            DIFFERENCES.labels(difference).inc()
+            log.warning("books_differ", share_id=str(share_id), difference=difference)
 
     async def _ask(self, doubted: Sequence[tuple[UUID, int]]) -> None:
         """Whether the council really wants a lower ``seq`` than is here; then it was restored from backup, and must hear it."""
@@ -105,11 +116,6 @@ class Reconcile:
         if ahead:
             async with self._pool.acquire() as connection, connection.transaction():
                 await self._parking.contradict(connection, ahead)
-
-
-def _differs(share_id: UUID, difference: Difference) -> None:
-    DIFFERENCES.labels(difference).inc()
-    log.warning("books_differ", share_id=str(share_id), difference=difference)
 
 
 def _wants_lower(answer: ReadAnswer | None, seq: int) -> bool:

@@ -166,6 +166,9 @@ class RecordCheck:
             await store.lock_deliveries(connection, [each.share_id for each in found])
             await store_checks.save_checked(connection, [each for each in found if each not in wrong])
             again = await store_checks.put_to_work(connection, list(wrong)) if wrong else set()
+            await store_checks.note_differences(
+                connection, [(each.share_id, difference) for each, difference in wrong.items() if each.share_id in again]
+            )
             now = self._clock()
             await self._receipts.write(
                 connection,

@@ -122,6 +122,26 @@ async def put_to_work(connection: Any, believed: Sequence[Believed]) -> set[UUID
     return {row["share_id"] for row in rows}
 
 
+DIFFERENCES_KEPT_DAYS = 30
+
+
+async def note_differences(connection: Any, found: Sequence[tuple[UUID, str]]) -> None:
+    """(share, difference), for the numbers that the council hears."""
+    if found:
+        await connection.execute(
+            "INSERT INTO delivery.difference (share_id, difference)"
+            " SELECT DISTINCT * FROM unnest($1::uuid[], $2::text[]) AS t (share_id, difference) ORDER BY 1, 2"
+            " ON CONFLICT (share_id, difference) DO UPDATE SET found_at = now()",
+            [share_id for share_id, _ in found], [difference for _, difference in found],
+        )  # fmt: skip
+
+
+async def forget_differences(connection: Any) -> None:
+    await connection.execute(
+        "DELETE FROM delivery.difference WHERE found_at < now() - make_interval(days => $1)", DIFFERENCES_KEPT_DAYS
+    )
+
+
 async def unlisted(
     connection: Any, after: UUID | None, upto: UUID | None, listed: Sequence[UUID], before: datetime
 ) -> list[tuple[UUID, int]]:

@@ -1,6 +1,7 @@
 """SQL of a subscriber's heartbeat: how it fares, in a few numbers."""
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
 
@@ -10,7 +11,10 @@ async def how_it_fares(connection: Any, heartbeat_key: str) -> Any:
         """
         SELECT due.waiting, due.lag_seconds,
                (SELECT count(*) FROM delivery.outbox WHERE refused IS NULL AND key <> $1) AS unsent,
-               (SELECT count(*) FROM delivery.dead_letter WHERE closed_at IS NULL) AS dead_letters
+               (SELECT count(*) FROM delivery.dead_letter WHERE closed_at IS NULL) AS dead_letters,
+               (SELECT coalesce(jsonb_object_agg(difference, found), '{}') FROM (
+                    SELECT difference, count(*) AS found FROM delivery.difference
+                    WHERE found_at > now() - interval '25 hours' GROUP BY difference) d) AS differences
         FROM (
             SELECT count(*) AS waiting, coalesce(extract(epoch FROM now() - min(next_attempt_at)), 0)::bigint AS lag_seconds
             FROM delivery.delivery WHERE next_attempt_at <= now()
@@ -30,6 +34,14 @@ async def holdings(connection: Any) -> tuple[int, str]:
             digest.update(b"%s%s:%d" % (b"\n" if count else b"", str(row["share_id"]).encode(), row["held_seq"]))
             count += 1
     return count, digest.hexdigest()
+
+
+async def unasked(connection: Any) -> tuple[int, datetime | None]:
+    """Copies that nobody could ask after for more than a day after their time, and when the oldest was due. Reads them all."""
+    row = await connection.fetchrow(
+        "SELECT count(*) AS copies, min(check_at) AS since FROM delivery.delivery WHERE check_at < now() - interval '1 day'"
+    )
+    return row["copies"], row["since"]
 
 
 async def put_heartbeat(connection: Any, topic: str, key: str, headers: dict[str, str], value: bytes) -> None:
