@@ -50,7 +50,9 @@ def _email(value: str) -> str:
 IsoDate = Annotated[date, BeforeValidator(_iso_date)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_one_line)]
 Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_one_line)]
-Reference = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9/_.:-]*$")]
+Reference = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9/_.:-]*$")
+]
 Prose = Annotated[str, StringConstraints(max_length=200_000), AfterValidator(_no_nul)]
 Email = Annotated[str, StringConstraints(max_length=254), AfterValidator(_email)]
 Address = Annotated[tuple[Line, ...], Field(max_length=10)]
@@ -254,6 +256,7 @@ class PlanSubmission(Submitted):
 
     la_code: LaCode
     case_reference: Reference
+    """The council's own. Capital letters do not count: DUD-1 and dud-1 are one plan."""
     child: Child
     version: PlanVersion
     different_child_from: Annotated[tuple[UUID, ...], Field(max_length=20)] = ()

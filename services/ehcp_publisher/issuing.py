@@ -57,7 +57,7 @@ class Submission:
     @property
     def place(self) -> object:
         """Two submissions with the same place concern the same plan and never go into one transaction."""
-        return self.plan_id or (self.first and (self.first.la_code, self.first.case_reference))
+        return self.plan_id or (self.first and (self.first.la_code, self.first.case_reference.upper()))
 
 
 Result = Answer | Problem
@@ -122,7 +122,7 @@ class Issuing:
             people = await self._deciding.read_people(connection, [plan.plan_id for plan in known]) if known else NO_PEOPLE
             by_place: dict[object, KnownPlan] = {}
             for plan in known:
-                by_place[plan.plan_id] = by_place[(plan.la_code, plan.case_reference)] = plan
+                by_place[plan.plan_id] = by_place[(plan.la_code, plan.case_reference.upper())] = plan
         prepared: dict[int, _Prepared] = {}
         for index, submission in wave.items():
             await asyncio.sleep(0)  # others' requests go between two lines

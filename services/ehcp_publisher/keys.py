@@ -44,7 +44,7 @@ class ChildKeys:
 
     def plan_id(self, la_code: str, case_reference: str) -> UUID:
         """The same when a council that was restored from a backup makes the plan once more."""
-        return derived_id(self._lookup.lookup("plan", f"{la_code}:{case_reference}"))
+        return derived_id(self._lookup.lookup("plan", f"{la_code}:{case_reference.upper()}"))
 
     def lookup(self, purpose: str, value: str | None) -> bytes | None:
         return self._lookup.lookup(purpose, value) if value else None

@@ -186,7 +186,7 @@ def _why_not(plan: Candidate | None, taken: dict[UUID, Candidate]) -> _Why | Non
 
 def _means(given: str, nhs_lookup: bytes | None, plan: Candidate) -> bool:
     by_number = nhs_lookup is not None and nhs_lookup == plan.nhs_lookup
-    return by_number or given == plan.case_reference or _uuid(given) == plan.plan_id
+    return by_number or given.strip().upper() == plan.case_reference.upper() or _uuid(given) == plan.plan_id
 
 
 def _nhs_number(given: str) -> str | None:

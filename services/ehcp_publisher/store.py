@@ -204,10 +204,12 @@ _PLANS = """
 
 
 async def find_plans(connection: Any, plan_ids: Sequence[UUID], references: Sequence[tuple[str, str]]) -> list[KnownPlan]:
-    """Plans by id or by (council, case reference); those of other councils are not seen."""
+    """Plans by id or by (council, case reference), in which capital letters do not count; those of other councils are not
+    seen."""
     rows = await connection.fetch(
         _PLANS + " WHERE p.plan_id = ANY($1)"
-        " OR (p.la_code, p.case_reference) IN (SELECT * FROM unnest($2::text[], $3::text[]))",
+        " OR (p.la_code, upper(p.case_reference)) IN (SELECT la_code, upper(reference)"
+        " FROM unnest($2::text[], $3::text[]) AS t (la_code, reference))",
         list(plan_ids), [r[0] for r in references], [r[1] for r in references],
     )  # fmt: skip
     return await _with_versions(connection, rows)
@@ -262,7 +264,7 @@ async def find_same_children(connection: Any, plans: Sequence[NewPlan]) -> dict[
         for plan in plans
         for row in rows
         if row["la_code"] == plan.la_code
-        and row["case_reference"] != plan.case_reference
+        and row["case_reference"].upper() != plan.case_reference.upper()
         and plan.is_same_child(row["nhs_lookup"], row["upn_lookup"], row["name_lookup"], row["plan_id"])
     }
 
@@ -273,7 +275,8 @@ async def find_transferred(connection: Any, plans: Sequence[NewPlan]) -> dict[UU
         """
         SELECT new.plan_id, max(c.until_date) AS until_date
         FROM unnest($1::uuid[], $2::text[], $3::text[]) AS new (plan_id, la_code, case_reference)
-        JOIN publisher.custody c USING (la_code, case_reference) GROUP BY 1
+        JOIN publisher.custody c ON c.la_code = new.la_code AND upper(c.case_reference) = upper(new.case_reference)
+        GROUP BY 1
         """,
         *_columns(plans, "plan_id la_code case_reference"),
     )
@@ -295,7 +298,8 @@ async def insert_plans(connection: Any, plans: Sequence[NewPlan]) -> set[UUID]:
                 INSERT INTO publisher.child (child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup)
                 SELECT child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup FROM new
                 WHERE NOT EXISTS (SELECT FROM publisher.plan p
-                                  WHERE p.la_code = new.la_code AND p.case_reference = new.case_reference)
+                                  WHERE p.la_code = new.la_code
+                                  AND upper(p.case_reference) = upper(new.case_reference))
                 ORDER BY nhs_lookup, upn_lookup
                 ON CONFLICT DO NOTHING
                 RETURNING child_id
@@ -303,7 +307,7 @@ async def insert_plans(connection: Any, plans: Sequence[NewPlan]) -> set[UUID]:
             INSERT INTO publisher.plan (plan_id, la_code, case_reference, child_id, decide_on, parties)
             SELECT plan_id, la_code, case_reference, child_id, decide_on, string_to_array(parties, ' ')
             FROM new JOIN child USING (child_id)
-            ORDER BY la_code, case_reference
+            ORDER BY la_code, upper(case_reference)
             ON CONFLICT DO NOTHING
             RETURNING plan_id
             """,

@@ -444,7 +444,7 @@ async def list_plans(
                EXISTS (SELECT FROM publisher.confirmation k WHERE k.plan_id = p.plan_id AND k.decided_at IS NULL) AS to_confirm
         FROM publisher.plan p JOIN publisher.child c USING (child_id)
         WHERE ($1::uuid IS NULL OR p.plan_id > $1) AND ($3::uuid IS NULL OR p.plan_id = $3)
-        AND ($4::text IS NULL OR p.case_reference = $4) ORDER BY p.plan_id LIMIT $2
+        AND ($4::text IS NULL OR upper(p.case_reference) = upper(btrim($4))) ORDER BY p.plan_id LIMIT $2
         """,
         after, limit, plan_id, case_reference,
     )  # fmt: skip

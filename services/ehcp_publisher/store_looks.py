@@ -86,10 +86,10 @@ async def find(
                ch.nhs_lookup, ($6::text IS NULL AND $7::text IS NULL
                    OR EXISTS ({_SHOULD_HOLD.format(kind="$6", scheme="$7", value="$8")})) AS shared
         FROM publisher.plan p JOIN publisher.child ch ON ch.child_id = p.child_id LEFT JOIN LATERAL ({_CURRENT}) current ON true
-        WHERE p.la_code = $1 AND (p.case_reference = ANY($2) OR p.plan_id = ANY($3) OR p.child_id = ANY(ARRAY(
+        WHERE p.la_code = $1 AND (upper(p.case_reference) = ANY($2) OR p.plan_id = ANY($3) OR p.child_id = ANY(ARRAY(
             SELECT c.child_id FROM publisher.child c WHERE c.la_code = $1 AND c.nhs_lookup = ANY($4))))
         """,
-        la_code, list(references), list(plan_ids), list(nhs_lookups), list(IN_FORCE), kind,
+        la_code, [each.strip().upper() for each in references], list(plan_ids), list(nhs_lookups), list(IN_FORCE), kind,
         agency and agency.scheme.value, agency and agency.value,
     )  # fmt: skip
     return [_candidate(row) for row in rows]

@@ -14,7 +14,7 @@ _CHOSEN = """
     WHERE s.la_code = ANY($1) AND s.subscriber IS NOT NULL
     AND ($2::uuid IS NULL OR s.share_id = $2) AND ($3::uuid IS NULL OR s.plan_id = $3)
     AND ($4::text IS NULL OR s.plan_id IN (
-        SELECT plan_id FROM publisher.plan p WHERE p.la_code = ANY($1) AND p.case_reference = $4))
+        SELECT plan_id FROM publisher.plan p WHERE p.la_code = ANY($1) AND upper(p.case_reference) = upper(btrim($4))))
     AND ($5::text IS NULL OR s.recipient_id IN (
         SELECT recipient_id FROM publisher.recipient_code WHERE scheme = $5 AND value = $6))
     AND ($7::text IS NULL OR s.subscriber = $7) AND ($8::timestamptz IS NULL OR i.requested_at >= $8)

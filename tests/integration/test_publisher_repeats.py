@@ -3,8 +3,9 @@
 import asyncio
 from copy import deepcopy
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import asyncpg
 import httpx2
 import orjson
 import pytest
@@ -288,3 +289,32 @@ async def forget(publisher: Publisher, plan_id: str) -> None:
     ]
     for statement in statements:
         await publisher.owner.execute(statement, plan_id)
+
+
+# --- one case reference, however it is written ---
+
+
+async def test_capital_letters_and_blanks_make_no_second_plan(publisher: Publisher) -> None:
+    sent = submission(case_reference=f"Dud-{uuid4().hex[:8]}-aB")
+    first = await publisher.issue(sent)
+    for written in (sent["case_reference"].lower(), f"  {sent['case_reference'].upper()} "):
+        again = await publisher.post("/v1/plans", sent | {"case_reference": written})
+        assert (again.status_code, again.json()["status"], again.json()["plan_id"]) == (200, "unchanged", first["plan_id"])
+        assert again.json()["case_reference"] == sent["case_reference"], "as it came first"
+        other = sent | {"case_reference": written, "version": version("2026-09-01", "Another text.")}
+        body = problem(await publisher.post("/v1/plans", other), 409, "plan-exists")
+        assert body["plan_id"] == first["plan_id"]
+        answer = await publisher.http.get("/v1/plans", params={"case_reference": written}, headers=await publisher.headers())
+        assert [each["plan_id"] for each in answer.json()["plans"]] == [first["plan_id"]]
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await publisher.owner.execute(
+            "INSERT INTO publisher.plan (plan_id, la_code, case_reference, child_id) SELECT gen_random_uuid(), la_code,"
+            " lower(case_reference), child_id FROM publisher.plan WHERE plan_id = $1", UUID(first["plan_id"]),
+        )  # fmt: skip
+
+
+async def test_two_writings_of_a_reference_in_one_batch_are_one_plan(publisher: Publisher) -> None:
+    sent = submission(case_reference=f"dud-{uuid4().hex[:8]}-x")
+    _, answers = await publisher.batch([sent, sent | {"case_reference": sent["case_reference"].upper()}])
+    assert [each["result"] for each in answers] == ["issued", "unchanged"]
+    assert len({each["plan_id"] for each in answers}) == 1

@@ -96,7 +96,7 @@ def test_plans_that_nobody_looked_for_are_left() -> None:
     for reference in ("EHC-2", "EHC-1", "EHC-3"):
         known.add(here(case_reference=reference))
     known.add(here(case_reference="EHC-1", la_code="333"))
-    found = known.find("332", "EHC-2")
+    found = known.find("332", "ehc-2")
     assert found is not None
     assert found["plan_id"] == "0192"
     assert known.find("332", "EHC-9") is None

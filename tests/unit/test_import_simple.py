@@ -128,6 +128,13 @@ def test_the_newest_version_comes_first_and_a_repeated_row_counts_once(tmp_path:
     assert read(changed)[1].shown[0]["problem"] == "line 2 has the same id with other content"
 
 
+def test_capital_letters_in_a_case_reference_make_no_second_plan(tmp_path: Path) -> None:
+    rows = [ROW | {"case_reference": "ehc-1"}, ROW | {"issued_on": "2026-09-01", "section_a": "Likes trams."}]
+    (plan,), _ = read(written(tmp_path, *rows))
+    assert plan.case_reference == "EHC-1", "as the newest version has it"
+    assert [str(version.issued_on) for version in plan.versions] == ["2026-09-01", "2026-02-10"]
+
+
 def test_documents_are_found_by_name_or_by_reference_and_day(tmp_path: Path) -> None:
     for name in ("EHC-1_2026-02-10.pdf", "EHC-2.pdf", "Any name.pdf", "nobody.pdf"):
         (tmp_path / name).write_bytes(pdf_document(name))

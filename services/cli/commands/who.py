@@ -45,7 +45,9 @@ async def find(home: Path, plan: str) -> list[Row]:
     async with Exchange(Reach.of(home)) as exchange:
         if is_plan_id(plan):
             return await exchange.holders_of(plan)
-        plan_ids = {holder["plan_id"] async for holder in exchange.holders() if holder["case_reference"] == plan}
+        plan_ids = {
+            holder["plan_id"] async for holder in exchange.holders() if holder["case_reference"].upper() == plan.strip().upper()
+        }
         if not plan_ids:
             raise RefusedError(f"No plan of your councils has the case reference {plan}.")
         # Two councils may use the same reference.

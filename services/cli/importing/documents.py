@@ -31,7 +31,10 @@ class Documents:
         )
         db.execute("CREATE INDEX document_by_reference ON document (reference)")
         db.execute("CREATE INDEX document_by_size ON document (size)")
-        db.execute("CREATE TABLE claim (name TEXT, case_reference TEXT, PRIMARY KEY (name, case_reference)) WITHOUT ROWID")
+        db.execute(
+            "CREATE TABLE claim (name TEXT, case_reference TEXT COLLATE NOCASE, PRIMARY KEY (name, case_reference))"
+            " WITHOUT ROWID"
+        )
         if folder is not None:
             db.execute("BEGIN")
             for entry in os.scandir(folder):

@@ -15,7 +15,7 @@ class KnownPlans:
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.execute(
-            "CREATE TABLE plan (la_code TEXT, case_reference TEXT, plan BLOB, seen INT DEFAULT 0,"
+            "CREATE TABLE plan (la_code TEXT, case_reference TEXT COLLATE NOCASE, plan BLOB, seen INT DEFAULT 0,"
             " PRIMARY KEY (la_code, case_reference)) WITHOUT ROWID"
         )
 

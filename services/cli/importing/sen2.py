@@ -69,7 +69,7 @@ class Sen2Extract:
                     tables.report(ref, [Fault(column, f"there is no such row in {MODULES[module.parent].title}",
                                               "send the id of a row that is there, or the missing row")])  # fmt: skip
         self._la_code = la_code or self._council_of_the_set()
-        tables.db.execute("CREATE TABLE reference (reference TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
+        tables.db.execute("CREATE TABLE reference (reference TEXT COLLATE NOCASE PRIMARY KEY, place TEXT) WITHOUT ROWID")
         tables.db.execute("CREATE TABLE over (request TEXT)")
 
     def count(self) -> int:

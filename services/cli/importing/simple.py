@@ -80,9 +80,10 @@ class SimpleExtract:
 
     def plans(self) -> Iterator[ExtractPlan]:
         for reference in self._tables.parents(TABLE):
-            yield self._plan(reference, list(reversed(self._tables.children(TABLE, reference))))
+            yield self._plan(list(reversed(self._tables.children(TABLE, reference))))
 
-    def _plan(self, reference: str, refs: list[Ref]) -> ExtractPlan:
+    def _plan(self, refs: list[Ref]) -> ExtractPlan:
+        reference = self._tables.cells(refs[0]).text("case_reference")
         dated = self._documents.of(reference)
         versions: list[Version] = []
         newest: _Read | None = None
@@ -235,8 +236,8 @@ class SimpleExtract:
 
 
 def key_of(cells: Cells) -> tuple[str, str]:
-    """A version by its plan and its day; the plan by its case reference."""
-    reference = cells.needed("case_reference")
+    """A version by its plan and its day; the plan by its case reference, in which capital letters do not count."""
+    reference = cells.needed("case_reference").upper()
     if not reference:
         return "", ""
     day = _silently(cells, "issued_on")
