@@ -23,7 +23,7 @@ from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People,
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.rendering import MAX_TEXT_BYTES, RenderingError
-from services.ehcp_publisher.shares import Decided
+from services.ehcp_publisher.shares import FAMILY, Decided
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan, NewRendering, NewVersion
 from services.ehcp_publisher.wishes import Current, Thing
 from services.shared.identity.tokens import Caller
@@ -383,7 +383,22 @@ class Issuing:
         unconfirmed = [waits(each) for each in decided.unconfirmed]
         gaps = [{"who": gap.who, "reason": gap.reason} for gap in decided.gaps]
         warnings = undeliverable(decided.wanted, self._deciding.directory, self._deciding.today()) + unconfirmed
+        if plan.circumstances is not None:
+            wanted = {each.recipient.recipient_id for each in decided.wanted}
+            warnings += [_back(share) for share in of_the_plan if _was_taken_out(share) and share.recipient_id in wanted]
         return {"shares": made.answers, "warnings": warnings, "share_gaps": gaps}
+
+
+def _was_taken_out(share: store.Share) -> bool:
+    return share.recipient.kind in FAMILY and share.action == "withdraw"
+
+
+def _back(share: store.Share) -> str:
+    """A version says anew who is of the family; the case system may not know of what was recorded here."""
+    return (
+        f"{share.recipient.name} gets the plan again: an event had taken them out of the family. If that stands, record "
+        "family_changed at once, and correct the case system."
+    )
 
 
 def _sections_wanted(ready: _Prepared) -> list[str]:

@@ -269,6 +269,16 @@ async def test_a_notice_that_has_not_arrived_is_taken_back_from_who_is_no_longer
     assert await life.told() == {"review_invitation": everyone - {"parent F1", PARENT}}
 
 
+async def test_a_version_that_brings_back_who_was_taken_out_of_the_family_says_so(publisher: Publisher) -> None:
+    """The case system may know nothing of what was recorded here."""
+    life = await begin(publisher, family=[MOTHER, ADULT])
+    await life.record("family_changed", family=[MOTHER], changed_on="2026-03-01")
+    (warning,) = (await life.amend(family=[MOTHER, ADULT]))["warnings"]
+    assert warning.startswith("parent F1 gets the plan again: an event had taken them out of the family.")
+    assert (await life.amend("2026-04-01", unique(), family=[MOTHER]))["warnings"] == []
+    assert (await life.amend("2026-05-01", unique(), family=[MOTHER, ADULT]))["warnings"] == [], "versions alone said so"
+
+
 async def test_a_notice_that_arrived_stays_with_who_was_told(publisher: Publisher) -> None:
     life = await begin(publisher, family=[MOTHER, ADULT])
     await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
