@@ -41,6 +41,12 @@ class AlertKind(StrEnum):
     """Nothing has been heard of a subscriber for long."""
     STOPPED = "stopped"
     """A topic is not read, because too much of it was garbage."""
+    ORPHANED = "orphaned"
+    """A subscriber holds copies of shares that the council does not know."""
+    NOT_ENDED = "not_ended"
+    """Records show copies as if they had not ended, or had not been recalled."""
+    UNASKED = "unasked"
+    """Records could not be asked for more than a day what they hold."""
 
 
 class ClearedBecause(StrEnum):

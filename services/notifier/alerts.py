@@ -150,6 +150,12 @@ def _heading(kind: AlertKind) -> str:
             return "Silent: nothing is heard of a subscriber, so nothing may reach its recipients"
         case AlertKind.STOPPED:
             return "Stopped: a topic is not read, because too much of it was garbage; `ehcp dead-letters` shows it"
+        case AlertKind.ORPHANED:
+            return "Orphaned: copies are held of shares that the council does not know; `ehcp reconcile records` counts them"
+        case AlertKind.NOT_ENDED:
+            return "Not ended: records show copies as current that ended or were recalled; they are being ended again"
+        case AlertKind.UNASKED:
+            return "Not asked: records have not said for more than a day what they hold; `ehcp reconcile records` says whose"
         case _:
             assert_never(kind)
 

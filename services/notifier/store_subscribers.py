@@ -11,14 +11,18 @@ async def read_subscribers(connection: Connection) -> dict[str, Subscriber]:
     rows = await connection.fetch(
         """
         SELECT s.subscriber, coalesce(h.last_seen, s.registered_at) AS heard_at, coalesce(h.stopped_topics, '{}') AS stopped,
+               ARRAY(SELECT jsonb_object_keys(h.differences)) AS differences, h.unasked_since,
                ARRAY(SELECT t.topic FROM audit.v_stopped_topic t WHERE t.subscriber = s.subscriber) AS stopped_here
         FROM publisher.v_subscriber s LEFT JOIN audit.v_heartbeat h ON h.subscriber = s.subscriber
         """
     )
     return {
-        row["subscriber"]: Subscriber(row["subscriber"], row["heard_at"], frozenset(row["stopped"] + row["stopped_here"]))
+        row["subscriber"]: Subscriber(
+            row["subscriber"], row["heard_at"], frozenset(row["stopped"] + row["stopped_here"]), frozenset(row["differences"]),
+            row["unasked_since"],
+        )
         for row in rows
-    }
+    }  # fmt: skip
 
 
 async def read_served(connection: Connection, subscribers: Collection[str]) -> set[tuple[str, str]]:

@@ -1,4 +1,5 @@
-"""What is wrong with a subscriber: long silence, or a topic that is not read because it was mostly garbage. Pure.
+"""What is wrong with a subscriber: long silence, a topic that is not read because it was mostly garbage, or records in which
+something stands that a person must look at. Pure.
 
 A subscriber that is dead, cut off or stuck cannot say so, so its silence is the alarm. If all of them are silent at once, it is
 audit or Kafka that is away. ``now`` is the council's database clock, by which a heartbeat was noted when it came.
@@ -9,8 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from schemas.alerts import AlertKind, ClearedBecause
+from services.shared.delivery.differences import Difference
 
-KINDS = frozenset({AlertKind.SILENT, AlertKind.STOPPED})
+OF_RECORDS = {Difference.ORPHAN: AlertKind.ORPHANED, Difference.SHOULD_HAVE_BEEN_WITHDRAWN: AlertKind.NOT_ENDED}
+"""Differences that a person must hear of; the others mend themselves, or are missed shares."""
+KINDS = frozenset({AlertKind.SILENT, AlertKind.STOPPED, AlertKind.UNASKED, *OF_RECORDS.values()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,10 @@ class Subscriber:
     """Its last heartbeat; of one that was never heard of, when it was registered."""
     stopped: frozenset[str]
     """Topics that it, or audit on the other end, does not read."""
+    differences: frozenset[str] = frozenset()
+    """Kinds of which it found some in its records within a day."""
+    unasked_since: datetime | None = None
+    """When copies should have been asked after that, more than a day later, nobody could ask after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,11 @@ def troubles(
             yield Trouble(AlertKind.SILENT, each.name, None, each.heard_at)
         for topic in sorted(each.stopped):
             yield Trouble(AlertKind.STOPPED, each.name, topic, now)
+        for difference, kind in OF_RECORDS.items():
+            if difference in each.differences:
+                yield Trouble(kind, each.name, None, now)
+        if each.unasked_since is not None:
+            yield Trouble(AlertKind.UNASKED, each.name, None, each.unasked_since)
 
 
 def why_cleared(
@@ -51,4 +64,9 @@ def why_cleared(
         return ClearedBecause.SETTLED
     if kind is AlertKind.SILENT:
         return None if now - subscriber.heard_at > silent_after else ClearedBecause.HEARD
+    if kind is AlertKind.UNASKED:
+        return None if subscriber.unasked_since is not None else ClearedBecause.SETTLED
+    if kind in OF_RECORDS.values():
+        there = {OF_RECORDS.get(Difference(each)) for each in subscriber.differences}
+        return None if kind in there else ClearedBecause.SETTLED
     return None if about in subscriber.stopped else ClearedBecause.RESUMED

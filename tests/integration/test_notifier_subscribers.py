@@ -135,3 +135,19 @@ async def test_the_whole_service_tells_of_silence_and_of_its_end(council: Counci
     assert (raised["Subject"], cleared["Subject"]) == ("EHC plans: 1 silent", "EHC plans: 1 cleared")
     assert "- subscriber health; since " in raised.get_content()
     assert "- subscriber health (silent): it has been heard of again" in cleared.get_content()
+
+
+async def test_records_that_a_person_must_look_at_are_told_and_cleared(council: CouncilDatabase, pool: Pool) -> None:
+    await council.write_share(la_code="332")
+    await beat(council, "health")
+    await council.owner.execute(
+        "UPDATE audit.heartbeat SET differences = $1, unasked = 3, unasked_since = now() - interval '2 days'",
+        {"orphan": 2, "stale": 1},
+    )  # fmt: skip
+    sweep = Sweep(pool, ["heard"])
+    for _ in range(2):
+        await sweep.run_once()
+    assert await alerts(council) == [("332", "orphaned", "health", None), ("332", "unasked", "health", None)]
+    await council.owner.execute("UPDATE audit.heartbeat SET differences = '{}', unasked = 0, unasked_since = NULL")
+    await sweep.run_once()
+    assert await alerts(council) == [("332", "orphaned", "health", "settled"), ("332", "unasked", "health", "settled")]

@@ -1,5 +1,6 @@
 """When a subscriber is in trouble, and when an alert about it is cleared and why."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -49,3 +50,20 @@ def test_each_stopped_topic_is_one_trouble() -> None:
 def test_cleared(kind: AlertKind, subscriber: Subscriber | None, because: ClearedBecause | None) -> None:
     about = TOPIC if kind is AlertKind.STOPPED else None
     assert why_cleared(kind, about, subscriber, NOW, FIVE) is because
+
+
+def test_what_a_person_must_see_in_the_records_is_a_trouble_and_what_mends_itself_is_none() -> None:
+    since = NOW - timedelta(days=2)
+    told = replace(
+        heard(10), differences=frozenset({"orphan", "should_have_been_withdrawn", "missing_from_record"}), unasked_since=since
+    )
+    found = list(troubles([told], NOW, LONG_AGO, FIVE))
+    assert found == [
+        Trouble(AlertKind.ORPHANED, "health", None, NOW),
+        Trouble(AlertKind.NOT_ENDED, "health", None, NOW),
+        Trouble(AlertKind.UNASKED, "health", None, since),
+    ]
+    for kind in (AlertKind.ORPHANED, AlertKind.NOT_ENDED, AlertKind.UNASKED):
+        assert why_cleared(kind, None, told, NOW, FIVE) is None
+        mended = replace(heard(10), differences=frozenset({"altered"}))
+        assert why_cleared(kind, None, mended, NOW, FIVE) is ClearedBecause.SETTLED
