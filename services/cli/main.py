@@ -23,6 +23,7 @@ from services.cli.commands import (
     send_again,
     sent,
     status,
+    subscriber,
     up,
     verify,
     watch,
@@ -64,6 +65,7 @@ app.command()(breach.breach)
 app.command()(sample.sample)
 app.command("verify")(verify.verify_)
 app.add_typer(recipient.app, name="recipient")
+app.add_typer(subscriber.app, name="subscriber")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(doctor.doctor)
 

@@ -9,16 +9,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import yaml
 from joserfc.jwk import OKPKey
 from jsonschema import Draft7Validator, ValidationError
 
 from schemas import asyncapi
 from schemas.events import EventType
 from schemas.receipts import HostedBy, Receipt, Status
+from services.cli.machine.kafka_access import load_access
 from services.shared.identity.receipts import signer
 from services.shared.kafka import cloudevents
-from tests.support.services import REPOSITORY
 
 OFFICIAL = json.loads((Path(__file__).parent / "asyncapi_specs" / "asyncapi-3.0.0.json").read_text("utf-8"))
 PUBLISHED: dict[str, Any] = json.loads(asyncapi.FILE.read_text("utf-8"))
@@ -92,12 +91,12 @@ def test_every_event_type_has_one_message_on_one_topic() -> None:
 
 def test_services_may_do_on_kafka_exactly_what_is_published() -> None:
     """The accounts of ``topics.yaml`` against the operations; a subscriber is ``subscriber``, its name the parameter."""
-    configured = yaml.safe_load((REPOSITORY / "deploy/kafka/topics.yaml").read_text("utf-8"))["accounts"]
+    configured = load_access().accounts
     of_accounts: set[tuple[str, str, str]] = set()
     for account, rights in configured.items():
-        subscriber = rights.get("group", "").removeprefix("ehcp.") if account.endswith("_subscriber") else None
+        subscriber = (rights.group or "").removeprefix("ehcp.") if account.endswith("_subscriber") else None
         service = "subscriber" if subscriber else account
-        for action, topics in (("send", rights.get("writes", [])), ("receive", rights.get("reads", []))):
+        for action, topics in (("send", rights.writes), ("receive", rights.reads)):
             for topic in topics:
                 kind, name = topic.split(".")[1], topic.split(".")[2] if topic.count(".") == 3 else None
                 assert subscriber in (None, name), f"{account} {action}s {topic}, which is another subscriber's"

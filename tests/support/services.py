@@ -26,6 +26,8 @@ class RunningService:
     environment: Mapping[str, str]
     port: int
     log: Path
+    folder: Path = REPOSITORY
+    """The source tree that it runs from."""
     process: asyncio.subprocess.Process | None = field(default=None)
 
     @property
@@ -36,7 +38,7 @@ class RunningService:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", f"services.{self.name}.app",
-                cwd=REPOSITORY, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL,
+                cwd=self.folder, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, "EHCP_HTTP_PORT": str(self.port), **self.environment},
             )  # fmt: skip
         async with httpx2.AsyncClient() as http:

@@ -16,6 +16,7 @@ from services.cli.machine.databases import Databases, database_of
 from services.cli.machine.fhir import FhirServer
 from services.cli.machine.folder import DataFolder, write_private
 from services.cli.machine.kafka import KafkaCluster
+from services.cli.machine.kafka_access import load_access
 from services.cli.machine.keys import KeyRing
 from services.cli.machine.ports import HOST
 from services.cli.machine.sandbox import DIRECTORY
@@ -35,22 +36,7 @@ NOTIFIER_SETTINGS = ("EHCP_SMTP_HOST", "EHCP_SMTP_PORT", "EHCP_ALERT_FROM", "EHC
 Environment = dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Subscriber:
-    """`name` is its id in topics and records, `service` its folder and account."""
-
-    name: str
-    service: str
-    title: str
-    hosted_by: str
-
-
-SUBSCRIBERS = (
-    Subscriber("health", "health_subscriber", "Health: trusts and commissioning bodies", "agency"),
-    Subscriber("social-care", "social_care_subscriber", "Children's social care", "agency"),
-    Subscriber("school", "school_subscriber", "Schools, colleges and early years providers", "agency"),
-    Subscriber("family", "family_subscriber", "Parents and young people", "council"),
-)
+SUBSCRIBERS = load_access().subscribers
 SERVICES = ("ehcp_publisher", "audit", "notifier", *(subscriber.service for subscriber in SUBSCRIBERS))
 
 

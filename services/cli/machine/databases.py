@@ -13,16 +13,14 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from services.cli.machine.errors import MachineError
+from services.cli.machine.kafka_access import load_access
 from services.shared.postgres.migrate import MigrationError, migrate
 
 OWNER = "ehcp_owner"
 # Which services log in to which database. The council's services share one, a schema each.
 DATABASES: Mapping[str, tuple[str, ...]] = {
     "council": ("ehcp_publisher", "audit", "notifier"),
-    "health": ("health_subscriber",),
-    "social_care": ("social_care_subscriber",),
-    "school": ("school_subscriber",),
-    "family": ("family_subscriber",),
+    **{each.name.replace("-", "_"): (each.service,) for each in load_access().subscribers},
 }
 ROLES: tuple[str, ...] = tuple(role for roles in DATABASES.values() for role in roles)
 SAFE_PASSWORD = re.compile(r"[A-Za-z0-9_-]+")

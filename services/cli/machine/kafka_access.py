@@ -3,8 +3,10 @@
 Invariant: an account may do what the file says and nothing else; everything not granted is refused by the authorizer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import yaml
 from confluent_kafka import KafkaError, KafkaException
@@ -25,6 +27,7 @@ from confluent_kafka.admin import (
 from pydantic import BaseModel, ConfigDict
 
 FILE = Path(__file__).resolve().parents[3] / "deploy" / "kafka" / "topics.yaml"
+SUBSCRIBER, SERVICE = "<subscriber>", "<service>"
 MILLISECONDS_A_DAY = 24 * 60 * 60 * 1000
 TIMEOUT_SECONDS = 30.0
 
@@ -44,12 +47,24 @@ class Account(BaseModel):
     writes: tuple[str, ...] = ()
 
 
+class Subscriber(BaseModel):
+    """`name` is its id in topics and records, `service` its folder and account."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    service: str
+    title: str
+    hosted_by: Literal["agency", "council"]
+
+
 class Access(BaseModel):
-    """The file. Topics that an account names must be among `topics`."""
+    """The file, written out for each subscriber. Topics that an account names must be among `topics`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     defaults: Defaults
+    subscribers: tuple[Subscriber, ...]
     topics: tuple[str, ...]
     accounts: dict[str, Account]
 
@@ -92,7 +107,23 @@ class Login:
 
 
 def load_access(file: Path = FILE) -> Access:
-    return Access.model_validate(yaml.safe_load(file.read_text()))
+    content: dict[str, Any] = yaml.safe_load(file.read_text())
+    subscribers = [{"name": name, **entry} for name, entry in content["subscribers"].items()]
+    names = [each["name"] for each in subscribers]
+    accounts = {name: _for_each(account, names) for name, account in content["accounts"].items() if name != SERVICE}
+    for each in subscribers:
+        accounts[each["service"]] = _for_each(content["accounts"][SERVICE], [each["name"]])
+    written = {"subscribers": subscribers, "topics": _for_each(content["topics"], names), "accounts": accounts}
+    return Access.model_validate(content | written)
+
+
+def _for_each(value: Any, names: Sequence[str]) -> Any:
+    """`value` with a line for each subscriber where the file has one for all."""
+    if isinstance(value, dict):
+        return {key: _for_each(each, names) for key, each in value.items()}
+    if isinstance(value, list):
+        return [line for each in value for line in dict.fromkeys(each.replace(SUBSCRIBER, name) for name in names)]
+    return value.replace(SUBSCRIBER, names[0]) if isinstance(value, str) else value
 
 
 def acls_of(access: Access) -> list[AclBinding]:

@@ -25,7 +25,8 @@ class SystemSettings(Closed):
     """One record system. ``recipients`` is ``"*"`` for everyone that no other entry names."""
 
     name: str
-    kind: Literal["fhir", "mesh", "hl7v2", "webhook", "sftp", "inbox", "manual"]
+    kind: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
+    """What the subscriber has an adapter for (``fhir``, ``webhook``, ``inbox``, one of its own …), or ``manual``."""
     recipients: tuple[OrganisationCode, ...] | Literal["*"]
     url: str | None = None
     secret: str | None = None
