@@ -22,7 +22,7 @@ from services.ehcp_publisher import currency, instructions, shares, store, store
 from services.ehcp_publisher.keys import ChildKeys
 from services.ehcp_publisher.registry import Directory, Known, person_id
 from services.ehcp_publisher.rendering import Renderer
-from services.ehcp_publisher.shares import FAMILY, NOBODY, Decided, Decision, Facts, Unusual, Wanted, kept_from
+from services.ehcp_publisher.shares import FAMILY, NOBODY, Decided, Decision, Facts, Ground, Unusual, Wanted, kept_from
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering, NewVersion, Person, Share, Wish
 from services.ehcp_publisher.wishes import Asking, Current, Made, Thing
 from services.shared.clock import Clock, utc_now
@@ -71,6 +71,8 @@ class Batch:
     people: dict[UUID, Person] = field(default_factory=dict)
     unknown: list[Known] = field(default_factory=list)
     wishes: list[Wish] = field(default_factory=list)
+    grounds: list[tuple[UUID, str, tuple[Ground, ...]]] = field(default_factory=list)
+    """Of shares whose wish stands, with their council."""
     outbox: list[instructions.OutboxRow] = field(default_factory=list)
     acts: list[Act] = field(default_factory=list)
     decided: dict[UUID, tuple[str, Decided]] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Batch:
         await store.save_recipients(connection, list(self.people.values()), self.unknown)
         await store_handover.note(connection, self.wishes)
         await store.write_wishes(connection, self.wishes, self.outbox)
+        await store.write_grounds(connection, self.grounds)
         await store_events.write_decided(connection, self.decided)
         await store_events.write_flags(connection, self.flags)
         await store.insert_acts(connection, self.acts)
@@ -92,6 +95,7 @@ class Batch:
                 self.people[each.recipient.recipient_id] = _person(made.asking, key, each.recipient, each.member)
             if each.unknown:
                 self.unknown.append(each.recipient)
+        self.grounds += [(share_id, made.asking.la_code, grounds) for share_id, grounds in made.grounds]
         for wish in made.wishes:
             self.wishes.append(wish)
             details = {"recipient": wish.recipient_id}

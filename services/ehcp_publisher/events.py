@@ -204,6 +204,12 @@ class Events:
             asking = self._deciding.asking(plan_id, plan.la_code, plan.identity_revision, at)
             batch.add(caller.client_id, key, (), recalls.of_notices(asking, recalled))
             raised = len(batch.wishes)
+            if follows.to_council:
+                # A notice under way is wanted in the new council's name, as the plan is: receipts say whose share they are of.
+                gone = {wish.share_id for wish in batch.wishes}
+                pending = await store.lock_pending_notices(connection, plan_id)
+                renamed = [wishes.again(row, at, asking.resend_after) for row in pending if row["share_id"] not in gone]
+                batch.add(caller.client_id, key, (), wishes.Made(asking, renamed))
             if follows.telling and notice:
                 await self._tell(connection, caller, plan, child, around, follows.telling.event, notice, at, batch)
             data = event.model_dump_json().encode()

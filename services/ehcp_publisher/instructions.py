@@ -35,10 +35,10 @@ def source(la_code: str) -> str:
     return f"/councils/{la_code}"
 
 
-def again(data: bytes, seq: int, requested_at: datetime, due_at: datetime) -> bytes:
-    """The same wish under another ``seq``."""
+def again(data: bytes, seq: int, la_code: str, requested_at: datetime, due_at: datetime) -> bytes:
+    """The same wish under another ``seq``, in the name of the council that has the plan now."""
     times = {"requested_at": requested_at, "due_at": due_at}
-    return canonical(orjson.loads(data) | {"seq": seq} | {name: _time(at) for name, at in times.items()})
+    return canonical(orjson.loads(data) | {"seq": seq, "la_code": la_code} | {name: _time(at) for name, at in times.items()})
 
 
 def _time(at: datetime) -> str:

@@ -15,10 +15,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from schemas.base import Channel
 from schemas.receipts import Status
-from services.ehcp_publisher import handover, instructions, shares, store
-from services.ehcp_publisher.store import Act, Wish
+from services.ehcp_publisher import handover, instructions, store, wishes
+from services.ehcp_publisher.store import Act
 from services.shared.postgres.pool import council_transaction
 
 log = structlog.get_logger()
@@ -141,7 +140,7 @@ class Resend:
             row = await store.lock_share_for_new_wish(connection, share_id)
             if row is None or not contradicted(row["seq"], row["receipt_seq"], row["status"]):
                 return
-            wish = _again(row, await connection.fetchval("SELECT clock_timestamp()"), self._resend_after)
+            wish = wishes.again(row, await connection.fetchval("SELECT clock_timestamp()"), self._resend_after)
             out = instructions.to_subscriber(row["subscriber"], share_id, wish.type, wish.la_code, wish.data, wish.requested_at)
             await store.write_wishes(connection, [wish], [out])
             details = {"reason": "the subscriber reported a conflict"}
@@ -154,14 +153,4 @@ def _unanswered(row: Any) -> Unanswered:
     return Unanswered(
         row["share_id"], row["seq"], row["subscriber"], row["resends"], row["receipt_seq"],
         row["status"] and Status(row["status"]), row["next_try_at"],
-    )  # fmt: skip
-
-
-def _again(row: Any, now: datetime, resend_after: timedelta) -> Wish:
-    seq = max(row["seq"], row["receipt_seq"] or 0) + 1
-    due_at = shares.due_at(Channel(row["channel"]), now)
-    return Wish(
-        row["share_id"], row["la_code"], row["plan_id"], row["recipient_id"], row["subscriber"], seq, row["action"],
-        row["version_id"], row["notice_id"], row["rendering_id"], row["identity_revision"], tuple(row["removing"]), row["type"],
-        instructions.again(row["data"], seq, now, due_at), now, due_at, now + resend_after, None,
     )  # fmt: skip

@@ -519,28 +519,32 @@ async def write_wishes(connection: Any, wishes: Sequence[Wish], outbox: Sequence
         """,
         *_columns(answered, "share_id la_code seq due_at check_at"),
     )
-    await _write_grounds(connection, wishes)
+    said = [(each.share_id, each.la_code, each.grounds) for each in wishes if each.grounds is not None]
+    await write_grounds(connection, said)
     await insert_outbox(connection, outbox)
 
 
-async def _write_grounds(connection: Any, wishes: Sequence[Wish]) -> None:
-    grounds = [(w.share_id, w.la_code, g) for w in wishes for g in w.grounds or ()]
-    raised = [w.share_id for w in wishes if w.seq > 1 and w.grounds is not None]
-    if raised:
-        await connection.execute(
-            """
-            UPDATE publisher.share_ground g SET until_date = current_date
-            WHERE g.share_id = ANY($1) AND (g.until_date IS NULL OR g.until_date > current_date)
-            AND NOT EXISTS (SELECT FROM unnest($2::uuid[], $3::text[]) AS kept (share_id, reference)
-                            WHERE kept.share_id = g.share_id AND kept.reference = g.reference)
-            """,
-            raised, [g[0] for g in grounds], [g[2].reference for g in grounds],
-        )  # fmt: skip
+async def write_grounds(connection: Any, shares: Sequence[tuple[UUID, str, Sequence[Ground]]]) -> None:
+    """(share, council, all grounds that it stands on now); the others end. What says the same already is not written."""
+    if not shares:
+        return
+    grounds = [(share_id, la_code, ground) for share_id, la_code, each in shares for ground in each]
     await connection.execute(
         """
-        INSERT INTO publisher.share_ground (share_id, la_code, grounds, reference, reason, from_date, until_date)
+        UPDATE publisher.share_ground g SET until_date = current_date
+        WHERE g.share_id = ANY($1) AND (g.until_date IS NULL OR g.until_date > current_date)
+        AND NOT EXISTS (SELECT FROM unnest($2::uuid[], $3::text[]) AS kept (share_id, reference)
+                        WHERE kept.share_id = g.share_id AND kept.reference = g.reference)
+        """,
+        [each[0] for each in shares], [g[0] for g in grounds], [g[2].reference for g in grounds],
+    )  # fmt: skip
+    await connection.execute(
+        """
+        INSERT INTO publisher.share_ground AS g (share_id, la_code, grounds, reference, reason, from_date, until_date)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::date[], $7::date[])
-        ON CONFLICT (share_id, reference) DO UPDATE SET until_date = excluded.until_date
+        ON CONFLICT (share_id, reference) DO UPDATE
+        SET grounds = excluded.grounds, reason = excluded.reason, until_date = excluded.until_date
+        WHERE (g.grounds, g.reason, g.until_date) IS DISTINCT FROM (excluded.grounds, excluded.reason, excluded.until_date)
         """,
         [g[0] for g in grounds], [g[1] for g in grounds], [g[2].grounds for g in grounds],
         [g[2].reference for g in grounds], [g[2].reason for g in grounds], [g[2].from_ for g in grounds],
@@ -658,19 +662,28 @@ async def check_later(connection: Any, checks: Sequence[tuple[UUID, int, datetim
     )  # fmt: skip
 
 
+_FOR_NEW_WISH = """
+    SELECT s.*, i.type, i.data, r.channel, n.seq AS receipt_seq, n.status
+    FROM publisher.share s
+    JOIN publisher.recipient r USING (recipient_id)
+    JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
+    LEFT JOIN audit.v_newest n ON n.share_id = s.share_id
+"""
+
+
 async def lock_share_for_new_wish(connection: Any, share_id: UUID) -> Any:
     """One share with everything its instruction says, locked."""
-    return await connection.fetchrow(
-        """
-        SELECT s.*, i.type, i.data, r.channel, n.seq AS receipt_seq, n.status
-        FROM publisher.share s
-        JOIN publisher.recipient r USING (recipient_id)
-        JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
-        LEFT JOIN audit.v_newest n ON n.share_id = s.share_id
-        WHERE s.share_id = $1 FOR UPDATE OF s
-        """,
-        share_id,
+    return await connection.fetchrow(f"{_FOR_NEW_WISH} WHERE s.share_id = $1 FOR UPDATE OF s", share_id)
+
+
+async def lock_pending_notices(connection: Any, plan_id: UUID) -> list[Any]:
+    """As :func:`lock_share_for_new_wish`: the shares of the plan's notices that have not arrived, as far as is known."""
+    rows: list[Any] = await connection.fetch(
+        f"{_FOR_NEW_WISH} JOIN publisher.unsatisfied u ON u.share_id = s.share_id"
+        " WHERE s.plan_id = $1 AND s.notice_id IS NOT NULL AND s.action = 'hold' ORDER BY s.share_id FOR UPDATE OF s",
+        plan_id,
     )
+    return rows
 
 
 # --- document API ---

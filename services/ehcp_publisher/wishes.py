@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from schemas.base import Open
+from schemas.base import Channel, Open
 from schemas.events import EventType, ShareRecalled, ShareRequested, ShareWithdrawn
 from schemas.manifest import canonical
 from schemas.notices import NoticeKind
@@ -65,6 +65,8 @@ class Made:
     wishes: list[Wish] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
     """For the council: one for each recipient that should hold it."""
+    grounds: list[tuple[UUID, tuple[Ground, ...]]] = field(default_factory=list)
+    """Of the shares whose wish stands as it is: why they stand may have changed."""
 
 
 class RenderingNeededError(Exception):
@@ -104,6 +106,8 @@ def make(
             seq += 1
             changed = _changed(share, want, thing, current.changed)
             made.wishes.append(hold(asking, share_id, seq, want.recipient, thing, changed, want.grounds, removing))
+        else:
+            made.grounds.append((share_id, want.grounds))
         made.answers.append(_answer(asking, share_id, seq, want))
     for share in before.values():
         removing = _removing(share, remove)
@@ -209,3 +213,15 @@ def _answer(asking: Asking, share_id: UUID, seq: int, want: Wanted) -> dict[str,
         "channel": want.recipient.channel, "grounds": sorted({ground.grounds for ground in want.grounds}),
         "due_at": shares.due_at(want.recipient.channel, asking.at),
     } | ({"sections": want.sections} if want.sections is not None else {})  # fmt: skip
+
+
+def again(row: Mapping[str, Any], now: datetime, resend_after: timedelta) -> Wish:
+    """What a share wants already, under a ``seq`` above everything its subscriber has seen, and in its council's name. ``row``:
+    the share with its instruction and newest receipt, locked."""
+    seq = max(row["seq"], row["receipt_seq"] or 0) + 1
+    due_at = shares.due_at(Channel(row["channel"]), now)
+    return Wish(
+        row["share_id"], row["la_code"], row["plan_id"], row["recipient_id"], row["subscriber"], seq, row["action"],
+        row["version_id"], row["notice_id"], row["rendering_id"], row["identity_revision"], tuple(row["removing"]), row["type"],
+        instructions.again(row["data"], seq, row["la_code"], now, due_at), now, due_at, now + resend_after, None,
+    )  # fmt: skip

@@ -316,6 +316,34 @@ async def test_a_plan_moves_to_another_council_with_its_history(publisher: Publi
     assert line["rendering"]["council"]["la_code"] == "333"
 
 
+async def test_a_notice_under_way_goes_on_in_the_new_councils_name(publisher: Publisher) -> None:
+    """Its receipts say whose share they are of; one that has arrived stays as it was said."""
+    life = await begin(publisher)
+    await life.record("review_scheduled", review="AR-1", meeting_on="2099-02-01")
+
+    async def said() -> dict[str, tuple[str, int]]:
+        rows = await publisher.owner.fetch(
+            "SELECT r.name, s.share_id, s.seq, i.la_code, i.data FROM publisher.share s JOIN publisher.recipient r"
+            " USING (recipient_id) JOIN publisher.instruction i USING (share_id, seq) WHERE s.plan_id = $1"
+            " AND s.notice_id IS NOT NULL", UUID(life.plan_id),
+        )  # fmt: skip
+        assert all(row["la_code"] in ("332", "333") for row in rows)
+        return {row["name"]: (orjson.loads(row["data"])["la_code"], row["seq"]) for row in rows}
+
+    before = await said()
+    assert set(before.values()) == {("332", 1)}
+    arrived = await publisher.owner.fetchval(
+        "DELETE FROM publisher.unsatisfied u USING publisher.share s JOIN publisher.recipient r USING (recipient_id)"
+        " WHERE s.share_id = u.share_id AND s.notice_id IS NOT NULL AND s.plan_id = $1 AND r.name = $2 RETURNING r.name",
+        UUID(life.plan_id), PRIMARY_NAME,
+    )  # fmt: skip
+    assert arrived == PRIMARY_NAME
+    await life.record("transfer", to_la_code="333", **MOVED)
+    after = await said()
+    assert after.pop(PRIMARY_NAME) == ("332", 1)
+    assert set(after.values()) == {("333", 2)}
+
+
 async def test_the_old_council_may_not_act_or_look_any_more_and_the_new_one_may(publisher: Publisher) -> None:
     life = await begin(publisher)
     await life.record("transfer", to_la_code="333", **MOVED)

@@ -642,6 +642,28 @@ async def test_whoever_a_person_decides_to_share_with_waits_where_the_council_ne
     assert (await second.held())["Village Surgery"] == ("hold", 1)
 
 
+async def test_why_a_share_stands_is_kept_up_where_the_wish_stays(publisher: PublisherAtHand) -> None:
+    """A school that is named until July and then for another year holds the same version, and stands on another day."""
+    life = await begin(publisher, placements=[placed(PRIMARY, "2020-09-01", "2027-07-21")])
+
+    async def stands() -> list[tuple[str, Any]]:
+        rows = await publisher.owner.fetch(
+            "SELECT g.reason, g.until_date FROM publisher.share_ground g WHERE g.share_id = $1 ORDER BY g.reference",
+            (await life.shares())[PRIMARY_NAME]["share_id"],
+        )
+        return [(row["reason"], row["until_date"]) for row in rows]
+
+    assert await stands() == [("named in section I", date(2027, 7, 21))]
+    body = await life.record("placement_changed", placements=[placed(PRIMARY, "2020-09-01")], changed_on="2026-11-01")
+    assert body["shares_changed"] == 0
+    assert await stands() == [("named in section I", None)]
+    decision: dict[str, Any] = {"organisation": code(PRIMARY), "lawful_basis": "consent", "reason": "It asked."}
+    await life.record("decide", share=True, **decision)
+    await life.record("decide", share=True, **decision | {"reason": "The family asked too."})
+    assert (await life.held())[PRIMARY_NAME] == ("hold", 1)
+    assert set(await stands()) == {("named in section I", None), ("The family asked too.", None)}
+
+
 # --- what a council sees ---
 
 
