@@ -187,8 +187,8 @@ class ManualDeliveries(Open):
 class RemovedAnswer(Open):
     share_id: UUID
     seq: Seq
-    status: Literal["recalled", "waiting"]
-    """``waiting``: the right version has still to be sent."""
+    status: Literal["recalled", "waiting", "held"]
+    """``waiting``: the right version has still to be sent. ``held``: it is there already."""
     recorded: bool
     """False where a removal was recorded already: nothing was changed."""
 

@@ -216,6 +216,20 @@ async def test_a_receipt_beyond_the_wish_is_seen_but_satisfies_nothing(council: 
     assert (row["seq"], row["satisfied_seq"]) == (5, 0)
 
 
+async def test_the_right_version_satisfies_only_once_what_was_recalled_is_proved_to_be_gone(
+    council: CouncilDatabase, handle: Handler
+) -> None:
+    wrong = uuid4()
+    share = await council.write_share()
+    await handle([record_of(council, receipt_for(share, remaining=(wrong,)))])
+    row = await newest(council, share)
+    assert (row["status"], row["satisfied_seq"], row["held_version_id"]) == ("filed", 0, share.version_id)
+    assert row["reason"] == "what was recalled is not proved to be gone yet"
+    await handle([record_of(council, receipt_for(share, removed=(wrong,), removal="destroyed"))])
+    row = await newest(council, share)
+    assert (row["status"], row["satisfied_seq"], row["lost"]) == ("filed", 1, False)
+
+
 async def test_withdrawn(council: CouncilDatabase, handle: Handler) -> None:
     share = await council.write_share()
     await handle([record_of(council, receipt_for(share))])

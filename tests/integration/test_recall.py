@@ -29,6 +29,7 @@ from tests.support.subscriber import (
     wanted,
     wanted_notice,
 )
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
@@ -173,7 +174,7 @@ async def test_the_wrong_version_goes_first_and_the_right_one_is_held_only_then(
     await lives(subscriber, right, wrong)
     again = replace(right, seq=3, remove=(wrong.version_id,))
     subscriber.council.wants(again)
-    subscriber.rna.decide_recall = lambda _: Retry("away")
+    subscriber.rna.decide_recall = lambda _: Retry("away", away=True)
     await subscriber.park(again)
     async with subscriber.dispatching() as dispatcher:
         failed = await subscriber.until_said(again, Status.FAILED)
@@ -244,21 +245,92 @@ async def test_where_only_people_can_remove_it_their_word_ends_it(subscriber: Su
     assert (await trust.get("/v1/recalls")).json()["recalls"] == []
 
 
-async def test_after_their_word_the_right_version_is_filed(subscriber: SubscriberStub) -> None:
-    wish = replace(wanted(), remove=(uuid4(),))
-    subscriber.council.wants(wish)
-    subscriber.rna.decide_recall = lambda _: Awaiting("asked to destroy it")
-    await subscriber.park(wish)
+@pytest.mark.parametrize("outcome", [Awaiting("asked to destroy it"), Refused("not ours"), Retry("it answered 500")])
+async def test_the_right_version_does_not_wait_for_people_to_remove_the_wrong_one_and_both_are_proved(
+    subscriber: SubscriberStub, outcome: Any
+) -> None:
+    wrong = wanted()
+    right = replace(wrong.next(), remove=(wrong.version_id,))
+    await lives(subscriber, wrong)
+    subscriber.council.wants(right)
+    subscriber.rna.decide_recall = lambda _: outcome
+    await subscriber.park(right)
     trust = pages(subscriber, Caller("records-office", CallerKind.RECIPIENT, recipient="ods:RNA"))
-    async with subscriber.dispatching() as dispatcher:
-        await subscriber.until_said(wish, Status.WAITING)
-        assert subscriber.rna.delivered == []
-        body = {"seq": 1, "removed_on": "2026-11-20", "how": "deleted", "by": "Health records office"}
-        answer = (await trust.post(f"/v1/recalls/{wish.share_id}/removed", body)).json()
-        assert answer["status"] == "waiting"
-        dispatcher.wake()
-        await subscriber.until_said(wish, Status.FILED)
+    async with subscriber.dispatching():
+        filed = await subscriber.until_said(right, Status.FILED)
+    assert (filed.version_id, filed.remaining, filed.removed) == (right.version_id, (wrong.version_id,), ())
+    assert filed.reason is not None
+    assert filed.reason.startswith("what was recalled is still there: ")
+    assert subscriber.rna.delivered[1:] == [(right.share_id, 2)]
+    [open_] = (await trust.get("/v1/recalls")).json()["recalls"]
+    assert (open_["state"], open_["remove"]) == ("filed", [str(wrong.version_id)])
+    body = {"seq": 2, "removed_on": "2026-11-20", "how": "destroyed", "by": "Health records office"}
+    answer = (await trust.post(f"/v1/recalls/{right.share_id}/removed", body)).json()
+    assert (answer["status"], answer["recorded"]) == ("held", True)
+    said = (await subscriber.signed(right))[-1]
+    assert (said.status, said.version_id, said.sha256, said.record) == (
+        Status.FILED, right.version_id, right.sha256, filed.record,
+    )  # fmt: skip
+    assert (said.remaining, said.removed) == ((), (wrong.version_id,))
+    assert said.removal == "destroyed on 2026-11-20, recorded by Health records office"
+    assert (await trust.get("/v1/recalls")).json()["recalls"] == []
+    row = await subscriber.row(right)
+    assert (row["state"], row["next_attempt_at"], row["held_version_id"]) == ("filed", None, right.version_id)
+    # What was stated stands for the versions that come after it, and is not asked for again.
+    later = replace(right.next(), remove=(wrong.version_id,))
+    subscriber.council.wants(later)
+    await subscriber.park(later)
+    async with subscriber.dispatching():
+        last = await subscriber.until_said(later, Status.FILED)
+    assert (last.version_id, last.remaining, last.removed, last.removal) == (
+        later.version_id, (), (wrong.version_id,), said.removal,
+    )  # fmt: skip
     assert len(subscriber.rna.recalls) == 1
+
+
+async def test_a_removal_that_failed_is_tried_again_beside_the_right_version_which_is_not_delivered_twice(
+    subscriber: SubscriberStub,
+) -> None:
+    wrong = wanted()
+    right = replace(wrong.next(), remove=(wrong.version_id,))
+    await lives(subscriber, wrong)
+    subscriber.council.wants(right)
+    subscriber.rna.decide_recall = lambda _: Retry("it answered 500")
+    await subscriber.park(right)
+    async with subscriber.dispatching() as dispatcher:
+        first = await subscriber.until_said(right, Status.FILED)
+        assert first.next_try_at is not None
+        await subscriber.make_due(right)
+        dispatcher.wake()
+
+        async def tried_again() -> bool:
+            return len(subscriber.rna.recalls) == 2
+
+        await until(tried_again)
+        subscriber.rna.decide_recall = None
+        await subscriber.make_due(right)
+        dispatcher.wake()
+
+        async def proved() -> Any:
+            last = (await subscriber.signed(right))[-1]
+            return last if last.removed else None
+
+        last = await until(proved)
+    assert (last.status, last.record, last.sha256, last.remaining) == (Status.FILED, first.record, right.sha256, ())
+    assert last.removal == "1 entry removed"
+    assert subscriber.rna.delivered[1:] == [(right.share_id, 2)]
+    assert (await subscriber.row(right))["next_attempt_at"] is None
+
+
+async def test_what_is_wanted_again_after_its_removal_must_be_removed_again(subscriber: SubscriberStub) -> None:
+    wrong = wanted()
+    right = replace(wrong.next(), remove=(wrong.version_id,))
+    back = replace(wrong, seq=3)
+    gone = replace(right, seq=4)
+    await lives(subscriber, wrong, right, back, gone)
+    assert [each.seq for each in subscriber.rna.recalls] == [2, 4]
+    last = (await subscriber.signed(gone))[-1]
+    assert (last.removed, last.removal) == ((wrong.version_id,), "1 entry removed")
 
 
 # --- recall: the inbox --------------------------------------------------------------------------------------------------
@@ -348,18 +420,32 @@ async def test_a_recalled_letter_waits_until_an_officer_records_its_end(subscrib
     assert (await officer(subscriber).get("/v1/deliveries?state=awaiting")).json()["deliveries"] == []
 
 
-async def test_a_letter_is_sent_only_after_the_wrong_one_is_back(subscriber: SubscriberStub) -> None:
-    wish = replace(wanted(PARENT), remove=(uuid4(),))
+@pytest.mark.parametrize("back_first", [True, False])
+async def test_a_letter_is_sent_and_the_wrong_one_is_back_in_whichever_order(
+    subscriber: SubscriberStub, back_first: bool
+) -> None:
+    wrong = uuid4()
+    wish = replace(wanted(PARENT), remove=(wrong,))
     await subscriber.park(wish)
+    address = f"/v1/deliveries/{wish.share_id}"
     sent = {"seq": 1, "sent_on": "2026-09-02", "how": "post", "by": "T. Okafor"}
-    refused = await officer(subscriber).post(f"/v1/deliveries/{wish.share_id}/sent", sent)
-    assert refused.status_code == 409
-    assert "must be removed first" in refused.json()["detail"]
     body = {"seq": 1, "removed_on": "2026-11-20", "how": "destroyed", "by": "T. Okafor"}
-    answer = await officer(subscriber).post(f"/v1/deliveries/{wish.share_id}/removed", body)
-    assert answer.json()["status"] == "waiting"
-    assert (await officer(subscriber).post(f"/v1/deliveries/{wish.share_id}/sent", sent)).status_code == 200
-    assert (await subscriber.signed(wish))[-1].status is Status.SENT
+    if back_first:
+        assert (await officer(subscriber).post(f"{address}/removed", body)).json()["status"] == "waiting"
+        waiting = (await subscriber.signed(wish))[-1]
+        assert (waiting.status, waiting.removed) == (Status.WAITING, (wrong,))
+        assert (await officer(subscriber).post(f"{address}/sent", sent)).status_code == 200
+    else:
+        assert (await officer(subscriber).post(f"{address}/sent", sent)).status_code == 200
+        assert (await subscriber.signed(wish))[-1].remaining == (wrong,)
+        [row] = (await officer(subscriber).get("/v1/deliveries?state=awaiting")).json()["deliveries"]
+        assert (row["state"], row["remove"]) == ("sent", [str(wrong)])
+        assert (await officer(subscriber).post(f"{address}/removed", body)).json()["status"] == "held"
+    said = (await subscriber.signed(wish))[-1]
+    assert (said.status, said.removed, said.remaining) == (Status.SENT, (wrong,), ())
+    assert said.record == "sent by post on 2026-09-02, recorded by T. Okafor"
+    assert said.removal == "destroyed on 2026-11-20, recorded by T. Okafor"
+    assert (await officer(subscriber).get("/v1/deliveries?state=awaiting")).json()["deliveries"] == []
 
 
 async def test_nothing_to_remove_is_said(subscriber: SubscriberStub) -> None:

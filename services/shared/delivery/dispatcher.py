@@ -37,6 +37,7 @@ from services.shared.delivery.store import Claimed, Result
 from services.shared.ids import new_id
 from services.shared.postgres.pool import transient
 from services.shared.record_systems.port import (
+    Awaiting,
     Collected,
     Content,
     Filed,
@@ -68,6 +69,13 @@ Out = TypeVar("Out", Outcome, WithdrawOutcome, RecallOutcome)
 
 class Conflict:
     """The council wants a lower ``seq`` than is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class StillThere:
+    """The right version is held; what had to go is gone now (``removed``), or still is not."""
+
+    removal: "RecallOutcome"
 
 
 class Restricted:
@@ -234,17 +242,25 @@ class Dispatcher:
         await self._finish(claim, [(each, out, None) for (each, _), out in done])
 
     async def _remove(self, system: RecordSystem | None, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
-        """What must not be there goes first; returns what is left to do, once the removal is proved."""
+        """What must not be there goes first; returns what is left to do.
+
+        Where only people can remove it, or the record system will not, the right version does not wait for them: it is
+        delivered, and the share satisfied only once the removal is proved too. Where nobody answers, neither could be done.
+        """
         doomed = [each for each in batch if each.instruction["remove"] and each.removed_seq != each.seq]
         if not doomed:
             return batch
         recalls = [(each, _recall(each)) for each in doomed]
         done = await self._in_turn(system.recall if system else None, recalls, claim, last=False)
         onwards: list[Claimed] = [each for each in batch if each not in doomed]
-        ended: list[tuple[Claimed, AnyOutcome, None]] = []
+        ended: list[tuple[Claimed, AnyOutcome | StillThere, str | None]] = []
         for (each, _), out in done:
-            if isinstance(out, Removed) and each.action != states.Action.RECALL:
-                onwards.append(replace(each, removed_seq=each.seq))
+            if each.action == states.Action.HOLD and each.held_seq == each.seq:
+                ended.append((each, StillThere(out), each.held_sha256))
+            elif isinstance(out, Removed) and each.action != states.Action.RECALL:
+                onwards.append(replace(each, removed_seq=each.seq, removal=out))
+            elif each.action == states.Action.HOLD and not (isinstance(out, Retry) and out.away):
+                onwards.append(replace(each, removal=out))
             else:
                 ended.append((each, out, None))
         await self._finish(claim, ended)
@@ -314,7 +330,7 @@ class Dispatcher:
     async def _finish(
         self,
         claim: _Claim,
-        outcomes: Sequence[tuple[Claimed, AnyOutcome | Conflict | Restricted | Paused, str | None]],
+        outcomes: Sequence[tuple[Claimed, AnyOutcome | Conflict | Restricted | Paused | StillThere, str | None]],
     ) -> None:
         """Write it, and go on trying while the database is away: what was filed must not wait for the lease to run out."""
         now = self._clock()
@@ -339,6 +355,9 @@ class Dispatcher:
                     if back and (again := await store.hasten_lane(connection, claim.lane)):
                         log.info("record_system_back", lane=claim.lane, tried_again=again)
                     await self._receipts.write(connection, [draft for draft in drafts if draft.share_id in mine])
+                    # Evidence that came meanwhile could not know what this attempt removed.
+                    late = {each.share_id for each in written if each.removal} - mine
+                    await self._receipts.say_removed(connection, sorted(late))
                 return
             except Exception as error:
                 if not transient(error) or self._clock() - now > timedelta(seconds=store.LEASE_SECONDS):
@@ -388,11 +407,12 @@ def _replaces(each: Claimed) -> UUID | None:
 
 
 def record(
-    each: Claimed, outcome: AnyOutcome | Conflict | Restricted | Paused, sha256: str | None, now: datetime
+    each: Claimed, outcome: AnyOutcome | Conflict | Restricted | Paused | StillThere, sha256: str | None, now: datetime
 ) -> tuple[Result, Draft]:
     """What an outcome leaves in the books, and what it says to the council. Pure."""
     version = UUID(each.instruction["version_id"]) if each.action == states.Action.HOLD else each.held_version_id
     held_version = None if isinstance(outcome, Removed) else version
+    removal = outcome.removal if isinstance(outcome, StillThere) else each.removal
     if each.action == states.Action.RECALL:
         version = UUID(each.instruction["remove"][0])
     where = outcome.record if isinstance(outcome, Filed | Collected | Sent | Withdrawn | Removed) else None
@@ -406,22 +426,30 @@ def record(
             status, reason = Status.WAITING, "the plan is restricted at the council"
         case Paused():
             status, reason = Status.WAITING, outcome.reason
+        case StillThere():
+            status, reason, where = Status(each.state), None, each.held_record
         case _:
             status = states.status_of(outcome)
             reason = outcome.reason if isinstance(outcome, Retry | Refused) else None
     if isinstance(outcome, Filed) and outcome.warning:
         reason = outcome.warning
+    if reason is None and removal is not None and not isinstance(removal, Removed):
+        why = removal.record if isinstance(removal, Awaiting) else removal.reason
+        reason = f"what was recalled is still there: {why}"
     next_try = None
-    if isinstance(outcome, Retry | Restricted):
-        asked = outcome.after if isinstance(outcome, Retry) else None
+    waits = outcome if isinstance(outcome, Retry | Restricted) else removal
+    if isinstance(waits, Retry | Restricted) and not isinstance(outcome, Paused):
+        asked = waits.after if isinstance(waits, Retry) else None
         next_try = now + timedelta(seconds=states.back_off(each.attempts + 1, asked))
     result = Result(
         each.share_id, each.seq, status, reason, where or None, held, held_version, proof if held else None, next_try,
-        removed=isinstance(outcome, Removed) or each.removed_seq == each.seq,
+        removed=any(isinstance(each, Removed) for each in (outcome, removal)) or each.removed_seq == each.seq,
+        removal=next((each.record for each in (outcome, removal) if isinstance(each, Removed)), None),
         away=isinstance(outcome, Retry) and outcome.away, paused=isinstance(outcome, Paused),
     )  # fmt: skip
     draft = Draft(
-        each.share_id, each.seq, status, version, proof if held else None, where or None, reason, next_try,
+        each.share_id, each.seq, status, version, proof if held or isinstance(outcome, StillThere) else None,
+        where or None, reason, next_try,
         each.attempts if isinstance(outcome, Paused) else each.attempts + 1,
     )  # fmt: skip
     return result, draft

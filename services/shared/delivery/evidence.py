@@ -14,7 +14,14 @@ class EvidenceRefusedError(Exception):
 
 
 async def record(
-    connection: Any, receipts: Receipts, share_id: UUID, seq: int, status: Status, *, proof: str | None = None
+    connection: Any,
+    receipts: Receipts,
+    share_id: UUID,
+    seq: int,
+    status: Status,
+    *,
+    proof: str | None = None,
+    opened_by: str | None = None,
 ) -> bool:
     """Within the caller's transaction. False when the same was recorded before; raises :class:`EvidenceRefusedError`."""
     row = await _row(connection, share_id, seq)
@@ -22,12 +29,13 @@ async def record(
         return False
     if not states.accepts(Action(row["action"]), Status(row["state"]), status):
         raise EvidenceRefusedError(f"A delivery that is {row['state']} cannot become {status}.")
-    if status is Status.SENT and _must_be_removed(row):
-        raise EvidenceRefusedError("What was recalled must be removed first, and that be recorded.")
     instruction = row["instruction"]
     proof = proof or row["held_record"]
     await store.save_evidence(connection, share_id, status, proof, held=status is not Status.REFUSED)
-    draft = Draft(share_id, seq, status, UUID(instruction["version_id"]), row["held_sha256"] or instruction["sha256"], proof)
+    draft = Draft(
+        share_id, seq, status, UUID(instruction["version_id"]), row["held_sha256"] or instruction["sha256"], proof,
+        opened_by=opened_by,
+    )  # fmt: skip
     await receipts.write(connection, [draft])
     return True
 
@@ -49,8 +57,12 @@ async def record_removal(connection: Any, receipts: Receipts, share_id: UUID, se
         await store.save_removal(connection, share_id, Status.RECALLED, proof, due=False)
         version = UUID(row["instruction"]["remove"][0])
         await receipts.write(connection, [Draft(share_id, seq, Status.RECALLED, version, record=proof)])
+    elif row["held_seq"] == seq:  # the right version came first
+        await store.save_removal(connection, share_id, row["state"], proof, due=False)
+        await receipts.say_removed(connection, [share_id])
     else:
         await store.save_removal(connection, share_id, Status.WAITING, proof, due=not by_hand)
+        await receipts.write(connection, [Draft(share_id, seq, Status.WAITING)])
     return True
 
 
@@ -63,7 +75,3 @@ async def _row(connection: Any, share_id: UUID, seq: int) -> Any:
             f"A newer instruction (seq {row['seq']}) has come for this share: look at it and use the version it names."
         )
     return row
-
-
-def _must_be_removed(row: Any) -> bool:
-    return bool(row["instruction"].get("remove")) and row["removed_seq"] != row["seq"]

@@ -26,6 +26,7 @@ class Draft:
     reason: str | None = None
     next_try_at: datetime | None = None
     attempt: int = 0
+    opened_by: str | None = None
 
 
 class Receipts:
@@ -47,6 +48,7 @@ class Receipts:
         """Number, sign, keep, and put into the outbox. Call last in a transaction: the numbers' row lock is short then."""
         if not drafts:
             return
+        removals = await store.read_removals(connection, [draft.share_id for draft in drafts])
         numbers = await store.take_numbers(connection, len(drafts))
         signed = []
         for number, draft in zip(numbers, drafts, strict=True):
@@ -54,14 +56,38 @@ class Receipts:
                 number=number, subscriber=self._subscriber, hosted_by=self._hosted_by, share_id=draft.share_id,
                 seq=draft.seq, status=draft.status, version_id=draft.version_id, sha256=draft.sha256,
                 record=draft.record, reason=draft.reason, next_try_at=draft.next_try_at, attempt=draft.attempt,
-                at=self._clock(),
+                opened_by=draft.opened_by, at=self._clock(), **_removal(draft, removals.get(draft.share_id)),
             )  # fmt: skip
             signed.append(
                 store.SignedReceipt(number, draft.share_id, draft.seq, draft.status, self._sign(receipt), self._headers())
             )
         await store.save_receipts(connection, self.topic, signed)
 
+    async def say_removed(self, connection: Any, share_ids: Sequence[UUID]) -> None:
+        """Once more what is held, now that what had to go is proved to be gone."""
+        if not share_ids:
+            return
+        rows = await store.read_removals(connection, share_ids)
+        await self.write(
+            connection,
+            [
+                Draft(
+                    share_id, row["seq"], Status(row["state"]), row["held_version_id"], row["held_sha256"], row["held_record"]
+                )
+                for share_id, row in rows.items()
+                if row["action"] == "hold" and row["held"] and row["proved"]
+            ],
+        )
+
     async def send_again(self, connection: Any, share_ids: Sequence[UUID]) -> None:
         """The newest receipt of each share once more, byte for byte."""
         if share_ids:
             await store.send_again(connection, self.topic, share_ids, self._headers())
+
+
+def _removal(draft: Draft, row: Any) -> dict[str, Any]:
+    """What a receipt of the newest instruction says of what it names to remove. Whoever writes a receipt, it says so."""
+    if row is None or row["seq"] != draft.seq:
+        return {}
+    things = tuple(UUID(each) for each in row["remove"])
+    return {"removed": things, "removal": row["removal"]} if row["proved"] else {"remaining": things}

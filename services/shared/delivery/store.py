@@ -13,6 +13,7 @@ from uuid import UUID
 
 from services.shared.delivery.states import OVERTAKEN
 from services.shared.kafka.consume import Record
+from services.shared.record_systems.port import RecallOutcome
 
 LEASE_SECONDS = 120
 """Longer than the dispatcher's hard deadline for one batch."""
@@ -52,6 +53,10 @@ class Claimed:
     removed_seq: int | None = None
     """The ``seq`` for which it is proved that what its instruction names to remove is gone."""
     held_record: str | None = None
+    held_sha256: str | None = None
+    state: str = "waiting"
+    removal: RecallOutcome | None = None
+    """What became, in this attempt, of what must go before the right version is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,8 @@ class Result:
     next_attempt_at: datetime | None
     removed: bool = False
     """What the instruction names to remove is proved to be gone."""
+    removal: str | None = None
+    """The proof of that, where it came now."""
     away: bool = False
     """It failed because nobody answered."""
     paused: bool = False
@@ -109,7 +116,11 @@ async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
         ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, action = excluded.action, instruction = excluded.instruction,
             notice = d.notice OR excluded.notice,
             sha256 = excluded.sha256, lane = excluded.lane, next_attempt_at = excluded.next_attempt_at,
-            state = excluded.state, attempts = 0, parked_at = now(), check_at = NULL, away = false, paused = false
+            state = excluded.state, attempts = 0, parked_at = now(), check_at = NULL, away = false, paused = false,
+            removed = array_remove(d.removed, (excluded.instruction->>'version_id')::uuid),
+            -- What was proved to be gone, and was not wanted since, need not be proved again beside the right version.
+            removed_seq = CASE WHEN excluded.action = 'hold' AND excluded.instruction->'remove' <@ to_jsonb(d.removed)
+                               THEN excluded.seq ELSE d.removed_seq END
         WHERE d.seq < excluded.seq
         """,
         *_columns(
@@ -214,7 +225,7 @@ async def claim(
         UPDATE delivery.delivery d SET claim = $1, claimed_until = now() + make_interval(secs => $4), claimed_by = $5
         WHERE d.share_id = ANY(ARRAY(SELECT share_id FROM first UNION SELECT share_id FROM free))
         RETURNING d.share_id, d.seq, d.action, d.instruction, d.lane, d.held_seq, d.held_version_id, d.attempts,
-            d.removed_seq, d.held_record
+            d.removed_seq, d.held_record, d.held_sha256, d.state
         """,
         claim_id, list(busy), per_lane, LEASE_SECONDS, instance, list(fewer), list(fewer.values()),
     )  # fmt: skip
@@ -252,14 +263,14 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
 
     Where a newer instruction was parked meanwhile, what is held rises to what was delivered, and the state stays that of
     the newer wish, which is due. Where evidence came meanwhile that says more (an item was opened before it was written
-    that it lies there), the evidence stands and only the attempt is kept.
+    that it lies there), the evidence stands and only the attempt is kept, with what it proved to be removed.
     """
     rows = await connection.fetch(
         """
         WITH result AS (
             SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bool[], $7::uuid[], $8::text[],
-                                 $9::timestamptz[], $10::bool[], $11::bool[], $16::bool[])
-            AS t (share_id, seq, status, record, held, version_id, sha256, next_attempt_at, removed, away, paused)
+                                 $9::timestamptz[], $10::bool[], $11::bool[], $16::bool[], $17::text[])
+            AS t (share_id, seq, status, record, held, version_id, sha256, next_attempt_at, removed, away, paused, removal)
         ), mine AS (
             SELECT d.share_id, d.seq = r.seq AND d.held_seq = r.seq AND EXISTS (
                 SELECT FROM unnest($12::text[], $13::text[]) AS t (outcome, state)
@@ -276,6 +287,9 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
             away = r.away AND d.seq = r.seq,
             paused = r.paused AND d.seq = r.seq AND NOT mine.overtaken,
             removed_seq = CASE WHEN r.removed AND d.seq = r.seq THEN r.seq ELSE d.removed_seq END,
+            removal = CASE WHEN r.removed AND d.seq = r.seq THEN coalesce(r.removal, d.removal) ELSE d.removal END,
+            removed = CASE WHEN r.removed AND d.seq = r.seq AND r.removal IS NOT NULL
+                           THEN ARRAY(SELECT jsonb_array_elements_text(d.instruction->'remove')::uuid) ELSE d.removed END,
             state = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.status ELSE d.state END,
             attempts = CASE WHEN d.seq = r.seq THEN d.attempts + 1 ELSE d.attempts END,
             next_attempt_at = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.next_attempt_at ELSE d.next_attempt_at END,
@@ -287,7 +301,7 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
         """,
         claim_id, *_columns(results, "share_id seq status record held version_id sha256 next_attempt_at removed away"),
         [outcome for outcome, _ in OVERTAKEN], [state for _, state in OVERTAKEN], _CHECKED, FIRST_CHECK_SECONDS,
-        [result.paused for result in results],
+        [result.paused for result in results], [result.removal for result in results],
     )  # fmt: skip
     mine = {row["share_id"] for row in rows}
     kept = [result for result in results if result.share_id in mine]
@@ -359,9 +373,23 @@ async def lock_for_evidence(connection: Any, share_id: UUID) -> Any:
     )
 
 
+async def read_removals(connection: Any, share_ids: Sequence[UUID]) -> dict[UUID, Any]:
+    """Of these shares, those whose newest instruction names something to remove, and how that stands."""
+    rows = await connection.fetch(
+        "SELECT share_id, seq, action, state, instruction->'remove' AS remove, removed_seq = seq AS proved, removal,"
+        " held_seq = seq AS held, held_version_id, held_sha256, held_record FROM delivery.delivery"
+        " WHERE share_id = ANY($1) AND jsonb_array_length(instruction->'remove') > 0",
+        list(share_ids),
+    )
+    return {row["share_id"]: row for row in rows}
+
+
 async def save_evidence(connection: Any, share_id: UUID, state: str, record: str | None, *, held: bool) -> None:
     await connection.execute(
-        "UPDATE delivery.delivery SET state = $2, held_record = coalesce($3, held_record), next_attempt_at = NULL,"
+        "UPDATE delivery.delivery SET state = $2, held_record = coalesce($3, held_record),"
+        # A removal that is tried again goes on being tried.
+        " next_attempt_at = CASE WHEN jsonb_array_length(instruction->'remove') > 0 AND removed_seq IS DISTINCT FROM seq"
+        " AND held_seq = seq THEN next_attempt_at END,"
         " held_seq = CASE WHEN $4 THEN seq ELSE held_seq END,"
         " held_version_id = CASE WHEN $4 THEN (instruction->>'version_id')::uuid ELSE held_version_id END,"
         " held_sha256 = CASE WHEN $4 THEN sha256 ELSE held_sha256 END,"
@@ -375,6 +403,7 @@ async def save_removal(connection: Any, share_id: UUID, state: str, proof: str, 
     """A person stated that what the newest instruction names to remove is gone. ``due``: something is still to be held."""
     await connection.execute(
         "UPDATE delivery.delivery SET removed_seq = seq, state = $2, next_attempt_at = CASE WHEN $4 THEN now() END,"
+        " removal = $3, removed = ARRAY(SELECT jsonb_array_elements_text(instruction->'remove')::uuid),"
         " held_seq = CASE WHEN action = 'recall' THEN seq ELSE held_seq END,"
         " held_record = CASE WHEN action = 'recall' THEN $3 ELSE held_record END,"
         " held_version_id = CASE WHEN action = 'recall' THEN NULL ELSE held_version_id END,"
@@ -387,7 +416,8 @@ async def list_deliveries(connection: Any, state: str | None, after: UUID | None
     return list(
         await connection.fetch(
             "SELECT share_id, seq, action, state, instruction, removed_seq, held_record, parked_at FROM delivery.delivery"
-            " WHERE ($1::text IS NULL OR state = $1) AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
+            " WHERE ($1::text IS NULL OR state = $1 OR ($1 = 'waiting' AND jsonb_array_length(instruction->'remove') > 0"
+            " AND removed_seq IS DISTINCT FROM seq)) AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
             state, after, limit,
         )
     )  # fmt: skip
@@ -400,7 +430,7 @@ async def list_recalls(connection: Any, recipient: str, after: UUID | None, limi
             "SELECT share_id, seq, state, plan_id, instruction FROM delivery.delivery"
             " WHERE instruction->'recipient'->>'scheme' || ':' || (instruction->'recipient'->>'value') = $1"
             " AND jsonb_array_length(instruction->'remove') > 0 AND removed_seq IS DISTINCT FROM seq"
-            " AND state IN ('waiting', 'failed', 'refused') AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
+            " AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
             recipient, after, limit,
         )
     )  # fmt: skip

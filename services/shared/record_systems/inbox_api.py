@@ -104,7 +104,7 @@ def make_inbox_router(
             )  # fmt: skip
             # A newer version may be parked but not here yet; this copy is read all the same, and is no evidence for it.
             with contextlib.suppress(evidence.EvidenceRefusedError):
-                await evidence.record(connection, receipts, share_id, row["seq"], Status.OPENED)
+                await evidence.record(connection, receipts, share_id, row["seq"], Status.OPENED, opened_by=caller.client_id)
             key = (await keys.of(connection, [row["recipient"]]))[row["recipient"]]
         content: dict[str, Any] = orjson.loads(key.open(row["content"], f"inbox:{share_id}:{row['seq']}"))
         return content | {"withdrawn_at": row["withdrawn_at"]}

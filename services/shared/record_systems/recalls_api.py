@@ -71,7 +71,8 @@ async def take_statement(
     except evidence.EvidenceRefusedError as error:
         raise Problem(409, "evidence-refused", "This cannot be recorded", str(error)) from None
     after = await store.lock_for_evidence(connection, share_id)
-    return {"share_id": share_id, "seq": record.seq, "status": after["state"], "recorded": new}
+    held = after["action"] == "hold" and after["held_seq"] == after["seq"]
+    return {"share_id": share_id, "seq": record.seq, "status": "held" if held else after["state"], "recorded": new}
 
 
 def _code(row: Any) -> str:
