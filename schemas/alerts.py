@@ -48,6 +48,9 @@ class AlertKind(StrEnum):
     UNASKED = "unasked"
     """Records could not be asked for more than a day what they hold."""
 
+    PAUSED = "paused"
+    """Nothing is delivered to a recipient until its operator resumes it."""
+
 
 class ClearedBecause(StrEnum):
     SATISFIED = "satisfied"
@@ -72,7 +75,7 @@ class ClearedBecause(StrEnum):
     HEARD = "heard"
     """It has been heard of again."""
     RESUMED = "resumed"
-    """The topic is read again."""
+    """The topic is read again, or the recipient is delivered to again."""
 
 
 class AlertRaised(Open):

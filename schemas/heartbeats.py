@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field
 
 from schemas.base import Open
 from schemas.manifest import Sha256
+from schemas.recipients import Pause
 
 _Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
@@ -39,5 +40,7 @@ class Heartbeat(Open):
     """Copies that should have been asked after in their records more than a day ago, and could not be."""
     unasked_since: AwareDatetime | None = None
     """When the oldest of them should have been."""
+    paused: tuple[Pause, ...] = ()
+    """Recipients to which nothing is delivered until their operator resumes them."""
     checkpoint: str | None = None
     """The newest checkpoint of the council's ledger that this subscriber has seen."""

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from schemas.base import Closed, OneLine, Open
 
@@ -22,7 +22,7 @@ class Pause(Open):
     """``ods:RNA``."""
     reason: str
     paused_by: str
-    paused_at: datetime
+    paused_at: AwareDatetime
 
 
 class RecipientState(Open):

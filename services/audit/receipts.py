@@ -167,14 +167,18 @@ def _read_heartbeat(record: Record, subscriber: Subscriber) -> Heartbeat | DeadL
         since = told.unasked_since and told.unasked_since.astimezone(UTC)
         # Kinds of a newer version that nobody here knows are not kept.
         known = {kind: count for kind, count in told.differences.items() if kind in set(Difference)}
-        told = told.model_copy(update={"at": told.at.astimezone(UTC), "unasked_since": since, "differences": known})
+        paused = tuple(each.model_copy(update={"paused_at": each.paused_at.astimezone(UTC)}) for each in told.paused)
+        told = told.model_copy(
+            update={"at": told.at.astimezone(UTC), "unasked_since": since, "differences": known, "paused": paused}
+        )
     except ReceiptError as error:
         return DeadLetter(record, str(error))
     except OverflowError:
         return DeadLetter(record, "a time of the heartbeat is out of range")
     if told.subscriber != subscriber.name:
         return DeadLetter(record, "the heartbeat names another subscriber than its topic")
-    if any("\0" in text for text in (*told.stopped_topics, told.checkpoint) if text):
+    of_pauses = (text for each in told.paused for text in (each.recipient, each.reason, each.paused_by))
+    if any("\0" in text for text in (*told.stopped_topics, told.checkpoint, *of_pauses) if text):
         return DeadLetter(record, "a text of the heartbeat holds a NUL character, which cannot be stored")
     return Heartbeat(subscriber.name, told)
 

@@ -154,6 +154,8 @@ def _heading(kind: AlertKind) -> str:
             return "Orphaned: copies are held of shares that the council does not know; `ehcp reconcile records` counts them"
         case AlertKind.NOT_ENDED:
             return "Not ended: records show copies as current that ended or were recalled; they are being ended again"
+        case AlertKind.PAUSED:
+            return "Paused: nothing is delivered to a recipient until its operator resumes it; what is late is still late"
         case AlertKind.UNASKED:
             return "Not asked: records have not said for more than a day what they hold; `ehcp reconcile records` says whose"
         case _:
@@ -185,7 +187,7 @@ def _reason(because: ClearedBecause) -> str:
         case ClearedBecause.HEARD:
             return "it has been heard of again"
         case ClearedBecause.RESUMED:
-            return "the topic is read again"
+            return "the topic is read, or the recipient is delivered to, again"
         case _:
             assert_never(because)
 
@@ -194,11 +196,15 @@ def _name(kind: AlertKind) -> str:
     return kind.value.replace("_", " ")
 
 
+def _what(kind: AlertKind) -> str:
+    return "recipient" if kind is AlertKind.PAUSED else "topic"
+
+
 def _about(alert: Alert) -> str:
     if alert.count is not None:
         return f"{alert.count} plan{'s' if alert.count > 1 else ''}"
     if alert.plan_id is None:
-        return f"subscriber {alert.subscriber}" + (f", topic {alert.about}" if alert.about else "")
+        return f"subscriber {alert.subscriber}" + (f", {_what(alert.kind)} {alert.about}" if alert.about else "")
     plan = f"plan {alert.plan_id}"
     if alert.kind is AlertKind.DIFFERS and alert.about is not None:
         return f"{plan}: {_difference(DifferenceKind(alert.about))}"

@@ -1,6 +1,8 @@
 """SQL over how subscribers fare: the publisher's directory and what audit heard of them."""
 
+from collections import defaultdict
 from collections.abc import Collection
+from datetime import datetime
 
 from services.notifier.store import Connection
 from services.notifier.subscribers import Subscriber
@@ -16,10 +18,13 @@ async def read_subscribers(connection: Connection) -> dict[str, Subscriber]:
         FROM publisher.v_subscriber s LEFT JOIN audit.v_heartbeat h ON h.subscriber = s.subscriber
         """
     )
+    paused: dict[str, dict[str, datetime]] = defaultdict(dict)
+    for row in await connection.fetch("SELECT subscriber, recipient, paused_at FROM audit.v_paused"):
+        paused[row["subscriber"]][row["recipient"]] = row["paused_at"]
     return {
         row["subscriber"]: Subscriber(
             row["subscriber"], row["heard_at"], frozenset(row["stopped"] + row["stopped_here"]), frozenset(row["differences"]),
-            row["unasked_since"],
+            paused.get(row["subscriber"], {}), row["unasked_since"],
         )
         for row in rows
     }  # fmt: skip

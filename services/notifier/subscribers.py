@@ -1,12 +1,12 @@
-"""What is wrong with a subscriber: long silence, a topic that is not read because it was mostly garbage, or records in which
-something stands that a person must look at. Pure.
+"""What is wrong with a subscriber: long silence, a topic that is not read because it was mostly garbage, a recipient that is
+paused, or records in which something stands that a person must look at. Pure.
 
 A subscriber that is dead, cut off or stuck cannot say so, so its silence is the alarm. If all of them are silent at once, it is
 audit or Kafka that is away. ``now`` is the council's database clock, by which a heartbeat was noted when it came.
 """
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from schemas.alerts import AlertKind, ClearedBecause
@@ -14,7 +14,7 @@ from services.shared.delivery.differences import Difference
 
 OF_RECORDS = {Difference.ORPHAN: AlertKind.ORPHANED, Difference.SHOULD_HAVE_BEEN_WITHDRAWN: AlertKind.NOT_ENDED}
 """Differences that a person must hear of; the others mend themselves, or are missed shares."""
-KINDS = frozenset({AlertKind.SILENT, AlertKind.STOPPED, AlertKind.UNASKED, *OF_RECORDS.values()})
+KINDS = frozenset({AlertKind.SILENT, AlertKind.STOPPED, AlertKind.UNASKED, AlertKind.PAUSED, *OF_RECORDS.values()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,15 @@ class Subscriber:
     """Topics that it, or audit on the other end, does not read."""
     differences: frozenset[str] = frozenset()
     """Kinds of which it found some in its records within a day."""
+    paused: Mapping[str, datetime] = field(default_factory=dict)
+    """Recipients to which it delivers nothing just now, and since when."""
     unasked_since: datetime | None = None
     """When copies should have been asked after that, more than a day later, nobody could ask after."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """``about`` is the topic, ``since`` from when on, as far as it is known."""
+    """``about`` is the topic, or the recipient's code; ``since`` from when on, as far as it is known."""
 
     kind: AlertKind
     subscriber: str
@@ -52,6 +54,8 @@ def troubles(
         for difference, kind in OF_RECORDS.items():
             if difference in each.differences:
                 yield Trouble(kind, each.name, None, now)
+        for recipient, since in sorted(each.paused.items()):
+            yield Trouble(AlertKind.PAUSED, each.name, recipient, since)
         if each.unasked_since is not None:
             yield Trouble(AlertKind.UNASKED, each.name, None, each.unasked_since)
 
@@ -69,4 +73,6 @@ def why_cleared(
     if kind in OF_RECORDS.values():
         there = {OF_RECORDS.get(Difference(each)) for each in subscriber.differences}
         return None if kind in there else ClearedBecause.SETTLED
+    if kind is AlertKind.PAUSED:
+        return None if about in subscriber.paused else ClearedBecause.RESUMED
     return None if about in subscriber.stopped else ClearedBecause.RESUMED

@@ -57,6 +57,21 @@ async def alerts(council: CouncilDatabase) -> list[tuple[str, str, str, str | No
     return [tuple(row) for row in rows]
 
 
+async def test_a_paused_recipient_is_told_and_cleared_when_it_is_resumed(council: CouncilDatabase, pool: Pool) -> None:
+    await council.write_share(la_code="332")
+    await beat(council, "health")
+    pause = {"recipient": "ods:RNA", "reason": "their server moves", "paused_by": "Ann", "paused_at": "2026-11-02T09:00:00Z"}
+    await council.owner.execute("UPDATE audit.heartbeat SET paused = $1", [pause])
+    sweep = Sweep(pool, ["heard"])
+    for _ in range(2):
+        await sweep.run_once()
+    assert await alerts(council) == [("332", "paused", "health", None)]
+    assert await council.owner.fetchval("SELECT about FROM notifier.alert") == "ods:RNA"
+    await council.owner.execute("UPDATE audit.heartbeat SET paused = '[]'")
+    await sweep.run_once()
+    assert await alerts(council) == [("332", "paused", "health", "resumed")]
+
+
 async def test_silence_is_told_once_to_the_councils_that_it_delivers_for(council: CouncilDatabase, pool: Pool) -> None:
     await council.write_share(la_code="332")
     await council.write_share(la_code="333", subscriber="school", channel="inbox", kind="school")

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from schemas.receipts import Status
 from services.cli.main import app
 from services.shared.delivery import store_pauses
+from services.shared.delivery.heartbeats import Heartbeats
 from services.shared.delivery.recipients_api import make_recipients_router
 from services.shared.identity.operator_token import OperatorToken
 from services.shared.record_systems.port import Retry
@@ -85,6 +86,14 @@ async def test_nothing_is_delivered_until_it_is_resumed_and_the_council_is_told_
     assert (told.next_try_at, told.attempt) == (None, 0)
     assert subscriber.rna.delivered == [(wish.share_id, 2)]
     assert (await subscriber.row(wish))["paused"] is False
+
+
+async def test_its_heartbeat_tells_the_council_who_is_paused(subscriber: SubscriberStub) -> None:
+    heartbeats = Heartbeats(subscriber.pool, "health", lambda _: b"", lambda: ())
+    assert (await heartbeats.beat()).paused == ()
+    await pause(subscriber)
+    [told] = (await heartbeats.beat()).paused
+    assert (told.recipient, told.paused_by, told.reason) == ("ods:RNA", "Ann", "their server moves")
 
 
 async def test_what_waits_for_its_next_try_shows_the_pause_at_once(subscriber: SubscriberStub) -> None:

@@ -52,6 +52,16 @@ def test_cleared(kind: AlertKind, subscriber: Subscriber | None, because: Cleare
     assert why_cleared(kind, about, subscriber, NOW, FIVE) is because
 
 
+def test_each_paused_recipient_is_one_trouble_since_it_was_paused() -> None:
+    paused = replace(heard(10), paused={"ods:RXK": NOW, "ods:RNA": LONG_AGO})
+    assert list(troubles([paused], NOW, LONG_AGO, FIVE)) == [
+        Trouble(AlertKind.PAUSED, "health", "ods:RNA", LONG_AGO),
+        Trouble(AlertKind.PAUSED, "health", "ods:RXK", NOW),
+    ]
+    assert why_cleared(AlertKind.PAUSED, "ods:RNA", paused, NOW, FIVE) is None
+    assert why_cleared(AlertKind.PAUSED, "ods:RZZ", paused, NOW, FIVE) is ClearedBecause.RESUMED
+
+
 def test_what_a_person_must_see_in_the_records_is_a_trouble_and_what_mends_itself_is_none() -> None:
     since = NOW - timedelta(days=2)
     told = replace(

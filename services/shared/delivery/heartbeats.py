@@ -12,8 +12,9 @@ import asyncpg
 
 from schemas.events import EventType
 from schemas.heartbeats import Heartbeat
+from schemas.recipients import Pause
 from services.shared.clock import Clock, utc_now
-from services.shared.delivery import store_heartbeat
+from services.shared.delivery import store_heartbeat, store_pauses
 from services.shared.kafka import cloudevents
 
 HOLDINGS_EVERY = 3600.0
@@ -55,11 +56,12 @@ class Heartbeats:
                 self._unasked = await store_heartbeat.unasked(connection)
             fares = await store_heartbeat.how_it_fares(connection, self._subscriber)
             held, digest = self._holdings
+            paused = tuple(Pause(**dict(row)) for row in await store_pauses.paused(connection))
             beat = Heartbeat(
                 subscriber=self._subscriber, at=self._clock(), waiting=fares["waiting"], lag_seconds=fares["lag_seconds"],
                 unsent=fares["unsent"], dead_letters=fares["dead_letters"], stopped_topics=tuple(sorted(self._stopped())),
                 held=held, holdings_digest=digest, differences=fares["differences"], unasked=self._unasked[0],
-                unasked_since=self._unasked[1],
+                unasked_since=self._unasked[1], paused=paused,
             )  # fmt: skip
             headers = cloudevents.headers(
                 EventType.HEARTBEAT, f"/subscribers/{self._subscriber}", beat.at, content_type="application/jose"
