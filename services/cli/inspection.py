@@ -89,6 +89,8 @@ def head(document: Row) -> Iterator[str]:
         yield f"Only what {scope} should hold."
     yield ""
     yield _headline(document["with_all_current"])
+    if unopened := _unopened(document):
+        yield f"{unopened} of the current copies lie in an inbox where nobody has opened them yet."
     if document["with_gaps"]:
         yield f"In {document['with_gaps']} children's plans somebody is involved who gets nothing (share gap)."
     if not document["complete"]:
@@ -111,6 +113,16 @@ def _text(document: Row, lines: Mapping[int, int]) -> Iterator[str]:
     yield ""
     yield "Intervals are Wilson's, without finite population correction: with so many drawn, 95 of 100 such intervals hold the"
     yield "share of all. A record that could not be looked into is never counted as present."
+
+
+def _unopened(document: Row) -> int:
+    """Present is not read: of an inbox the newest receipt says whether anybody opened it."""
+    return sum(
+        record["channel"] == "inbox"
+        and record["verdict"] == "current"
+        and (record["last_proof"] or {}).get("status") != "opened"
+        for _, record in _records(document)
+    )
 
 
 def _headline(counted: Row) -> str:

@@ -50,6 +50,8 @@ def document(*, population: int | None = 100) -> dict[str, Any]:
         share(2, "Russells Hall", Found.ABSENT),
         share(3, "Mailbox Trust", Found.CANNOT_BE_ASKED, reason="what lies behind a MESH mailbox cannot be asked"),
         share(4, "F1", Found.BY_HAND, recipient_kind="parent", person=True, proved_status=None, proved_version_id=None),
+        share(6, "Galton Wharf", Found.HELD, recipient_kind="school", channel="inbox", proved_status="sent"),
+        share(7, "Beacon Row", Found.HELD, recipient_kind="school", channel="inbox", proved_status="opened"),
         share(5, "Slow Trust", Found.NO_ANSWER, reason="the record is away"),
     ]
     asked = {"seed": "7" if population else None, "population": population, "agency": None, "kind": None,
@@ -68,6 +70,7 @@ def test_the_text_says_each_finding_in_words() -> None:
         "1 of 100 children in force, drawn at random with the seed 7",
         "Of 1 children, 0 have the current version in every record that was looked into: 0.0 % (of all children, with 95 % "
         "confidence, 0.0 to 79.3 %).",
+        "1 of the current copies lie in an inbox where nobody has opened them yet.",
         "In 1 children's plans somebody is involved who gets nothing (share gap).",
         "EHC-1, Russells Hall: version 2 should be there, found nothing; last receipt: filed, version 2, 2026-11-20 12:00:00",
         "EHC-1, Slow Trust: did not answer (the record is away); last receipt: filed, version 2, 2026-11-20 12:00:00",
@@ -90,18 +93,27 @@ def test_a_choice_says_that_it_stands_for_nobody_else() -> None:
 
 def test_the_csv_has_a_line_for_each_record_and_each_gap() -> None:
     rows = list(inspection.rows(document()))
-    assert [row["verdict"] for row in rows] == ["by_hand", "current", "cannot_be_asked", "absent", "no_answer", "share_gap"]
+    assert [row["verdict"] for row in rows] == [
+        "by_hand",
+        "current",
+        "current",
+        "current",
+        "cannot_be_asked",
+        "absent",
+        "no_answer",
+        "share_gap",
+    ]
     assert all(row.keys() <= set(inspection.ROW_COLUMNS) for row in rows)
 
 
 def test_every_answer_in_it_is_checked() -> None:
     good = document()
-    assert inspection.check_statements(good) == 5
+    assert inspection.check_statements(good) == 7
     records = good["children"][0]["records"]
     changes: tuple[Callable[[dict[str, Any]], object], ...] = (
-        lambda made: made["children"][0]["records"][1].update(verdict="absent"),
-        lambda made: made["children"][0]["records"][3].update(verdict="current"),
-        lambda made: made["children"][0]["records"][1].update(statement=records[3]["statement"]),
+        lambda made: made["children"][0]["records"][3].update(verdict="absent"),
+        lambda made: made["children"][0]["records"][5].update(verdict="current"),
+        lambda made: made["children"][0]["records"][1].update(statement=records[5]["statement"]),
         lambda made: made["children"][0]["records"][1].update(statement="a.b.c"),
         lambda made: made["keys"].update(health=dict(COUNCIL.as_dict(private=False))),
         lambda made: made["keys"].clear(),
@@ -121,7 +133,7 @@ def test_the_files_are_for_this_user_alone_and_the_signed_one_is_verified(tmp_pa
     key.write_bytes(orjson.dumps(COUNCIL.as_dict(private=False)))
     result = CliRunner().invoke(app, ["verify", str(files[0]), "--key", str(key), "--json"])
     assert result.exit_code == 0, result.output
-    assert orjson.loads(result.stdout)["statements"] == 5
+    assert orjson.loads(result.stdout)["statements"] == 7
 
 
 @pytest.mark.parametrize(

@@ -160,8 +160,9 @@ class Parking:
         return read.unreadable
 
     def woken(self) -> None:
-        """After a commit: tell the dispatcher."""
+        """After a commit: tell the dispatcher, and who looks into the records."""
         self._wake()
+        self._looks.wake()
         if self._hurried:
             self._hurried = False
             self._looks.check_now()

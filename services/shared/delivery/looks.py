@@ -72,6 +72,9 @@ class Looks:
             for each in request.shares
         }  # fmt: skip
         await self._send(connection, await store_looks.park(connection, list(looks.values())))
+
+    def wake(self) -> None:
+        """Something may have been asked."""
         self._wake.set()
 
     async def run(self) -> None:
