@@ -273,7 +273,7 @@ async def write_heartbeats(connection: Connection, beats: Sequence[Heartbeat]) -
         [b.unsent for b in beats], [b.dead_letters for b in beats], [orjson.dumps(b.stopped_topics).decode() for b in beats],
         [b.held for b in beats], [b.holdings_digest for b in beats], [b.checkpoint for b in beats],
         [b.differences for b in beats], [b.unasked for b in beats], [b.unasked_since for b in beats],
-        [[pause.model_dump(mode="json") for pause in b.paused] for b in beats],
+        [orjson.dumps([pause.model_dump(mode="json") for pause in b.paused]) for b in beats],
     )  # fmt: skip
 
 

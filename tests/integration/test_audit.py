@@ -21,6 +21,7 @@ from joserfc.jwk import OKPKey
 from schemas.events import EventType
 from schemas.heartbeats import Heartbeat
 from schemas.receipts import Receipt, Status
+from schemas.recipients import Pause
 from services.audit.handlers import receipts_handler
 from services.shared.identity.receipts import signer
 from services.shared.kafka.connection import make_producer
@@ -244,13 +245,15 @@ async def test_heartbeat(council: CouncilDatabase, handle: Handler) -> None:
     early = Heartbeat(subscriber="family", at=now - timedelta(minutes=1), waiting=70, lag_seconds=9)
     late = Heartbeat(
         subscriber="family", at=now, waiting=3, lag_seconds=2, unsent=1, dead_letters=4, stopped_topics=("a", "b"), held=12,
-        holdings_digest="c" * 64,
+        holdings_digest="c" * 64, paused=(Pause(recipient="ods:RNA", reason="a move", paused_by="Ann", paused_at=now),),
     )  # fmt: skip
     await handle([beat_of(council, early), beat_of(council, late), beat_of(council, late)])
     row = await heartbeat(council, "family")
     assert (row["last_seen"] > now - timedelta(minutes=1), row["at"], row["waiting"], row["lag_seconds"]) == (True, now, 3, 2)
     assert (row["unsent"], row["dead_letters"], row["stopped_topics"]) == (1, 4, ["a", "b"])
     assert (row["held"], row["holdings_digest"], row["checkpoint"]) == (12, "c" * 64, None)
+    paused = await council.owner.fetchrow("SELECT * FROM audit.v_paused WHERE subscriber = 'family'")
+    assert tuple(paused or ()) == ("family", "ods:RNA", "a move", "Ann", now)
     # What was overtaken, or is put in again out of the dead letters, is no new sign of life.
     await handle([beat_of(council, early)])
     assert await heartbeat(council, "family") == row
