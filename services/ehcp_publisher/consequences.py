@@ -76,6 +76,12 @@ class Before:
     """A file came with the event."""
     last: str | None = None
     """The type of the last event about the same thing: of a plan's end, how it ended."""
+    ends: tuple[tuple[str, date], ...] = ()
+    """The events about the plan's end and its way back, with their days, in the order in which they were recorded."""
+
+    def day_of(self, *types: str) -> date | None:
+        """The day of the newest of these among the events about the plan's end."""
+        return next((on for type_, on in reversed(self.ends) if type_ in types), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +121,20 @@ _Rule = Callable[[Any, Before, date, PlanState], Consequences]
 def consequences(event: PlanEvent, before: Before, today: date) -> Consequences:
     """Raises :class:`Problem`."""
     state = lifecycle.after(before.plan.state, event.type)
-    return _RULES[type(event)](event, before, today, state)
+    follows = _RULES[type(event)](event, before, today, state)
+    if before.child.date_of_birth > follows.happened_on and follows.child is None:
+        # The day of birth itself is not for an error text.
+        raise _order("The child was not born yet", f"The event is of {follows.happened_on}, before the child's date of birth.")
+    return follows
 
 
 # --- the plan's end, and its way back ---
 
 
-def _cease_notice(event: CeaseNotice, _: Before, today: date, state: PlanState) -> Consequences:
+def _cease_notice(event: CeaseNotice, before: Before, today: date, state: PlanState) -> Consequences:
     lifecycle.check_cease_notice(event)
     _happened(event.notified_on, "notified_on", today)
+    _not_before_it_came(event.notified_on, "notified_on", before)
     text = f"The council has decided to cease the plan on {_day(event.ceases_on)}. It stays in force until then"
     text += f", and while an appeal is possible, until {_day(event.appeal_until)}." if event.appeal_until else "."
     notice = Notice(
@@ -140,6 +151,11 @@ def _cease(event: Cease, before: Before, today: date, state: PlanState) -> Conse
         # An extract tells of a death this way: no appeal to wait for, and no word more to the family.
         return replace(_ended(event.ceased_on, state, event.reason, died=True), quiet=True)
     lifecycle.check_cease(before.plan.state, event, before.plan.appeal_until)
+    _not_before_it_came(event.ceased_on, "ceased_on", before)
+    if before.plan.state is PlanState.CEASING:
+        _in_order(event.ceased_on, "ceased_on", before.day_of("cease_notice"), "the family had the cease notice")
+    if before.current and before.current.issued_on <= today:
+        _in_order(event.ceased_on, "ceased_on", before.current.issued_on, f"version {before.current.number} was issued")
     return _ended(event.ceased_on, state, event.reason)
 
 
@@ -150,6 +166,10 @@ def _ended(on: date, state: PlanState, reason: CeaseReason, **columns: Any) -> C
 
 def _reopen(event: Reopen, before: Before, today: date, state: PlanState) -> Consequences:
     _happened(event.reopened_on, "reopened_on", today)
+    if before.plan.state is PlanState.CEASED:
+        _in_order(event.reopened_on, "reopened_on", before.day_of("cease", "death", "adoption"), "the plan ceased")
+    else:
+        _in_order(event.reopened_on, "reopened_on", before.day_of("cease_notice"), "the family had the cease notice")
     columns = {"ceases_on": None, "appeal_until": None, "cease_reason": None, "died": False}
     found = {"findable": True} if before.plan.state is PlanState.CEASED else {}
     reopened = Consequences(event.reopened_on, state, columns, child_columns=found)
@@ -191,6 +211,7 @@ def _transfer(event: Transfer, before: Before, today: date, state: PlanState) ->
             422, "same-council", "The plan is this council's already", "Nothing was changed.",
             [FieldError("event/to_la_code", "it is the plan's own council", "the council of the new home")],
         )  # fmt: skip
+    _not_before_it_came(event.moved_on, "moved_on", before)
     last = due.transfer(event.moved_on, event.aware_on)
     late = (f"It was due by {_day(last)} (15 working days, reg 15).",) if today > last else ()
     if event.to_la_code not in before.directory.councils:
@@ -207,7 +228,8 @@ def _child_corrected(event: ChildCorrected, before: Before, today: date, state: 
     first = min((each.issued_on for each in before.plan.versions), default=today)
     if event.child.date_of_birth > first:
         raise Problem(
-            422, "dates", "The child would be born after its plan was issued", "Nothing was changed.",
+            422, "dates", "The child would be born after its plan was issued",
+            f"It was issued first on {first}. Nothing was changed.",
             [FieldError("event/child/date_of_birth", "it is after the first date of issue", "the right date of birth")],
         )  # fmt: skip
     return Consequences(today, state, child=event.child)
@@ -245,7 +267,10 @@ _CHANGED: Mapping[type[Any], tuple[str, ...]] = {
 
 def _review_scheduled(event: ReviewScheduled, before: Before, today: date, state: PlanState) -> Consequences:
     if before.review and before.review["held_on"]:
-        raise _order("The review was held already", f"It was held on {before.review['held_on']}.", "meeting_on")
+        raise _order(
+            "The review was held already",
+            f"It was held on {before.review['held_on']}, and meeting_on is {event.meeting_on}.", "meeting_on",
+        )  # fmt: skip
     notice = Notice(
         kind=NoticeKind.REVIEW_INVITATION, happened_on=today, review=event.review, meeting_on=event.meeting_on,
         text=f"A meeting to review the plan is on {_day(event.meeting_on)}. You are invited to it, or to send advice "
@@ -254,7 +279,8 @@ def _review_scheduled(event: ReviewScheduled, before: Before, today: date, state
     short = clock("review_invitation", event.meeting_on).due(event.meeting_on) < today
     warnings = ("The meeting is in less than two weeks: reg 20(3) asks for two weeks' notice.",) if short else ()
     if event.meeting_on < today:
-        raise _order("The meeting would be in the past", "A meeting that was held is a review_held event.", "meeting_on")
+        past = f"meeting_on is {event.meeting_on}, and today is {today}. A meeting that was held is a review_held event."
+        raise _order("The meeting would be in the past", past, "meeting_on")
     review = (event.review, {"meeting_on": event.meeting_on, "invited_on": today})
     return Consequences(today, state, review=review, telling=Telling("review_invitation", notice), warnings=warnings)
 
@@ -262,7 +288,10 @@ def _review_scheduled(event: ReviewScheduled, before: Before, today: date, state
 def _review_held(event: ReviewHeld, before: Before, today: date, state: PlanState) -> Consequences:
     _happened(event.held_on, "held_on", today)
     if before.review and before.review["decided_on"] and event.held_on > before.review["decided_on"]:
-        raise _order("The decision would be before the meeting", f"It was on {before.review['decided_on']}.", "held_on")
+        raise _order(
+            "The decision would be before the meeting",
+            f"It was on {before.review['decided_on']}, and held_on is {event.held_on}.", "held_on",
+        )  # fmt: skip
     notice = Notice(
         kind=NoticeKind.REVIEW_REPORT, happened_on=event.held_on, review=event.review, meeting_on=event.held_on,
         text=f"The plan was reviewed on {_day(event.held_on)}. The report is attached.",
@@ -282,7 +311,10 @@ def _review_decided(event: ReviewDecided, before: Before, today: date, state: Pl
             [FieldError("event/review", "no meeting is known", "the reference of a review that was held")],
         )  # fmt: skip
     if event.decided_on < held_on:
-        raise _order("The decision would be before the meeting", f"The meeting was on {held_on}.", "decided_on")
+        raise _order(
+            "The decision would be before the meeting",
+            f"The meeting was on {held_on}, and decided_on is {event.decided_on}.", "decided_on",
+        )  # fmt: skip
     words = {"maintain": "keep the plan as it is", "amend": "amend the plan", "cease": "cease the plan"}
     notice = Notice(
         kind=NoticeKind.REVIEW_DECISION, happened_on=event.decided_on, review=event.review, meeting_on=held_on,
@@ -368,6 +400,7 @@ def _decide(event: Decide, before: Before, today: date, state: PlanState) -> Con
             409, "statutory", "This share is owed by law", "It ends when the plan does not name the organisation any more; a "
             "copy that went to the wrong recipient is recalled.",
         )  # fmt: skip
+    _in_order(event.until, "until", today, "it is decided")
     decision = Decision(
         recipient_id, event.share, code if event.share else None, event.lawful_basis, event.reason, event.until, kind
     )
@@ -440,8 +473,20 @@ def _not_before_plans(on: date, name: str) -> None:
         )  # fmt: skip
 
 
-def _order(title: str, detail: str, name: str) -> Problem:
-    return Problem(409, "order", title, detail, [FieldError(f"event/{name}", "the order is impossible", "check the dates")])
+def _not_before_it_came(on: date, name: str, before: Before) -> None:
+    """What ends a plan comes after whatever brought it back, or to this council."""
+    _in_order(on, name, before.day_of("reopen"), "the plan was reopened")
+    _in_order(on, name, before.day_of("transfer"), "the plan came from another council")
+
+
+def _in_order(on: date | None, name: str, after: date | None, what: str) -> None:
+    if on is not None and after is not None and on < after:
+        raise _order("The order of the days is impossible", f"{name} is {on}, and {what} on {after}.", name)
+
+
+def _order(title: str, detail: str, name: str | None = None) -> Problem:
+    fields = [FieldError(f"event/{name}", "the order is impossible", "check the dates")] if name else []
+    return Problem(409, "order", title, detail, fields)
 
 
 def _day(value: date) -> str:

@@ -121,6 +121,7 @@ class Events:
                 confirmation = await store_events.find_confirmation(connection, plan_id, recipient_id)
             people = await self._deciding.read_people(connection, [plan_id])
             since = await store_events.read_events_since(connection, plan_id, now.version_id) if now and recalled else []
+            ends = await store_events.read_ends(connection, plan_id) if lifecycle.about(event) == "end" else ()
         version = self._deciding.version_of(plan, now.version_id, body) if now and body is not None else None
         child, around = self._deciding.child_of(plan), self._deciding.circumstances_of(plan, version)
         if recalled and recalled == getattr(versions.current(plan.versions), "version_id", None):
@@ -144,6 +145,7 @@ class Events:
             self._deciding.directory,
             has_document,
             last["type"] if last else None,
+            ends,
         )
         said = last is not None and last["hash"] == hash_
         return before, said and last is not None and (lifecycle.lasts(event) or last["revision"] == plan.revision)

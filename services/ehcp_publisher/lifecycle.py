@@ -106,7 +106,8 @@ def check_cease(state: PlanState, event: Cease, appeal_until: date | None) -> No
     if appeal_until is not None and event.ceased_on <= appeal_until and not event.appeal_decided:
         raise Problem(
             409, "appeal-time", "The time for an appeal is not over",
-            "The plan stays in force, and everyone keeps their copy, until the family may not appeal any more.",
+            f"The family may appeal until {appeal_until}, and ceased_on is {event.ceased_on}: until then the plan stays in "
+            "force, and everyone keeps their copy.",
             [FieldError("event/ceased_on", "it is not after appeal_until", "a later day, or appeal_decided")],
         )  # fmt: skip
 
@@ -114,7 +115,8 @@ def check_cease(state: PlanState, event: Cease, appeal_until: date | None) -> No
 def check_cease_notice(event: CeaseNotice) -> None:
     if event.appeal_until is not None and event.appeal_until < event.notified_on:
         raise Problem(
-            422, "dates", "The appeal time ends before the notice", "Nothing was changed.",
+            422, "dates", "The appeal time ends before the notice",
+            f"appeal_until is {event.appeal_until}, and notified_on is {event.notified_on}. Nothing was changed.",
             [FieldError("event/appeal_until", "it is before notified_on", "the last day on which the family may appeal")],
         )  # fmt: skip
 

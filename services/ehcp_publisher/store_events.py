@@ -163,6 +163,14 @@ async def last_event(connection: Any, plan_id: UUID, about: str) -> Row | None:
     return dict(row) if row else None
 
 
+async def read_ends(connection: Any, plan_id: UUID) -> tuple[tuple[str, date], ...]:
+    """The events about the plan's end and its way back, with their days, as they were recorded."""
+    rows = await connection.fetch(
+        "SELECT type, happened_on FROM publisher.plan_event WHERE plan_id = $1 AND about = 'end' ORDER BY revision", plan_id
+    )
+    return tuple((row["type"], row["happened_on"]) for row in rows)
+
+
 async def read_events_since(connection: Any, plan_id: UUID, version_id: UUID) -> list[Row]:
     """The events that came after this version, or tell of what happened after it, in their order; sealed."""
     rows = await connection.fetch(

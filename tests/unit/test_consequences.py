@@ -253,3 +253,56 @@ def test_nobody_is_named_in_a_notice() -> None:
         "possible, until 1 August 2026."
     )
     assert RecipientKind.PARENT not in known.telling.notice.model_dump_json()
+
+
+# --- days in an impossible order ---
+
+ENDS: dict[str, dict[str, Any]] = {
+    "cease_notice": {"notified_on": "2026-05-01", "ceases_on": "2026-07-31", "reason": "needs_met"},
+    "cease": {"ceased_on": "2026-05-01", "reason": "needs_met", "notified_on": "2026-04-01"},
+    "reopen": {"reopened_on": "2026-05-01", "reason": "notice_withdrawn"},
+    "transfer": {"to_la_code": "333", "moved_on": "2026-05-01", "aware_on": "2026-05-01"},
+}
+
+
+@pytest.mark.parametrize(
+    ("type_", "state", "earlier", "said"),
+    [
+        ("cease_notice", "live", "reopen", "notified_on is 2026-05-01, and the plan was reopened on"),
+        ("cease_notice", "live", "transfer", "notified_on is 2026-05-01, and the plan came from another council on"),
+        ("cease", "live", "reopen", "ceased_on is 2026-05-01, and the plan was reopened on"),
+        ("cease", "ceasing", "cease_notice", "ceased_on is 2026-05-01, and the family had the cease notice on"),
+        ("reopen", "ceasing", "cease_notice", "reopened_on is 2026-05-01, and the family had the cease notice on"),
+        ("reopen", "ceased", "cease", "reopened_on is 2026-05-01, and the plan ceased on"),
+        ("transfer", "live", "transfer", "moved_on is 2026-05-01, and the plan came from another council on"),
+    ],
+)
+def test_what_ends_a_plan_and_brings_it_back_comes_in_the_order_of_its_days(
+    type_: str, state: str, earlier: str, said: str
+) -> None:
+    """Both days are in the sentence; on one and the same day it may be."""
+    known = before(state=PlanState(state), ends=((earlier, date(2026, 5, 2)),))
+    with pytest.raises(Problem) as problem:
+        follows(type_, known, **ENDS[type_])
+    assert (problem.value.status, problem.value.slug, problem.value.detail) == (409, "order", f"{said} 2026-05-02.")
+    follows(type_, before(state=PlanState(state), ends=((earlier, date(2026, 5, 1)),)), **ENDS[type_])
+
+
+def test_a_plan_does_not_cease_before_its_newest_version_was_issued() -> None:
+    fields: dict[str, Any] = {"reason": "needs_met", "notified_on": "2026-01-01"}
+    assert refused("order", "cease", ceased_on="2026-02-09", **fields) == "event/ceased_on"
+    follows("cease", ceased_on="2026-02-10", **fields)
+    follows("cease", ceased_on="2026-02-09", reason="deceased")
+
+
+def test_nothing_happens_before_the_child_was_born() -> None:
+    young = before(child=CHILD.model_copy(update={"date_of_birth": date(2026, 1, 5)}))
+    with pytest.raises(Problem, match="not born"):
+        follows("review_held", young, review="R1", held_on="2026-01-04")
+    follows("review_held", young, review="R1", held_on="2026-01-05")
+
+
+def test_a_decision_is_not_over_before_it_is_made() -> None:
+    fields: dict[str, Any] = {"organisation": {"scheme": "ods", "value": "RNA"}, "lawful_basis": "consent", "reason": "asked"}
+    assert refused("order", "decide", share=False, until="2026-06-14", **fields) == "event/until"
+    follows("decide", share=False, until="2026-06-15", **fields)
