@@ -105,6 +105,43 @@ class Transfer(Recorded):
     """The new council's own reference; without one the old council's stays."""
 
 
+class PastReview(Closed):
+    """A review that was held while another council had the plan."""
+
+    review: Reference
+    held_on: IsoDate
+    reported_on: IsoDate | None = None
+    decision: "ReviewOutcome | None" = None
+    decided_on: IsoDate | None = None
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if (self.decision is None) != (self.decided_on is None):
+            raise ContractError("only one of decision and decided_on is there", "send both, or neither")
+        if self.decided_on is not None and self.decided_on < self.held_on:
+            raise ContractError("decided_on is before held_on", "check which of the two dates has the typing error")
+        return self
+
+
+class TakenOver(Recorded):
+    """The plan came from a council outside this exchange, with the reviews that were held there. Nobody is told of them again;
+    from here on they count for when the next is due."""
+
+    type: Literal["taken_over"] = "taken_over"
+    from_la_code: LaCode
+    transferred_on: IsoDate
+    """From here the family is to be told within six weeks (reg 15(4))."""
+    reviews: Annotated[tuple[PastReview, ...], Field(max_length=200)] = ()
+
+
+class TransferTold(Recorded):
+    """The council that has the plan now told the family that it has, whether it will assess, and when it will review
+    (reg 15(4))."""
+
+    type: Literal["transfer_told"] = "transfer_told"
+    told_on: IsoDate
+
+
 class ChildCorrected(Recorded):
     """Who the child is was wrong, or is known better now: the whole of it as it should be. Reaches every holder."""
 
@@ -297,9 +334,9 @@ class Death(Recorded):
 
 
 PlanEvent = Annotated[
-    CeaseNotice | Cease | Reopen | Transfer | ChildCorrected | PlacementChanged | CommissionerChanged | FamilyChanged
-    | InvolvedChanged | CareChanged | ReviewScheduled | ReviewHeld | ReviewDecided | Recall | Restrict | Lift | Objection
-    | Decide | Confirm | Adoption | Death,
+    CeaseNotice | Cease | Reopen | Transfer | TakenOver | TransferTold | ChildCorrected | PlacementChanged
+    | CommissionerChanged | FamilyChanged | InvolvedChanged | CareChanged | ReviewScheduled | ReviewHeld | ReviewDecided
+    | Recall | Restrict | Lift | Objection | Decide | Confirm | Adoption | Death,
     Field(discriminator="type"),
 ]  # fmt: skip
 

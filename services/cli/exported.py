@@ -2,13 +2,15 @@
 
 Invariant: the version that was current there comes first, and the older ones after it, so that they are history from the
 beginning: nobody is sent an old version, and the school that a child left years ago is not told where it is now. When one is
-refused, none of those after it is sent. Sending the same again is harmless.
+refused, none of those after it is sent. Last comes whose the plan was and which reviews were held there: the next is then due
+when it should be. Sending the same again is harmless.
 """
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +19,12 @@ import orjson
 from pydantic import ValidationError
 
 from schemas.export import PLAN_FILE, ExportedVersion, PlanExport
+from schemas.lifecycle import PastReview, TakenOver, Transfer
 from schemas.manifest import NotCanonicalError, section_hash
-from services.cli.exchange import Content, Exchange, Row
+from services.cli.exchange import Content, Exchange, ProblemError, Row
 from services.cli.machine.errors import UsageError
 from services.cli.publishing import VersionFile, publish_version, read_version
+from services.shared.law.counting import london_date
 
 ARCHIVE = ".zip"
 MAX_BYTES = 4 * 2**30
@@ -28,9 +32,17 @@ MAX_BYTES = 4 * 2**30
 MAX_FILES = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class TakenOut:
+    """``versions`` as the new council's, in the order in which they are to be sent; ``described`` as the old one told it."""
+
+    versions: list[VersionFile]
+    described: PlanExport
+
+
 @contextmanager
-def unpacked(path: Path, council: str, case_reference: str | None) -> Iterator[list[VersionFile]]:
-    """Its versions as another council's, in the order in which they are to be sent; gone from the disk afterwards.
+def unpacked(path: Path, council: str, case_reference: str | None) -> Iterator[TakenOut]:
+    """What the archive holds; gone from the disk afterwards.
 
     Raises :class:`UsageError` where it is no export, or not as it was exported.
     """
@@ -40,7 +52,7 @@ def unpacked(path: Path, council: str, case_reference: str | None) -> Iterator[l
         for version in in_order(described):
             file = place / f"v{version.version}.json"
             files.append(handed_over(file, version, council, case_reference))
-        yield files
+        yield TakenOut(files, described)
 
 
 def unpack(path: Path, folder: Path) -> tuple[PlanExport, Path]:
@@ -91,11 +103,41 @@ def same_files(content: Content, version: ExportedVersion) -> bool:
     return found == [version.document and version.document.sha256, *(entry.sha256 for entry in version.attachments)]
 
 
-async def take_over(exchange: Exchange, versions: Sequence[VersionFile], council: str, by: str | None = None) -> list[Row]:
+async def take_over(exchange: Exchange, taken: TakenOut, council: str, by: str | None = None) -> list[Row]:
+    """The versions, and once all of them are there where they came from and which reviews were held there."""
     rows: list[Row] = []
-    for version in versions:
+    for version in taken.versions:
         row = await publish_version(exchange, version, council, by)
         rows.append(row | {"file": version.path.name})
         if row["result"] == "refused":
-            break
-    return rows
+            return rows
+    plan = next(row for row in rows if "plan_id" in row)
+    return [*rows, await tell_past(exchange, taken.described, plan, council, by)]
+
+
+async def tell_past(exchange: Exchange, described: PlanExport, plan: Row, council: str, by: str | None) -> Row:
+    row: Row = {"file": PLAN_FILE, "case_reference": plan["case_reference"], "plan_id": plan["plan_id"]}
+    event = orjson.dumps(taken_over(described, by or "import").model_dump(mode="json", exclude_none=True))
+    try:
+        answer = await exchange.record_event(f"case-system-{council}", plan["plan_id"], Content(event))
+    except ProblemError as refused:
+        return row | {"result": "refused", "answer": refused.problem, "problem": str(refused)}
+    return row | {"result": answer["status"], "reviews": len(past_reviews(described)), "answer": answer}
+
+
+def taken_over(described: PlanExport, by: str) -> TakenOver:
+    transfers = [london_date(each.recorded_at) for each in described.events if isinstance(each.event, Transfer)]
+    on = max(transfers, default=described.exported_on)
+    return TakenOver(by=by, from_la_code=described.la_code, transferred_on=on, reviews=past_reviews(described))
+
+
+def past_reviews(described: PlanExport) -> tuple[PastReview, ...]:
+    """Those that were held. A meeting that still lies ahead is the new council's to arrange."""
+    return tuple(
+        PastReview(
+            review=each.review, held_on=each.held_on, reported_on=each.reported_on, decision=each.decision,
+            decided_on=each.decided_on,
+        )
+        for each in described.reviews
+        if each.held_on is not None
+    )  # fmt: skip

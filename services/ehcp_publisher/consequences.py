@@ -27,6 +27,7 @@ from schemas.lifecycle import (
     InvolvedChanged,
     Lift,
     Objection,
+    PastReview,
     PlacementChanged,
     PlanEvent,
     PlanState,
@@ -39,7 +40,9 @@ from schemas.lifecycle import (
     ReviewDecided,
     ReviewHeld,
     ReviewScheduled,
+    TakenOver,
     Transfer,
+    TransferTold,
 )
 from schemas.notices import Notice, NoticeKind
 from schemas.plan import Child, Circumstances, PlanVersion
@@ -103,6 +106,8 @@ class Consequences:
     """The child as it is from now on, where that changed."""
     circumstances: Circumstances | None = None
     review: tuple[str, Mapping[str, Any]] | None = None
+    past_reviews: tuple[PastReview, ...] = ()
+    """Of the time before the plan came here."""
     telling: Telling | None = None
     decision: Decision | None = None
     confirmed: tuple[UUID, bool] | None = None
@@ -219,6 +224,25 @@ def _transfer(event: Transfer, before: Before, today: date, state: PlanState) ->
         return replace(ended, warnings=(*late, "The new council is not in this exchange: export the plan and send it there."))
     columns = {"la_code": event.to_la_code, "case_reference": event.case_reference or plan.case_reference}
     return Consequences(event.moved_on, plan.state, columns, to_council=event.to_la_code, warnings=late)
+
+
+def _taken_over(event: TakenOver, before: Before, today: date, state: PlanState) -> Consequences:
+    _happened(event.transferred_on, "transferred_on", today)
+    if event.from_la_code == before.plan.la_code:
+        raise Problem(
+            422, "same-council", "The plan is this council's already", "Nothing was changed.",
+            [FieldError("event/from_la_code", "it is the plan's own council", "the council that had it before")],
+        )  # fmt: skip
+    for place, review in enumerate(event.reviews):
+        for name in ("held_on", "reported_on", "decided_on"):
+            if (day := getattr(review, name)) is not None:
+                _happened(day, f"reviews/{place}/{name}", today)
+    return Consequences(event.transferred_on, state, past_reviews=event.reviews)
+
+
+def _transfer_told(event: TransferTold, _: Before, today: date, state: PlanState) -> Consequences:
+    _happened(event.told_on, "told_on", today)
+    return Consequences(event.told_on, state)
 
 
 # --- the child, and who is around it ---
@@ -448,6 +472,7 @@ def _confirm(event: Confirm, before: Before, today: date, state: PlanState) -> C
 
 _RULES: Mapping[type[Any], _Rule] = {
     CeaseNotice: _cease_notice, Cease: _cease, Reopen: _reopen, Death: _death, Adoption: _adoption, Transfer: _transfer,
+    TakenOver: _taken_over, TransferTold: _transfer_told,
     ChildCorrected: _child_corrected, PlacementChanged: _around_changed, CommissionerChanged: _around_changed,
     FamilyChanged: _around_changed, InvolvedChanged: _around_changed, CareChanged: _around_changed,
     ReviewScheduled: _review_scheduled, ReviewHeld: _review_held, ReviewDecided: _review_decided, Recall: _recall,

@@ -9,6 +9,7 @@ review the views and everybody's advice are asked for anew (SEND Regs 2014 regs 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -69,6 +70,9 @@ class Flag:
 
     code: FlagCode
     detail: str
+    clock: str | None = None
+    """The law's clock that is running, and from when it counts."""
+    runs_from: date | None = None
 
 
 def flags(
@@ -88,10 +92,10 @@ def flags(
         FlagCode.NO_PLACEMENT: _placement(version, circumstances, on),
         FlagCode.MOVED_SINCE_VERSION: _moved(version, circumstances, moved_since),
         FlagCode.LIVES_ELSEWHERE: _lives_elsewhere(circumstances, la_code),
-        FlagCode.PHASE_TRANSFER: _phase_transfer(child, circumstances, on),
         FlagCode.HEALTH_PROVISION_NOT_AGREED: _agreement(version, circumstances),
     }
-    return tuple(Flag(code, detail) for code, detail in found.items() if detail)
+    flagged = [Flag(code, detail) for code, detail in found.items() if detail]
+    return (*flagged, *_phase_transfer(child, circumstances, on))
 
 
 def _views(version: PlanVersion, on: date) -> str | None:
@@ -141,18 +145,19 @@ def _lives_elsewhere(now: Circumstances, la_code: str | None) -> str | None:
     return f"The child lives in the area of council {now.resident_in}, to which the plan is to be transferred (reg 15(2))."
 
 
-def _phase_transfer(child: Child, now: Circumstances, on: date) -> str | None:
+def _phase_transfer(child: Child, now: Circumstances, on: date) -> Iterator[Flag]:
     transfer = phase_transfer_near(child.date_of_birth, on)
     if transfer is None:
-        return None
+        return
     # Some settings begin in the last days of August; a move in the year before is no answer to where the child goes then.
     if any(each.from_ >= date(transfer.on.year, 8, 1) for each in now.placements):
-        return None
+        return
     last = due.phase_transfer(transfer)
-    return (
+    detail = (
         f"The next phase of education begins on {_day(transfer.on)}: the plan must name its setting or type "
         f"by {_day(last)} (reg 18(1))."
     )
+    yield Flag(FlagCode.PHASE_TRANSFER, detail, due.phase_transfer_clock(transfer), transfer.on)
 
 
 def _agreement(version: PlanVersion, now: Circumstances) -> str | None:

@@ -288,6 +288,8 @@ class Events:
         la_code = follows.to_council or plan.la_code
         if follows.review:
             await store_events.save_review(connection, plan.plan_id, la_code, *follows.review)
+        if follows.past_reviews:
+            await store_events.keep_past_reviews(connection, plan.plan_id, la_code, follows.past_reviews)
         if follows.decision:
             await store_events.save_decision(connection, plan.plan_id, la_code, follows.decision, event.by)
         if follows.confirmed:

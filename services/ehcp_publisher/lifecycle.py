@@ -22,6 +22,8 @@ _ALWAYS = tuple(PlanState)
 
 _STAYS: Mapping[str, tuple[PlanState, ...]] = {
     NEW_VERSION: _IN_FORCE,  # the duty to review and amend lasts until the plan has ceased
+    "taken_over": _IN_FORCE,
+    "transfer_told": _IN_FORCE,
     "child_corrected": _IN_FORCE,
     "placement_changed": _IN_FORCE,
     "commissioner_changed": _IN_FORCE,

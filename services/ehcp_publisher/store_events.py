@@ -12,6 +12,7 @@ from uuid import UUID
 
 from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.lifecycle import PastReview
 from services.ehcp_publisher import lifecycle
 from services.ehcp_publisher.currency import Flag
 from services.ehcp_publisher.shares import Decided, Decision
@@ -128,6 +129,15 @@ async def write_flags(connection: Any, flags: Mapping[UUID, tuple[str, Sequence[
     """By plan, its council and all its flags as they are now; one that stays keeps its day."""
     rows = [(plan_id, flag.code, la_code, flag.detail) for plan_id, (la_code, each) in flags.items() for flag in each]
     await _replace(connection, "flag", "code", "detail", list(flags), rows)
+    clocks = [(plan_id, each) for plan_id, (_, of_plan) in flags.items() for each in of_plan if each.clock]
+    if clocks:
+        await connection.execute(
+            "UPDATE publisher.flag f SET clock = t.clock, runs_from = t.runs_from"
+            " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::date[]) AS t (plan_id, code, clock, runs_from)"
+            " WHERE f.plan_id = t.plan_id AND f.code = t.code",
+            [plan_id for plan_id, _ in clocks], [each.code for _, each in clocks], [each.clock for _, each in clocks],
+            [each.runs_from for _, each in clocks],
+        )  # fmt: skip
 
 
 async def _replace(
@@ -273,6 +283,18 @@ async def save_review(connection: Any, plan_id: UUID, la_code: str, review: str,
         f"INSERT INTO publisher.review (plan_id, la_code, review, {names}) VALUES ($1, $2, $3, {places})"
         f" ON CONFLICT (plan_id, review) DO UPDATE SET {sets}",
         plan_id, la_code, review, *changes.values(),
+    )  # fmt: skip
+
+
+async def keep_past_reviews(connection: Any, plan_id: UUID, la_code: str, reviews: Sequence[PastReview]) -> None:
+    """What was recorded here of a review stands."""
+    columns = ["review", "held_on", "reported_on", "decision", "decided_on"]
+    await connection.execute(
+        "INSERT INTO publisher.review (plan_id, la_code, review, meeting_on, held_on, reported_on, decision, decided_on)"
+        " SELECT $1, $2, t.review, t.held_on, t.held_on, t.reported_on, t.decision, t.decided_on"
+        " FROM unnest($3::text[], $4::date[], $5::date[], $6::text[], $7::date[])"
+        " AS t (review, held_on, reported_on, decision, decided_on) ON CONFLICT (plan_id, review) DO NOTHING",
+        plan_id, la_code, *[[getattr(each, name) for each in reviews] for name in columns],
     )  # fmt: skip
 
 

@@ -25,6 +25,10 @@ WARN = {
     "final_plan_after_notice": timedelta(weeks=2),
     "final_plan_after_meeting": timedelta(weeks=2),
     "transfer": timedelta(weeks=1),
+    "tell_family_of_transfer": timedelta(weeks=2),
+    # As long as the law gives from a review's meeting to the final plan.
+    "phase_transfer": timedelta(weeks=12),
+    "phase_transfer_to_post_16": timedelta(weeks=12),
 }
 """How long before its last day a clock is told of. The exchange's own choice; no law says it."""
 
@@ -64,6 +68,10 @@ class Plan:
     """Of the oldest share gap."""
     waiting_since: datetime | None
     """Of the oldest confirmation that is asked for."""
+    told_of_transfer: bool = False
+    """The family was told, since the plan came here, by whom it is kept now."""
+    phase_transfer: tuple[str, date] | None = None
+    """The clock of a transfer between phases that no placement answers, and the day on which the new phase begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,11 @@ def running(plan: Plan, today: date) -> tuple[Running, ...]:
         found.extend(_until_amended(plan, review))
     if plan.lives_elsewhere_since is not None:
         found.append(_running("transfer", plan.lives_elsewhere_since, None))
+    if plan.transferred_on is not None and not plan.told_of_transfer:
+        found.append(_running("tell_family_of_transfer", plan.transferred_on, None))
+    if plan.phase_transfer is not None:
+        id_, on = plan.phase_transfer
+        found.append(_running(id_, on, None))
     return tuple(found)
 
 

@@ -8,7 +8,7 @@ publisher and of audit.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -183,17 +183,30 @@ async def find_plans(connection: Connection, after: UUID, limit: int) -> list[UU
 
 
 async def read_plans(connection: Connection, plan_ids: Collection[UUID]) -> dict[UUID, Plan]:
-    """These plans with their reviews, as they are now. A transfer's day is the one on which it was recorded."""
+    """These plans with their reviews, as they are now.
+
+    A transfer's day is the one on which it was recorded; of a plan that came from elsewhere, when it was handed over there.
+    """
     rows = await connection.fetch(
         """
         SELECT p.plan_id, p.la_code, p.state IN ('live', 'ceasing') AND NOT p.died AS in_force, p.first_issued_on, p.issued_on,
-               (SELECT max((e.recorded_at AT TIME ZONE 'Europe/London')::date) FROM publisher.v_event e
-                WHERE e.plan_id = p.plan_id AND e.type = 'transfer') AS transferred_on,
+               moved.transferred_on,
+               EXISTS (SELECT FROM publisher.v_event e WHERE e.plan_id = p.plan_id AND e.type = 'transfer_told'
+                       AND e.revision > moved.revision) AS told_of_transfer,
+               (SELECT ARRAY[f.clock, f.runs_from::text] FROM publisher.v_flag f
+                WHERE f.plan_id = p.plan_id AND f.code = 'phase_transfer' AND f.clock IS NOT NULL) AS phase_transfer,
                (SELECT (f.since AT TIME ZONE 'Europe/London')::date FROM publisher.v_flag f
                 WHERE f.plan_id = p.plan_id AND f.code = 'lives_elsewhere') AS lives_elsewhere_since,
                (SELECT min(g.since) FROM publisher.v_gap g WHERE g.plan_id = p.plan_id) AS gap_since,
                (SELECT min(c.asked_at) FROM publisher.v_confirmation c WHERE c.plan_id = p.plan_id) AS waiting_since
-        FROM publisher.v_plan p WHERE p.plan_id = ANY($1)
+        FROM publisher.v_plan p
+        LEFT JOIN LATERAL (
+            SELECT e.revision, CASE e.type WHEN 'transfer' THEN (e.recorded_at AT TIME ZONE 'Europe/London')::date
+                                           ELSE e.happened_on END AS transferred_on
+            FROM publisher.v_event e WHERE e.plan_id = p.plan_id AND e.type IN ('transfer', 'taken_over')
+            ORDER BY e.revision DESC LIMIT 1
+        ) moved ON true
+        WHERE p.plan_id = ANY($1)
         """,
         list(plan_ids),
     )
@@ -208,9 +221,14 @@ async def read_plans(connection: Connection, plan_ids: Collection[UUID]) -> dict
         row["plan_id"]: Plan(
             row["plan_id"], row["la_code"], row["in_force"], row["first_issued_on"], row["issued_on"], row["transferred_on"],
             row["lives_elsewhere_since"], tuple(reviews[row["plan_id"]]), row["gap_since"], row["waiting_since"],
+            told_of_transfer=row["told_of_transfer"], phase_transfer=_phase_transfer(row["phase_transfer"]),
         )
         for row in rows
     }  # fmt: skip
+
+
+def _phase_transfer(found: list[str] | None) -> tuple[str, date] | None:
+    return (found[0], date.fromisoformat(found[1])) if found else None
 
 
 def _review(row: asyncpg.Record) -> Review:

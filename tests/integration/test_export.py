@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from tests.support.command_line import ehcp, publisher_for_commands, told
 from tests.support.publisher import (
+    CASE_SYSTEM,
     PRIMARY,
     SECONDARY,
     Publisher,
@@ -41,8 +42,8 @@ async def elsewhere(postgres_server: RunningPostgres, tmp_path_factory: pytest.T
         yield running
 
 
-async def event(publisher: Publisher, plan_id: str, type_: str, **fields: Any) -> dict[str, Any]:
-    answer = await publisher.post(f"/v1/plans/{plan_id}/events", {"type": type_, "by": "officer-7", **fields})
+async def event(publisher: Publisher, plan_id: str, type_: str, client: str = CASE_SYSTEM, **fields: Any) -> dict[str, Any]:
+    answer = await publisher.post(f"/v1/plans/{plan_id}/events", {"type": type_, "by": "officer-7", **fields}, client)
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
@@ -93,6 +94,9 @@ async def test_a_plan_goes_to_a_council_elsewhere_with_its_history(
 ) -> None:
     case_reference = reference()
     plan_id = await lived(here, case_reference)
+    await event(here, plan_id, "review_held", review="R-1", held_on="2026-09-14")
+    await event(here, plan_id, "review_decided", review="R-1", decision="maintain", decided_on="2026-10-01")
+    await event(here, plan_id, "review_scheduled", review="R-2", meeting_on="2030-09-14")
     await event(here, plan_id, "transfer", to_la_code="334", moved_on="2026-10-05", aware_on="2026-10-05")
     archive = tmp_path / "plan.zip"
 
@@ -107,14 +111,18 @@ async def test_a_plan_goes_to_a_council_elsewhere_with_its_history(
         ]  # fmt: skip
         described = orjson.loads(opened.read(f"{case_reference}/plan.json"))
     assert described["state"] == "transferred"
-    assert [each["event"]["type"] for each in described["events"]] == ["recall", "placement_changed", "transfer"]
+    assert [each["event"]["type"] for each in described["events"]] == [
+        "recall", "placement_changed", "review_held", "review_decided", "review_scheduled", "transfer",
+    ]  # fmt: skip
     assert [(each["version"], each["recalled"]) for each in described["versions"]] == [(1, False), (2, False), (3, True)]
 
     taken = await told(elsewhere, ELSEWHERE, "publish", str(archive), "--council", "333", "--case-reference", "SW-99001")
     assert [(row["case_reference"], row["result"]) for row in taken] == [
         ("SW-99001", "issued"),
         ("SW-99001", "kept_as_history"),
+        ("SW-99001", "recorded"),
     ]
+    assert taken[2]["reviews"] == 1, "a meeting that lies ahead is the new council's to arrange"
     new_id = taken[0]["plan_id"]
     assert await kept(elsewhere, new_id) == await kept(here, plan_id)
     [found] = await told(elsewhere, ELSEWHERE, "plans")
@@ -123,6 +131,21 @@ async def test_a_plan_goes_to_a_council_elsewhere_with_its_history(
 
     again = await told(elsewhere, ELSEWHERE, "publish", str(archive), "--council", "333", "--case-reference", "SW-99001")
     assert {row["result"] for row in again} == {"unchanged"}
+    shown = (await elsewhere.http.get(f"/v1/plans/{new_id}", headers=await elsewhere.headers("operator"))).json()
+    assert [(each["review"], each["held_on"], each["decision"], each["decided_on"]) for each in shown["reviews"]] == [
+        ("R-1", "2026-09-14", "maintain", "2026-10-01")
+    ]
+    assert shown["notices"] == [], "nobody is told again of what another council decided"
+    assert [each["type"] for each in shown["events"]] == ["taken_over"]
+    await event(elsewhere, new_id, "transfer_told", client="case-system-333", told_on="2026-11-20")
+    # What was recorded here stands, whatever the archive says when it is sent once more.
+    late = {"review": "R-1", "held_on": "2026-09-15"}
+    await event(
+        elsewhere, new_id, "taken_over", client="case-system-333", from_la_code="334", transferred_on="2026-10-06",
+        reviews=[late],
+    )  # fmt: skip
+    shown = (await elsewhere.http.get(f"/v1/plans/{new_id}", headers=await elsewhere.headers("operator"))).json()
+    assert [each["held_on"] for each in shown["reviews"]] == ["2026-09-14"]
 
 
 async def test_only_who_is_around_the_child_now_hears_of_it(here: Publisher, elsewhere: Publisher, tmp_path: Path) -> None:

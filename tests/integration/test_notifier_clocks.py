@@ -167,6 +167,28 @@ async def test_a_child_who_lives_in_another_councils_area(council: CouncilDataba
     assert await alerts(council, plan_id) == [("overdue", "transfer", "settled")]
 
 
+async def test_a_phase_transfer_and_a_transfer_that_nobody_told_of(council: CouncilDatabase, pool: Pool, today: date) -> None:
+    plan_id, moved = await write_plan(council), await write_plan(council)
+    await council.owner.execute(
+        "INSERT INTO publisher.flag (plan_id, code, la_code, detail, clock, runs_from)"
+        " VALUES ($1, 'phase_transfer', '332', 'the next phase begins', 'phase_transfer', $2)",
+        plan_id, date(today.year - 1, 9, 1),
+    )  # fmt: skip
+    say = (
+        "INSERT INTO publisher.plan_event (plan_id, revision, la_code, type, about, by, happened_on, hash, data)"
+        " VALUES ($1, $2, '332', $3, $3, 'officer-1', $4, '', '')"
+    )
+    await council.owner.execute(say, moved, 2, "taken_over", today - timedelta(days=43))
+    await sweep_twice(pool)
+    assert await alerts(council, plan_id) == [("overdue", "phase_transfer", None)]
+    assert await alerts(council, moved) == [("overdue", "tell_family_of_transfer", None)]
+    await council.owner.execute("DELETE FROM publisher.flag WHERE plan_id = $1", plan_id)
+    await council.owner.execute(say, moved, 3, "transfer_told", today)
+    await sweep_twice(pool)
+    assert await alerts(council, plan_id) == [("overdue", "phase_transfer", "settled")]
+    assert await alerts(council, moved) == [("overdue", "tell_family_of_transfer", "settled")]
+
+
 async def test_share_gaps_and_confirmations(council: CouncilDatabase, pool: Pool) -> None:
     plan_id = await write_plan(council)
     for who in ("trust, advice: ods:RNA", "therapies, provision: physiotherapist"):

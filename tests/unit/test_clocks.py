@@ -73,7 +73,42 @@ class TestReview:
 
     def test_a_plan_from_another_council_has_three_months(self) -> None:
         moved = replace(NEW, transferred_on=date(2026, 12, 1))
-        assert told(moved, "2027-01-20") == {"review": ("due_soon", "2027-02-28")}
+        assert told(replace(moved, told_of_transfer=True), "2027-01-20") == {"review": ("due_soon", "2027-02-28")}
+
+    def test_a_review_at_the_council_before_counts(self) -> None:
+        decided = with_review(held_on="2026-10-05", decided_on="2026-10-20", decision=ReviewOutcome.MAINTAIN)
+        moved = replace(decided, first_issued_on=date(2025, 2, 1), transferred_on=date(2026, 12, 1), told_of_transfer=True)
+        assert told(moved, "2027-01-20") == {}
+        assert told(moved, "2027-10-20") == {"review": ("overdue", "2027-10-19")}
+
+
+def test_the_family_is_told_of_a_transfer_within_six_weeks() -> None:
+    """Regulation 15(4): transferred on Monday 1 June 2026, to be told by Monday 13 July."""
+    moved = replace(NEW, transferred_on=date(2026, 6, 1))
+    assert told(moved, "2026-06-28") == {}
+    assert told(moved, "2026-06-29") == {"tell_family_of_transfer": ("due_soon", "2026-07-13")}
+    assert told(moved, "2026-07-13") == {"tell_family_of_transfer": ("due_soon", "2026-07-13")}
+    assert told(moved, "2026-07-14") == {"tell_family_of_transfer": ("overdue", "2026-07-13")}
+    assert told(replace(moved, told_of_transfer=True), "2026-07-14") == {}
+
+
+@pytest.mark.parametrize(
+    ("clock", "first_day", "last_day", "too_late"),
+    [
+        ("phase_transfer", "2026-11-22", "2027-02-14", "2027-02-15"),
+        ("phase_transfer_to_post_16", "2027-01-05", "2027-03-30", "2027-03-31"),
+    ],
+)
+def test_a_phase_transfer_that_no_placement_answers(clock: str, first_day: str, last_day: str, too_late: str) -> None:
+    """Into the phase that begins on 1 September 2027: told of twelve weeks ahead."""
+    reviewed = with_review(held_on="2026-10-05", decided_on="2026-10-20", decision=ReviewOutcome.MAINTAIN)
+    plan = replace(reviewed, phase_transfer=(clock, date(2027, 9, 1)))
+    before = date.fromisoformat(first_day) - timedelta(days=1)
+    assert told(plan, str(before)) == {}
+    assert told(plan, first_day) == {clock: ("due_soon", last_day)}
+    assert told(plan, too_late) == {clock: ("overdue", last_day)}
+    (alert,) = troubles(plan, noon(too_late))
+    assert why_cleared(alert, replace(plan, phase_transfer=None), noon(too_late)) is ClearedBecause.SETTLED
 
 
 class TestOneReview:

@@ -8,7 +8,7 @@ import typer
 from rich.progress import Progress
 
 from services.cli.exchange import Exchange, Reach, Row, sentence
-from services.cli.exported import ARCHIVE, take_over, unpacked
+from services.cli.exported import ARCHIVE, TakenOut, take_over, unpacked
 from services.cli.machine.errors import UsageError
 from services.cli.options import DEFAULT_HOME, AsJson, By, DryRun, Home
 from services.cli.output import Exit, err, plain_errors, print_json, print_table
@@ -57,10 +57,10 @@ def publish_path(
     if path.suffix == ARCHIVE:
         if council is None or document is not None:
             raise UsageError("An exported plan needs --council, the LA code that it goes to, and has its documents in it.")
-        with unpacked(path, council, case_reference) as versions:
+        with unpacked(path, council, case_reference) as taken:
             if dry_run:
-                return [check(version) for version in versions]
-            return asyncio.run(take_over_plan(home, versions, council, by))
+                return [check(version) for version in taken.versions]
+            return asyncio.run(take_over_plan(home, taken, council, by))
     if case_reference is not None:
         raise UsageError("--case-reference belongs to an exported plan (.zip).")
     if document is not None and not document.is_file():
@@ -86,9 +86,9 @@ async def publish_files(home: Path, plans: list[list[VersionFile]], council: str
             return await publish_all(exchange, plans, council, lambda _row: progress.advance(task), by)
 
 
-async def take_over_plan(home: Path, versions: list[VersionFile], council: str, by: str | None) -> list[Row]:
+async def take_over_plan(home: Path, taken: TakenOut, council: str, by: str | None) -> list[Row]:
     async with Exchange(Reach.of(home)) as exchange:
-        return await take_over(exchange, versions, council, by)
+        return await take_over(exchange, taken, council, by)
 
 
 async def publish_batch(home: Path, lines: bytes, council: str, by: str | None) -> list[Row]:
@@ -106,6 +106,8 @@ async def publish_batch(home: Path, lines: bytes, council: str, by: str | None) 
 
 def remark_on(row: Row) -> str | None:
     """Why a version was refused, or why it goes to nobody."""
+    if "reviews" in row:
+        return f"where the plan came from, and {row['reviews']} reviews that were held there"
     if row["result"] == "kept_as_history":
         return "older than the current version: kept, and goes to nobody"
     remark: str | None = row.get("problem") or row.get("detail")

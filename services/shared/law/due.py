@@ -37,7 +37,10 @@ def review(made_on: date, reviewed_on: date | None, transferred_on: date | None 
     return max(due, clock("review_after_transfer", transferred_on).due(transferred_on))
 
 
+def phase_transfer_clock(transfer: PhaseTransfer) -> str:
+    return "phase_transfer_to_post_16" if transfer.phase is Phase.SECONDARY_TO_POST_16 else "phase_transfer"
+
+
 def phase_transfer(transfer: PhaseTransfer) -> date:
     """The last day on which the plan is amended in time to name the next setting (SEND Regs 2014 reg 18(1))."""
-    id_ = "phase_transfer_to_post_16" if transfer.phase is Phase.SECONDARY_TO_POST_16 else "phase_transfer"
-    return clock(id_, transfer.on).due(transfer.on)
+    return clock(phase_transfer_clock(transfer), transfer.on).due(transfer.on)
