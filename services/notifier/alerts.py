@@ -69,7 +69,7 @@ def _ids(alert: Alert) -> dict[str, str]:
     said = {
         "kind": alert.kind, "la_code": alert.la_code, "plan_id": alert.plan_id, "share_id": alert.share_id,
         "recipient_kind": alert.recipient_kind, "subscriber": alert.subscriber, "clock": alert.clock,
-        "about": alert.about, "count": alert.count, "recall_id": alert.recall_id, "level": alert.level,
+        "about": alert.about, "count": alert.count, "recall_id": alert.recall_id, "recall_level": alert.level,
     }  # fmt: skip
     return {name: str(value) for name, value in said.items() if value is not None}
 

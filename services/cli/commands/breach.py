@@ -28,19 +28,18 @@ RECALLS = {
     "recorded_by": "By",
     "recall_id": "Recall",
 }
-COPIES = {
+RECIPIENTS = {
     "recipient": "Recipient",
-    "version": "Version",
-    "notice": "Notice",
-    "sections": "Sections",
-    "fetched_at": "Fetched (UTC)",
+    "subscriber": "Subscriber",
+    "things": "Of",
+    "fetched_at": "Last fetched (UTC)",
     "held_as": "Held",
-    "opened": "Opened",
+    "opened_by": "Opened by",
     "removal": "Removal",
     "removed_at": "Removed (UTC)",
-    "proof": "Proof",
+    "reason": "Proof, or what was said last",
 }
-SPARE = ("notice", "sections", "opened")
+SPARE = ("subscriber", "opened_by", "fetched_at")
 
 
 def recalls(
@@ -103,9 +102,23 @@ def show(document: Row) -> None:
         markup=False, soft_wrap=True,
     )  # fmt: skip
     out.print(f"{recall['outstanding']} of {recall['copies']} copies are outstanding.", markup=False)
-    times = ("fetched_at", "removed_at")
-    rows = [row | {name: to_the_second(row[name]) for name in times} for row in breach_pack.rows(document)]
-    print_table(COPIES, rows, SPARE)
+    print_table(RECIPIENTS, [row_of(each) for each in document["recipients"]], SPARE)
+
+
+def row_of(recipient: Row) -> Row:
+    removal, copies = recipient["removal"], recipient["copies"]
+    fetched = [each["at"] for copy in copies for each in copy["fetched"]]
+    opened = {each["by"] or "somebody": None for copy in copies for each in copy["opened"]}
+    names = [copy["notice"].replace("_", " ") if copy["notice"] else str(copy["version"]) for copy in copies]
+    return {
+        "recipient": recipient["recipient"],
+        "subscriber": recipient["subscriber"] + (" (former)" if recipient["former"] else ""),
+        "things": ", ".join(names), "fetched_at": to_the_second(max(fetched, default=None)),
+        "held_as": next((copy["held_as"] for copy in reversed(copies) if copy["held_as"]), None),
+        "opened_by": ", ".join(opened), "removal": removal["state"].replace("_", " "),
+        "removed_at": to_the_second(removal["at"]),
+        "reason": removal["proof"] or removal["reason"] or removal["last_said"],
+    }  # fmt: skip
 
 
 def write(output: Path, signed: bytes) -> None:

@@ -36,6 +36,7 @@ CONFIRMATION_COLUMNS = {
 VERSIONS = {
     "version": "Version", "issued_on": "Issued on", "by": "By", "received_at": "Received (UTC)",
     "recalled_at": "Recalled (UTC)",
+    "version_id": "Version id",
 }  # fmt: skip
 EVENTS = {"happened_on": "On", "type": "What happened", "by": "By", "recorded_at": "Recorded (UTC)"}
 REVIEWS = {
