@@ -131,7 +131,20 @@ class InboxEntry(Open):
     """The item is a notice of this kind, not the plan."""
     arrived_at: datetime
     opened_at: datetime | None
+    opened_by: str | None = None
+    """The account that opened this version first."""
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    """Who said that it was read."""
     withdrawn_at: datetime | None
+
+
+class InboxAcknowledged(Open):
+    share_id: UUID
+    seq: Seq
+    acknowledged_at: datetime
+    acknowledged_by: str
+    """What was said first stands."""
 
 
 class InboxPage(Open):

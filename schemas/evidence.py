@@ -26,3 +26,11 @@ class RemovedRecord(Closed):
     removed_on: IsoDate
     how: Literal["returned", "destroyed", "deleted", "never_arrived"]
     by: Annotated[Line, Field(min_length=1, max_length=100)]
+
+
+class Acknowledgement(Closed):
+    """A person of the organisation states that this version was read. ``by`` is that person, as the council may know them."""
+
+    seq: Annotated[int, Field(ge=1)]
+    """As the list of the inbox says it: what is acknowledged is this version, and not one that came meanwhile."""
+    by: Annotated[Line, Field(min_length=1, max_length=100)]

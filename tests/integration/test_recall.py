@@ -356,6 +356,44 @@ async def test_access_to_a_recalled_item_ends_at_once_and_who_had_opened_it_is_t
     assert await subscriber.owner.fetchval("SELECT content FROM delivery.inbox WHERE share_id = $1", wish.share_id) is None
 
 
+async def test_a_named_person_acknowledges_what_was_opened_and_the_council_is_told(subscriber: SubscriberStub) -> None:
+    wish = wanted(SCHOOL)
+    await lives(subscriber, wish)
+    school, path = reader(subscriber, "senco"), f"/v1/inbox/{wish.share_id}/acknowledged"
+    statement = {"seq": 1, "by": "Mrs Green, SENCO"}
+    assert (await school.post(path, statement)).json()["type"] == "urn:ehcp:problem:not-opened"
+    await school.get(f"/v1/inbox/{wish.share_id}")
+    answer = (await school.post(path, statement)).json()
+    assert answer["acknowledged_by"] == "Mrs Green, SENCO"
+    # What was said first stands, and is told once.
+    assert (await reader(subscriber).post(path, statement | {"by": "Mr Brown"})).json() == answer
+    said = await subscriber.signed(wish)
+    assert [each.reason for each in said if each.status is Status.OPENED] == [None, "acknowledged by Mrs Green, SENCO"]
+    assert (said[-1].version_id, said[-1].sha256, said[-1].opened_by) == (wish.version_id, wish.sha256, "senco")
+    [item] = (await school.get("/v1/inbox")).json()["items"]
+    assert (item["opened_by"], item["acknowledged_by"]) == ("senco", "Mrs Green, SENCO")
+
+
+async def test_a_newer_version_is_opened_and_acknowledged_anew_and_none_after_access_has_ended(
+    subscriber: SubscriberStub,
+) -> None:
+    wish = wanted(SCHOOL)
+    newer = wish.next()
+    await lives(subscriber, wish)
+    school, path = reader(subscriber), f"/v1/inbox/{wish.share_id}/acknowledged"
+    await school.get(f"/v1/inbox/{wish.share_id}")
+    assert (await school.post(path, {"seq": 1, "by": "Mrs Green"})).status_code == 200
+    await lives(subscriber, newer)
+    [item] = (await school.get("/v1/inbox")).json()["items"]
+    assert (item["seq"], item["opened_at"], item["acknowledged_at"]) == (2, None, None)
+    assert (await school.post(path, {"seq": 1, "by": "Mrs Green"})).json()["type"] == "urn:ehcp:problem:newer-version"
+    another = pages(subscriber, Caller("other", CallerKind.RECIPIENT, recipient="urn:993202"))
+    assert (await another.post(path, {"seq": 2, "by": "Mr Black"})).status_code == 404
+    await school.get(f"/v1/inbox/{wish.share_id}")
+    await subscriber.park(newer.next(withdrawn=True))
+    assert (await school.post(path, {"seq": 2, "by": "Mrs Green"})).status_code == 410
+
+
 async def test_an_item_that_nobody_had_opened_says_so(subscriber: SubscriberStub) -> None:
     wish = wanted(SCHOOL)
     await lives(subscriber, wish, wish.recall())

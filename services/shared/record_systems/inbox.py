@@ -80,7 +80,7 @@ class Inbox:
                                      $8::text[])
                 ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, version_id = excluded.version_id,
                     sha256 = excluded.sha256, content = excluded.content, arrived_at = now(), opened_at = NULL,
-                    opened_by = NULL, withdrawn_at = NULL, removed_at = NULL
+                    opened_by = NULL, acknowledged_at = NULL, acknowledged_by = NULL, withdrawn_at = NULL, removed_at = NULL
                 WHERE i.seq < excluded.seq
                 """,
                 *map(list, zip(*rows, strict=True)),
