@@ -51,11 +51,13 @@ class _Plan(Open):
     settings: tuple[PlacedAt, ...]
     shares: int
     gaps: int
+    flag_count: int
     to_confirm: bool
 
 
 class PlanEntry(_Plan):
     flags: int
+    """The same as ``flag_count``; of one plan, ``flags`` are the flags themselves."""
 
 
 class PlansPage(Open):

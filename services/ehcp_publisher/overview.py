@@ -40,6 +40,7 @@ class Overview:
             await store.insert_acts(connection, [Act("plans_read", caller.client_id, each, plan_id) for each in councils])
         for row in rows:
             now = current.get(row["plan_id"])
+            row["flag_count"] = row["flags"]
             row["current"] = now and {
                 "version_id": now.version_id, "version": now.number, "issued_on": now.issued_on,
                 "document": now.version_id in documents,

@@ -1,7 +1,8 @@
 """Decide queued plans again: after a change of policy or directory, and when a day comes on which the wish may differ.
 
 Invariant: a plan leaves the queue in the transaction that writes what differs for it; ``seq`` rises only there. A plan that
-cannot be decided holds up no other: it goes to the end of the queue and is said in the log.
+cannot be decided holds up no other: it is tried again later and later, and at once when something changes for it. From the
+second failure on that is one of its flags, since a person must act.
 """
 
 import asyncio
@@ -15,12 +16,18 @@ import structlog
 
 from services.ehcp_publisher import store, store_directory, store_events, versions
 from services.ehcp_publisher.deciding import Batch, Deciding, RenderingNeededError, Situation
+from services.ehcp_publisher.rendering import RenderingError
 from services.ehcp_publisher.store import KnownPlan
 from services.shared.postgres.pool import council_transaction, transient
 
 log = structlog.get_logger()
 BATCH = 100
 ACTOR = "redeciding"
+CANNOT_BE_TYPESET = (
+    "Some recipients do not get what they should: no document can be made of the sections for them. Issue the version again "
+    "with shorter sections."
+)
+FAILED = "Some recipients may not get what they should: deciding again fails. The publisher's log says why."
 
 
 class Redeciding:
@@ -62,9 +69,9 @@ class Redeciding:
                     await self._decide([plan_id])
                 return
             log.exception("redeciding_failed", plan_id=str(plan_ids[0]))
+            why = CANNOT_BE_TYPESET if isinstance(error, RenderingError) else FAILED
             async with council_transaction(self._pool, self._councils) as connection:
-                await store_events.put_last(connection, plan_ids)
-            await asyncio.sleep(1)
+                await store_events.put_off(connection, plan_ids[0], why)
         else:
             log.info("decided_again", plans=len(plan_ids), shares=raised)
 

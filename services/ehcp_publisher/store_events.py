@@ -395,7 +395,7 @@ async def queue_plans(connection: Any, reason: str, la_code: str | None = None, 
             SELECT FROM publisher.share s JOIN publisher.recipient_code c USING (recipient_id)
             WHERE s.plan_id = p.plan_id AND c.scheme || ':' || c.value = ANY($3)
         ))
-        ON CONFLICT (plan_id) DO NOTHING
+        ON CONFLICT (plan_id) DO UPDATE SET try_at = least(decision_queue.try_at, now())
         """,
         reason, la_code, list(codes) if codes is not None else None,
     )  # fmt: skip
@@ -414,7 +414,8 @@ async def queue_dated(connection: Any, today: date) -> int:
 
 async def next_queued(connection: Any, limit: int) -> list[UUID]:
     rows = await connection.fetch(
-        "SELECT plan_id FROM publisher.decision_queue ORDER BY queued_at LIMIT $1 FOR UPDATE SKIP LOCKED", limit
+        "SELECT plan_id FROM publisher.decision_queue WHERE try_at <= now() ORDER BY try_at LIMIT $1 FOR UPDATE SKIP LOCKED",
+        limit,
     )
     return [row["plan_id"] for row in rows]
 
@@ -423,9 +424,14 @@ async def leave_queue(connection: Any, plan_ids: Sequence[UUID]) -> None:
     await connection.execute("DELETE FROM publisher.decision_queue WHERE plan_id = ANY($1)", list(plan_ids))
 
 
-async def put_last(connection: Any, plan_ids: Sequence[UUID]) -> None:
-    """Try the others first."""
-    await connection.execute("UPDATE publisher.decision_queue SET queued_at = now() WHERE plan_id = ANY($1)", list(plan_ids))
+async def put_off(connection: Any, plan_id: UUID, why: str) -> None:
+    """It could not be decided: again in 10 s, 1 min, 6 min, 36 min, then every 3 h."""
+    await connection.execute(
+        "UPDATE publisher.decision_queue SET failures = failures + 1, why = $2, failing_since = coalesce(failing_since, now()),"
+        " try_at = clock_timestamp() + least(interval '3 hours', interval '10 seconds' * 6 ^ least(failures, 9))"
+        " WHERE plan_id = $1",
+        plan_id, why,
+    )  # fmt: skip
 
 
 async def page_of_plans(connection: Any, after: UUID | None, limit: int) -> list[UUID]:
@@ -470,7 +476,7 @@ async def list_plans(
                (SELECT count(*) FROM publisher.share s WHERE s.plan_id = p.plan_id AND s.notice_id IS NULL
                 AND s.action = 'hold') AS shares,
                (SELECT count(*) FROM publisher.share_gap g WHERE g.plan_id = p.plan_id) AS gaps,
-               (SELECT count(*) FROM publisher.flag f WHERE f.plan_id = p.plan_id) AS flags,
+               (SELECT count(*) FROM publisher.v_flag f WHERE f.plan_id = p.plan_id) AS flags,
                EXISTS (SELECT FROM publisher.confirmation k WHERE k.plan_id = p.plan_id AND k.decided_at IS NULL) AS to_confirm
         FROM publisher.plan p JOIN publisher.child c USING (child_id)
         WHERE ($1::uuid IS NULL OR p.plan_id > $1) AND ($3::uuid IS NULL OR p.plan_id = $3)
@@ -502,7 +508,7 @@ async def read_history(connection: Any, plan_id: UUID) -> dict[str, list[Row]]:
         "custody": "SELECT la_code, case_reference, from_date, until_date FROM publisher.custody WHERE plan_id = $1"
         " ORDER BY until_date",
         "share_gaps": "SELECT who, reason, since FROM publisher.share_gap WHERE plan_id = $1 ORDER BY who",
-        "flags": "SELECT code, detail, since FROM publisher.flag WHERE plan_id = $1 ORDER BY code",
+        "flags": "SELECT code, detail, since FROM publisher.v_flag WHERE plan_id = $1 ORDER BY code",
         "confirmations": "SELECT recipient_id, kind, name, reason, asked_by, asked_at, decided_by, share"
         " FROM publisher.confirmation WHERE plan_id = $1 ORDER BY asked_at",
         "decisions": "SELECT d.recipient_id, coalesce(d.kind, r.kind) AS kind, r.name, d.share, d.scheme, d.value,"
@@ -523,7 +529,7 @@ async def read_objections(connection: Any, plan_id: UUID) -> list[Row]:
 
 _OPEN = {
     "gaps": "SELECT plan_id, who AS name, reason, since FROM publisher.share_gap",
-    "flags": "SELECT plan_id, code AS name, detail AS reason, since FROM publisher.flag",
+    "flags": "SELECT plan_id, code AS name, detail AS reason, since FROM publisher.v_flag",
     # A question that is asked once for all plans is listed with the first of them.
     "confirmations": """
         SELECT plan_id, name, reason, since, recipient, plans FROM (

@@ -458,22 +458,33 @@ async def test_a_plan_that_cannot_be_typeset_holds_up_no_other(publisher: Publis
     }  # fmt: skip
     headers = await publisher.headers("operator")
     policy = before | {"rules": [*before["rules"], rule]}
+    waits = "SELECT failures, try_at - now() > interval '5 seconds' AS later FROM publisher.decision_queue WHERE plan_id = $1"
     with mock.patch.object(Renderer, "render", fails_for_one):
         answer = await publisher.http.put("/v1/policies/332", content=orjson.dumps(policy), headers=headers)
         assert answer.status_code == 200, answer.text
-        redeciding = loop_of(publisher, "redeciding")
-        for _ in range(100):
-            await redeciding.step()
-            if "Castle Hill College" in await good.held():
-                break
+        await decide_queued(publisher)  # it is not tried every moment
         assert (await good.held())["Castle Hill College"] == ("hold", 1)
         assert "Castle Hill College" not in await bad.held()
+        assert tuple(await publisher.owner.fetchrow(waits, UUID(bad.plan_id)) or ()) == (1, True)
+        assert "not_decided" not in [each["code"] for each in (await bad.shown())["flags"]], "once may be a mishap"
+        await publisher.owner.execute(
+            "UPDATE publisher.decision_queue SET try_at = now() WHERE plan_id = $1", UUID(bad.plan_id)
+        )
+        await decide_queued(publisher)
+    shown = await bad.shown()
+    (flag,) = [each for each in shown["flags"] if each["code"] == "not_decided"]
+    assert flag["detail"].startswith("Some recipients do not get what they should: no document can be made")
+    listed = (await get(publisher, f"/v1/plans?case_reference={bad.sent['case_reference']}"))["plans"]
+    count = len(shown["flags"])
+    assert [(each["flags"], each["flag_count"], shown["flag_count"]) for each in listed] == [(count, count, count)]
+    assert (bad.plan_id, "not_decided") in [
+        (each["plan_id"], each["name"]) for each in (await get(publisher, "/v1/flags"))["flags"]
+    ]
     answer = await publisher.http.put("/v1/policies/332", content=orjson.dumps(before), headers=headers)
     assert answer.status_code == 200, answer.text
-    for _ in range(100):
-        if not await redeciding.step():
-            break
+    await decide_queued(publisher)  # what changes for it is tried at once
     assert (await good.held())["Castle Hill College"] == ("withdraw", 2)
+    assert "not_decided" not in [each["code"] for each in (await bad.shown())["flags"]]
 
 
 # --- unusual recipients ---

@@ -21,7 +21,7 @@ COLUMNS = {
     "issued_on": "Issued on",
     "shares": "Shares",
     "gaps": "Gaps",
-    "flags": "Flags",
+    "flag_count": "Flags",
     "to_confirm": "To confirm",
     "settings": "Settings",
     "la_code": "Council",
