@@ -21,6 +21,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from joserfc import jwt
+from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 from jsonschema import Draft6Validator
 
@@ -536,6 +537,7 @@ class TestTrouble:
             (fault_proxy.status(429), Retry("the record asked to be sent less (429)", after=None)),
             (fault_proxy.status(401), Retry("the record refused our sign-in (401)")),
             (fault_proxy.status(403), Retry("the record refused our sign-in (403)")),
+            (fault_proxy.status(404, b"<html>Not here</html>", "text/html"), None),
             (
                 fault_proxy.status(302, Location="https://elsewhere.example/"),
                 Retry("the record answered from another address (302); check the configured one"),
@@ -1254,15 +1256,18 @@ class TestSignIn:
     """SMART Backend Services: a token for a signed assertion, asked for again when the server does not know it any more."""
 
     @staticmethod
-    def endpoint(key: RSAKey, tokens: list[str], url: str) -> fault_proxy.Fault:
-        """A token endpoint, and a record that takes the newest of its tokens only."""
+    def endpoint(key: RSAKey, tokens: list[str], url: str, ahead: float = 0) -> fault_proxy.Fault:
+        """A token endpoint whose clock is so many seconds ``ahead``, and a record that takes the newest of its tokens only."""
 
         async def answer(request: fault_proxy.Request, forward: fault_proxy.Forward) -> bytes:
             if request.path == "/token":
                 form = dict(parse_qsl(request.body.decode()))
-                claims = jwt.decode(form["client_assertion"], key, algorithms=["RS384"]).claims
+                try:
+                    claims = jwt.decode(form["client_assertion"], key, algorithms=["RS384"]).claims
+                except JoseError:
+                    return fault_proxy.answer(400, b'{"error":"invalid_client"}', "application/json")
                 fits = (claims["iss"], claims["sub"], claims["aud"]) == ("ehcp-rna", "ehcp-rna", url)
-                if not fits or not claims["exp"] - 300 <= time.time() <= claims["exp"]:
+                if not fits or not claims["exp"] - 300 <= time.time() + ahead <= claims["exp"]:
                     return fault_proxy.answer(400, b'{"error":"invalid_client"}', "application/json")
                 tokens.append(f"token-{len(tokens)}")
                 granted = {"access_token": tokens[-1], "token_type": "bearer", "expires_in": 300, "scope": form["scope"]}
@@ -1313,6 +1318,53 @@ class TestSignIn:
         await record.close()
 
         assert outcome == Retry("the record refused our sign-in (401)")
+
+    @pytest.mark.parametrize("seconds", [-55, 55])
+    async def test_two_clocks_may_differ_by_most_of_a_minute(
+        self, proxy: FaultProxy, chart: Chart, tmp_path: Path, seconds: float
+    ) -> None:
+        key = RSAKey.generate_key(2048)
+        proxy.spoil(self.endpoint(key, [], f"http://127.0.0.1:{proxy.port}/token", ahead=seconds))
+        record = self.record(proxy, key, tmp_path)
+        whose = new_child()
+        chart.add(whose)
+
+        outcome = await deliver(record, content(whose=whose))
+        await record.close()
+
+        assert isinstance(outcome, Filed)
+
+    async def test_a_clock_that_is_wrong_is_no_refusal(self, proxy: FaultProxy, tmp_path: Path) -> None:
+        key = RSAKey.generate_key(2048)
+        proxy.spoil(self.endpoint(key, [], f"http://127.0.0.1:{proxy.port}/token", ahead=3600))
+        record = self.record(proxy, key, tmp_path)
+
+        outcome = await deliver(record, content(whose=new_child()))
+        await record.close()
+
+        assert isinstance(outcome, Retry)
+
+    async def test_a_key_that_is_changed_in_between_loses_nothing(
+        self, proxy: FaultProxy, chart: Chart, tmp_path: Path
+    ) -> None:
+        before, after = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
+        url = f"http://127.0.0.1:{proxy.port}/token"
+        children = [new_child() for _ in range(4)]
+        for each in children:
+            chart.add(each)
+        proxy.spoil(self.endpoint(before, [], url))
+        record = self.record(proxy, before, tmp_path)
+        assert isinstance(await deliver(record, content(whose=children[0])), Filed)
+        # The trust takes the new key only, and every token of the old one is void.
+        proxy.heal()
+        proxy.spoil(self.endpoint(after, [], url))
+        outcomes = await record.deliver([content(whose=each) for each in children[1:]])
+        await record.close()
+        assert all(isinstance(each, Retry) for each in outcomes)
+        renewed = self.record(proxy, after, tmp_path)
+        outcomes = await renewed.deliver([content(whose=each) for each in children[1:]])
+        await renewed.close()
+        assert all(isinstance(each, Filed) for each in outcomes)
 
     async def test_a_key_that_is_none_stops_the_start(self, proxy: FaultProxy, tmp_path: Path) -> None:
         key = RSAKey.generate_key(2048)

@@ -675,6 +675,33 @@ async def test_a_refusal_that_people_put_right_is_tried_when_the_council_puts_it
     assert subscriber.rna.delivered == [(wish.share_id, 1)] * 2
 
 
+async def test_a_thousand_that_waited_for_the_document_api_for_an_hour_go_out_when_it_is_back(
+    subscriber: SubscriberStub,
+) -> None:
+    wishes = [wanted() for _ in range(1000)]
+    subscriber.council.wants(*wishes)
+    subscriber.council.down = _unreachable
+    await subscriber.park(*wishes)
+    async with subscriber.dispatching() as dispatcher:
+        await subscriber.until_said_one_of(wishes[0], {Status.FAILED})
+        assert subscriber.rna.batches == []
+        # As it stands after an hour without it: each has failed a few times, and the next try is hours away.
+        await subscriber.owner.execute(
+            "UPDATE delivery.delivery SET state = 'failed', away = true, attempts = 4, claimed_until = NULL, claim = NULL,"
+            " next_attempt_at = now() + interval '2 hours'"
+        )
+        subscriber.council.down = None
+        await subscriber.make_due(wishes[0])
+        dispatcher.wake()
+
+        async def all_filed() -> bool:
+            filed: int = await subscriber.owner.fetchval("SELECT count(*) FROM delivery.delivery WHERE state = 'filed'")
+            return filed == 1000
+
+        await until(all_filed, within=90, what="all are filed")
+    assert sorted(share_id for share_id, _ in subscriber.rna.delivered) == sorted(wish.share_id for wish in wishes)
+
+
 async def test_what_a_person_sends_again_is_tried_now(subscriber: SubscriberStub) -> None:
     failed, refused, other = wanted(), wanted(), wanted(RXK)
     subscriber.council.wants(failed, refused, other)
