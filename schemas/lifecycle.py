@@ -106,7 +106,7 @@ class Transfer(Recorded):
 
 
 class PastReview(Closed):
-    """A review that was held while another council had the plan."""
+    """A review that was held before the plan came to the exchange, or while another council had it."""
 
     review: Reference
     held_on: IsoDate
@@ -132,6 +132,14 @@ class TakenOver(Recorded):
     transferred_on: IsoDate
     """From here the family is to be told within six weeks (reg 15(4))."""
     reviews: Annotated[tuple[PastReview, ...], Field(max_length=200)] = ()
+
+
+class ReviewsBefore(Recorded):
+    """Reviews that the council held before the plan came to the exchange. Nobody is told of them again; the next is due after
+    the last of them."""
+
+    type: Literal["reviews_before"] = "reviews_before"
+    reviews: Annotated[tuple[PastReview, ...], Field(min_length=1, max_length=200)]
 
 
 class TransferTold(Recorded):
@@ -334,7 +342,7 @@ class Death(Recorded):
 
 
 PlanEvent = Annotated[
-    CeaseNotice | Cease | Reopen | Transfer | TakenOver | TransferTold | ChildCorrected | PlacementChanged
+    CeaseNotice | Cease | Reopen | Transfer | TakenOver | TransferTold | ReviewsBefore | ChildCorrected | PlacementChanged
     | CommissionerChanged | FamilyChanged | InvolvedChanged | CareChanged | ReviewScheduled | ReviewHeld | ReviewDecided
     | Recall | Restrict | Lift | Objection | Decide | Confirm | Adoption | Death,
     Field(discriminator="type"),

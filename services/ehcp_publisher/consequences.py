@@ -39,6 +39,7 @@ from schemas.lifecycle import (
     RestrictionReason,
     ReviewDecided,
     ReviewHeld,
+    ReviewsBefore,
     ReviewScheduled,
     TakenOver,
     Transfer,
@@ -233,11 +234,20 @@ def _taken_over(event: TakenOver, before: Before, today: date, state: PlanState)
             422, "same-council", "The plan is this council's already", "Nothing was changed.",
             [FieldError("event/from_la_code", "it is the plan's own council", "the council that had it before")],
         )  # fmt: skip
-    for place, review in enumerate(event.reviews):
+    _past(event.reviews, today)
+    return Consequences(event.transferred_on, state, past_reviews=event.reviews)
+
+
+def _reviews_before(event: ReviewsBefore, _: Before, today: date, state: PlanState) -> Consequences:
+    _past(event.reviews, today)
+    return Consequences(today, state, past_reviews=event.reviews)
+
+
+def _past(reviews: Iterable[PastReview], today: date) -> None:
+    for place, review in enumerate(reviews):
         for name in ("held_on", "reported_on", "decided_on"):
             if (day := getattr(review, name)) is not None:
                 _happened(day, f"reviews/{place}/{name}", today)
-    return Consequences(event.transferred_on, state, past_reviews=event.reviews)
 
 
 def _transfer_told(event: TransferTold, _: Before, today: date, state: PlanState) -> Consequences:
@@ -472,7 +482,7 @@ def _confirm(event: Confirm, before: Before, today: date, state: PlanState) -> C
 
 _RULES: Mapping[type[Any], _Rule] = {
     CeaseNotice: _cease_notice, Cease: _cease, Reopen: _reopen, Death: _death, Adoption: _adoption, Transfer: _transfer,
-    TakenOver: _taken_over, TransferTold: _transfer_told,
+    TakenOver: _taken_over, TransferTold: _transfer_told, ReviewsBefore: _reviews_before,
     ChildCorrected: _child_corrected, PlacementChanged: _around_changed, CommissionerChanged: _around_changed,
     FamilyChanged: _around_changed, InvolvedChanged: _around_changed, CareChanged: _around_changed,
     ReviewScheduled: _review_scheduled, ReviewHeld: _review_held, ReviewDecided: _review_decided, Recall: _recall,

@@ -24,6 +24,7 @@ _STAYS: Mapping[str, tuple[PlanState, ...]] = {
     NEW_VERSION: _IN_FORCE,  # the duty to review and amend lasts until the plan has ceased
     "taken_over": _IN_FORCE,
     "transfer_told": _IN_FORCE,
+    "reviews_before": _IN_FORCE,
     "child_corrected": _IN_FORCE,
     "placement_changed": _IN_FORCE,
     "commissioner_changed": _IN_FORCE,

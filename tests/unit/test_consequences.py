@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.base import RecipientKind
 from schemas.lifecycle import PLAN_EVENT, PlanState
@@ -306,3 +307,27 @@ def test_a_decision_is_not_over_before_it_is_made() -> None:
     fields: dict[str, Any] = {"organisation": {"scheme": "ods", "value": "RNA"}, "lawful_basis": "consent", "reason": "asked"}
     assert refused("order", "decide", share=False, until="2026-06-14", **fields) == "event/until"
     follows("decide", share=False, until="2026-06-15", **fields)
+
+
+PAST = {"review": "R-1", "held_on": "2026-03-02", "decision": "maintain", "decided_on": "2026-03-20"}
+
+
+def test_past_reviews_are_kept_and_nobody_is_told_of_them() -> None:
+    for found in (
+        follows("reviews_before", reviews=[PAST]),
+        follows("taken_over", from_la_code="333", transferred_on="2026-06-01", reviews=[PAST]),
+    ):
+        assert [(each.review, each.decided_on) for each in found.past_reviews] == [("R-1", date(2026, 3, 20))]
+        assert found.telling is None
+    assert follows("taken_over", from_la_code="333", transferred_on="2026-06-01").happened_on == date(2026, 6, 1)
+
+
+def test_past_reviews_that_cannot_be() -> None:
+    ahead = PAST | {"decided_on": TOMORROW}
+    assert refused("in-future", "reviews_before", reviews=[PAST, ahead]) == "event/reviews/1/decided_on"
+    assert refused("in-future", "taken_over", from_la_code="333", transferred_on=TOMORROW) == "event/transferred_on"
+    assert refused("same-council", "taken_over", from_la_code="332", transferred_on="2026-06-01") == "event/from_la_code"
+    assert refused("in-future", "transfer_told", told_on=TOMORROW) == "event/told_on"
+    for wrong in (PAST | {"decided_on": "2026-03-01"}, {"review": "R-1", "held_on": "2026-03-02", "decision": "maintain"}):
+        with pytest.raises(ValidationError):
+            follows("reviews_before", reviews=[wrong])

@@ -22,6 +22,7 @@ TABLE: dict[str, tuple[PlanState | None, ...]] = {
     "transfer":                  (T, T, REFUSED, REFUSED),
     "taken_over":                (L, G, REFUSED, REFUSED),
     "transfer_told":             (L, G, REFUSED, REFUSED),
+    "reviews_before":            (L, G, REFUSED, REFUSED),
     "adoption":                  (C, C, REFUSED, REFUSED),
     "death":                     (C, C, REFUSED, REFUSED),
     "child_corrected":           (L, G, REFUSED, REFUSED),
@@ -75,7 +76,7 @@ def test_nothing_leads_to_a_state_by_accident() -> None:
 def test_what_is_told_to_everyone_and_what_is_the_councils_own_matter() -> None:
     assert TABLE.keys() - EVENTS.keys() == {
         "new_version", "family_changed", "involved_changed", "care_changed", "restrict", "lift", "objection", "decide",
-        "confirm", "taken_over", "transfer_told",
+        "confirm", "taken_over", "transfer_told", "reviews_before",
     }  # fmt: skip
     assert NOTICES.keys() == {"cease_notice", "review_scheduled", "review_held", "review_decided"}
 
