@@ -45,6 +45,7 @@ from tests.support import fault_proxy
 from tests.support.case_system import SECRET, CaseSystem, running_case_system
 from tests.support.contents import child, content, decision, invitation, pdf
 from tests.support.fault_proxy import FaultProxy
+from tests.support.record_system_suite import RecordSystemSuite
 
 pytestmark = pytest.mark.contract
 
@@ -101,6 +102,23 @@ async def until_filed(endpoint: WebhookEndpoint, each: Content) -> Filed:
     outcome = await one(endpoint, each)
     assert isinstance(outcome, Filed)
     return outcome
+
+
+# --- what every record system must do
+
+
+class TestAsEveryRecordSystem(RecordSystemSuite):
+    pytestmark = pytest.mark.asyncio
+    recipient = DUDLEY
+
+    @pytest_asyncio.fixture(loop_scope="session")
+    async def adapter(self, endpoint: WebhookEndpoint) -> WebhookEndpoint:
+        return endpoint
+
+    @pytest_asyncio.fixture(loop_scope="session")
+    async def nobody(self) -> AsyncIterator[WebhookEndpoint]:
+        async with an_endpoint(f"http://{HOST}:1/webhooks/332") as made:
+            yield made
 
 
 # --- what it is for
