@@ -44,7 +44,41 @@ class Recorded(Closed):
     """The council's own id of the officer who decided or recorded it."""
 
 
-class CeaseNotice(Recorded):
+class LeftOut(Closed):
+    """Somebody who is not to be told: of the family by the reference, or an organisation by its code."""
+
+    member: Reference | None = None
+    organisation: Organisation | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.member is None) == (self.organisation is None):
+            raise ContractError(
+                "it does not say who is left out",
+                "send one of member, the reference of somebody of the family, and organisation",
+            )
+        return self
+
+
+class Told(Recorded):
+    """An event of which the law has people told, by a notice to each of them."""
+
+    not_to: Annotated[tuple[LeftOut, ...], Field(max_length=50)] = ()
+    """Who of them is not told: a report may hold one parent's address, and the other must not have it."""
+    not_to_reason: Annotated[Prose, Field(min_length=1, max_length=500)] | None = None
+    """Why the council does not tell whom the law names."""
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if bool(self.not_to) != (self.not_to_reason is not None):
+            raise ContractError(
+                "not_to and not_to_reason do not fit together",
+                "send both where somebody is left out who must be told by law, else neither",
+            )
+        return self
+
+
+class CeaseNotice(Told):
     """The council tells of its decision to cease the plan (reg 31(2)). Withdraws nothing."""
 
     type: Literal["cease_notice"] = "cease_notice"
@@ -199,7 +233,7 @@ class CareChanged(Recorded):
     changed_on: IsoDate
 
 
-class ReviewScheduled(Recorded):
+class ReviewScheduled(Told):
     """A review meeting has a date. Invitations go out with two weeks' notice (reg 20(2), (3))."""
 
     type: Literal["review_scheduled"] = "review_scheduled"
@@ -208,7 +242,7 @@ class ReviewScheduled(Recorded):
     meeting_on: IsoDate
 
 
-class ReviewHeld(Recorded):
+class ReviewHeld(Told):
     """The meeting was held. With a document, that is its report: due two weeks after the meeting."""
 
     type: Literal["review_held"] = "review_held"
@@ -222,7 +256,7 @@ class ReviewOutcome(StrEnum):
     CEASE = "cease"
 
 
-class ReviewDecided(Recorded):
+class ReviewDecided(Told):
     """The council's decision after a review, due four weeks after the meeting."""
 
     type: Literal["review_decided"] = "review_decided"

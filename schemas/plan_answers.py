@@ -94,10 +94,20 @@ class ReviewOfPlan(Open):
     decided_on: date | None
 
 
+class LeftOutOfNotice(Open):
+    """Whom the law has told by this notice, and the council did not tell."""
+
+    recipient_id: UUID
+    who: str
+    """An organisation's name, or the family member's reference."""
+    reason: str
+
+
 class NoticeOfPlan(Open):
     notice_id: UUID
     kind: NoticeKind
     happened_on: date
+    left_out: tuple[LeftOutOfNotice, ...] = ()
 
 
 class Custody(Open):
@@ -231,6 +241,8 @@ class _Happened(Open):
     notice_id: UUID | None = None
     told: int = 0
     """How many get the notice."""
+    left_out: tuple[str, ...] = ()
+    """Who by the law's rows would get it too, and does not: ``not_to`` names them."""
     warnings: tuple[str, ...] = ()
 
 

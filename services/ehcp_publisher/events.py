@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from schemas.events import PlanHappened, PlanRecalled, PlanTransferred, ReviewDecided, ReviewHappened
-from schemas.lifecycle import PLAN_EVENT, PlanEvent, Recall, RecallReason
+from schemas.lifecycle import PLAN_EVENT, PlanEvent, Recall, RecallReason, Told
 from schemas.plan import Child, Circumstances
 from services.ehcp_publisher import (
     currency,
@@ -40,7 +40,7 @@ from services.ehcp_publisher.rendering import RenderingError
 from services.ehcp_publisher.shares import Facts
 from services.ehcp_publisher.store import Act, KnownPlan, NewRendering
 from services.shared.identity.tokens import Caller
-from services.shared.postgres.pool import council_transaction
+from services.shared.postgres.pool import Row, council_transaction
 from services.shared.web.problems import FieldError, Problem
 
 log = structlog.get_logger()
@@ -70,6 +70,8 @@ class Events:
             follows = consequences(event, before, self._deciding.today())
             if follows.telling is None and (document or attachments):
                 raise _nobody_to_tell(event)
+            if follows.telling is None and isinstance(event, Told) and event.not_to:
+                raise _nobody_to_leave_out(event)
             typeset = await self._typeset_again(before, follows, parts)
             notice = await self._sealed(before, follows.telling, document, attachments)
             try:
@@ -205,7 +207,7 @@ class Events:
             )
             asking = self._deciding.asking(plan_id, plan.la_code, plan.identity_revision, at)
             batch.add(caller.client_id, key, (), recalls.of_notices(asking, recalled))
-            raised = len(batch.wishes)
+            raised, left_out = len(batch.wishes), tuple[Row, ...]()
             if follows.to_council:
                 # A notice under way is wanted in the new council's name, as the plan is: receipts say whose share they are of.
                 gone = {wish.share_id for wish in batch.wishes}
@@ -213,7 +215,7 @@ class Events:
                 renamed = [wishes.again(row, at, asking.resend_after) for row in pending if row["share_id"] not in gone]
                 batch.add(caller.client_id, key, (), wishes.Made(asking, renamed))
             if follows.telling and notice:
-                await self._tell(connection, caller, plan, child, around, follows.telling.event, notice, at, batch)
+                left_out = await self._tell(connection, caller, plan, child, around, event, follows.telling, notice, at, batch)
             data = event.model_dump_json().encode()
             await store_events.insert_event(
                 connection,
@@ -223,7 +225,9 @@ class Events:
                     key.seal(data, f"event:{plan_id}:{plan.revision}"),
                 ),
             )  # fmt: skip
-            details = {"by": event.by, "happened_on": str(follows.happened_on), "state": plan.state}
+            details: dict[str, Any] = {"by": event.by, "happened_on": str(follows.happened_on), "state": plan.state}
+            if left_out:
+                details["left_out"] = [each["recipient_id"] for each in left_out]
             batch.acts.insert(0, Act(event.type, caller.client_id, before.plan.la_code, plan_id, details=details))
             if (type_ := lifecycle.EVENTS.get(event.type)) is not None:
                 batch.outbox.append(
@@ -243,7 +247,8 @@ class Events:
                 201,
                 _body(plan, event) | {"status": "recorded", "shares_changed": raised,
                                       "notice_id": notice.notice.notice_id if notice else None,
-                                      "told": len(batch.wishes) - raised if notice else 0, "warnings": warnings},
+                                      "told": len(batch.wishes) - raised if notice else 0,
+                                      "left_out": [each["who"] for each in left_out], "warnings": warnings},
             )  # fmt: skip
             if once:
                 await once.keep(connection, answer)
@@ -312,19 +317,23 @@ class Events:
         return currency.flags(before.version, child, around, self._deciding.today(), moved, plan.la_code)
 
     async def _tell(
-        self, connection: Any, caller: Caller, plan: KnownPlan, child: Child, around: Circumstances, event: str,
-        notice: notices.Sealed, at: Any, batch: Batch,
-    ) -> None:  # fmt: skip
-        """A notice for everyone who must know, by the law's rows for ``event``."""
-        await notice.write(connection)
+        self, connection: Any, caller: Caller, plan: KnownPlan, child: Child, around: Circumstances, event: PlanEvent,
+        telling: Telling, notice: notices.Sealed, at: Any, batch: Batch,
+    ) -> tuple[Row, ...]:  # fmt: skip
+        """A notice for everyone who must know, by the law's rows. Returns who is left out of it. Raises :class:`Problem`."""
         people = await self._deciding.read_people(connection, [plan.plan_id])
         facts = Facts(
             plan.plan_id, plan.la_code, around, child.date_of_birth, notice.thing.issued_on,
             decisions=people.decisions.get(plan.plan_id, ()), confirmed=people.confirmed.get(plan.plan_id, {}),
         )  # fmt: skip
-        told = shares.told(event, facts, self._deciding.directory, self._deciding.today())
+        told = shares.told(telling.event, facts, self._deciding.directory, self._deciding.today())
+        left_out = notices.left_out(plan.plan_id, event, told, self._deciding.directory) if isinstance(event, Told) else ()
+        out = {each["recipient_id"] for each in left_out}
+        told = tuple(each for each in told if str(each.recipient.recipient_id) not in out)
+        await notice.write(connection, left_out)
         asking = self._deciding.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
         batch.add(caller.client_id, self._deciding.key_of(plan), told, wishes.tell(asking, told, notice.thing))
+        return left_out
 
 
 def _namesake(case_reference: str) -> str:
@@ -340,8 +349,18 @@ def _nobody_to_tell(event: PlanEvent) -> Problem:
     )  # fmt: skip
 
 
+def _nobody_to_leave_out(event: PlanEvent) -> Problem:
+    return Problem(
+        422, "nobody-told", f"Nobody is told of this {event.type}", "Nothing was recorded.",
+        [FieldError("event/not_to", "no notice goes out with this event", "the event without it; review_held tells with its "
+                    "report as the part 'document'")],
+    )  # fmt: skip
+
+
 def _hash(event: PlanEvent, document: Received | None, attachments: Sequence[Received]) -> bytes:
-    digest = hashlib.sha256(event.model_dump_json().encode())
+    # What the contract did not have once is in it only where it is said: the event is still the one that was recorded then.
+    unsaid = {name for name in ("not_to", "not_to_reason") if not getattr(event, name, None)}
+    digest = hashlib.sha256(event.model_dump_json(exclude=unsaid).encode())
     for file in (document, *attachments):
         digest.update(file.sha256.encode() if file else b"-")
     return digest.digest()

@@ -27,6 +27,7 @@ class NewNotice:
     kind: str
     happened_on: date
     body: bytes
+    left_out: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +267,9 @@ async def last_moves(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, da
 
 async def insert_notice(connection: Any, notice: NewNotice) -> None:
     await connection.execute(
-        "INSERT INTO publisher.notice (notice_id, plan_id, la_code, kind, happened_on, body) VALUES ($1, $2, $3, $4, $5, $6)",
-        notice.notice_id, notice.plan_id, notice.la_code, notice.kind, notice.happened_on, notice.body,
+        "INSERT INTO publisher.notice (notice_id, plan_id, la_code, kind, happened_on, body, left_out)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        notice.notice_id, notice.plan_id, notice.la_code, notice.kind, notice.happened_on, notice.body, list(notice.left_out),
     )  # fmt: skip
 
 
@@ -504,7 +506,7 @@ async def read_history(connection: Any, plan_id: UUID) -> dict[str, list[Row]]:
         " ORDER BY revision",
         "reviews": "SELECT review, meeting_on, invited_on, held_on, reported_on, decision, decided_on FROM publisher.review"
         " WHERE plan_id = $1 ORDER BY coalesce(held_on, meeting_on)",
-        "notices": "SELECT notice_id, kind, happened_on FROM publisher.notice WHERE plan_id = $1 ORDER BY notice_id",
+        "notices": "SELECT notice_id, kind, happened_on, left_out FROM publisher.notice WHERE plan_id = $1 ORDER BY notice_id",
         "custody": "SELECT la_code, case_reference, from_date, until_date FROM publisher.custody WHERE plan_id = $1"
         " ORDER BY until_date",
         "share_gaps": "SELECT who, reason, since FROM publisher.share_gap WHERE plan_id = $1 ORDER BY who",

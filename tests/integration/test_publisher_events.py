@@ -359,6 +359,39 @@ async def test_a_report_is_read_with_its_document_and_its_attachment(publisher: 
     assert rendering["sections"] == {}
 
 
+async def test_a_report_with_one_parents_details_does_not_reach_the_other(publisher: Publisher) -> None:
+    life = await begin(publisher, family=[MOTHER, ADULT])
+    out = {"not_to": [{"member": "F1"}, {"organisation": code(ICB)}], "not_to_reason": "It gives the mother's new address."}
+    answer = await life.upload("review_held", REPORT, review="R1", held_on="2026-11-02", **out)
+    body = answer.json()
+    assert (answer.status_code, body["told"], body["left_out"]) == (201, 3, ["parent F1", ICB_NAME]), answer.text
+    assert await life.told() == {"review_report": {PARENT, PRIMARY_NAME, SOCIAL_CARE_NAME}}
+    (notice,) = (await life.shown())["notices"]
+    reason = "It gives the mother's new address."
+    assert [(each["who"], each["reason"]) for each in notice["left_out"]] == [("parent F1", reason), (ICB_NAME, reason)]
+    act = await publisher.owner.fetchval(
+        "SELECT details FROM audit.pending WHERE act = 'review_held' AND plan_id = $1", UUID(life.plan_id)
+    )
+    shares = await life.shares()
+    assert act["left_out"] == [str(shares[name]["recipient_id"]) for name in ("parent F1", ICB_NAME)]
+
+
+async def test_whoever_is_left_out_must_be_somebody_who_would_be_told(publisher: Publisher) -> None:
+    """A mistyped reference must not send the report to the very parent who must not have it."""
+    life = await begin(publisher, family=[MOTHER, ADULT])
+    reason = {"not_to_reason": "It gives an address."}
+    meeting = {"review": "R1", "meeting_on": "2099-02-01"}
+    for slip in ({"member": "F2"}, {"organisation": code("urn:100999")}):
+        body = await life.refused(422, "not-told", "review_scheduled", **meeting, not_to=[{"member": "F1"}, slip], **reason)
+        assert body["errors"][0]["field"] == "event/not_to/1"
+        assert body["errors"][0]["instead"] == f"one of: M1, F1, {PRIMARY}, {ICB}, {SOCIAL_CARE}"
+    body = await life.refused(422, "nobody-told", "review_held", review="R1", held_on="2026-11-02",
+                              not_to=[{"member": "F1"}], **reason)  # fmt: skip
+    assert body["errors"][0]["field"] == "event/not_to"
+    for wrong in ({"not_to": [{"member": "F1"}]}, reason, {"not_to": [{}], **reason}):
+        await life.refused(422, "invalid", "review_scheduled", **meeting, **wrong)
+
+
 async def test_impossible_orders_of_a_review(publisher: Publisher) -> None:
     life = await begin(publisher)
     await life.refused(409, "order", "review_scheduled", review="R1", meeting_on="2026-06-01")

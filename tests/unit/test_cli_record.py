@@ -98,3 +98,14 @@ def test_what_does_not_fit_is_told_by_option(arguments: list[str], said: str) ->
 def test_a_word_that_is_not_of_the_list_is_wrong_use() -> None:
     result = record("cease", "DUD-1", "--ceased-on", "2026-02-03", "--reason", "moved")
     assert result.exit_code == 2
+
+
+def test_who_is_left_out_is_a_reference_or_a_code() -> None:
+    assert recorded(
+        "review_scheduled", "DUD-1", "--review", "R1", "--meeting-on", "2099-02-01",
+        "--not-to", "F1", "--not-to", "urn:100001", "--not-to-reason", "It gives an address.",
+    ) == {
+        "type": "review_scheduled", "by": "officer-7", "review": "R1", "meeting_on": "2099-02-01",
+        "not_to": [{"member": "F1"}, {"organisation": {"scheme": "urn", "value": "100001"}}],
+        "not_to_reason": "It gives an address.",
+    }  # fmt: skip

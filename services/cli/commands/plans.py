@@ -43,7 +43,7 @@ REVIEWS = {
     "review": "Review", "meeting_on": "Meeting", "invited_on": "Invited", "held_on": "Held", "reported_on": "Reported",
     "decision": "Decision", "decided_on": "Decided",
 }  # fmt: skip
-NOTICES = {"happened_on": "On", "kind": "Notice"}
+NOTICES = {"happened_on": "On", "kind": "Notice", "not_to": "Not to"}
 CUSTODY = {"la_code": "Earlier council", "case_reference": "Its reference", "from_date": "From", "until_date": "Until"}
 GAPS = {"who": "Share gap", "reason": "Reason", "since": "Since (UTC)"}
 FLAGS = {"code": "Flag", "detail": "Reason", "since": "Since (UTC)"}
@@ -182,6 +182,8 @@ def headline(found: Row) -> str:
 def readable(row: Row) -> Row:
     """Times to the second; a code in one word."""
     row = row | {name: to_the_second(row[name]) for name in TIMES if row.get(name)}
+    if row.get("left_out"):
+        row["not_to"] = "; ".join(f"{each['who']} ({each['reason']})" for each in row["left_out"])
     if row.get("scheme"):
         row["code"] = f"{row['scheme']}:{row['value']}"
     return row

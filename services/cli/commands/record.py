@@ -19,8 +19,8 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from schemas.identifiers import OrganisationCode
-from schemas.lifecycle import EVENT_MODELS, Recorded
+from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.lifecycle import EVENT_MODELS, LeftOut, Recorded
 from schemas.refusals import explain
 from services.cli.commands.plans import one_plan
 from services.cli.exchange import Content, Exchange, Reach, Row
@@ -44,6 +44,7 @@ HELP = {
     datetime: "YYYY-MM-DDTHH:MM+HH:MM.",
     OrganisationCode: "scheme:value, such as urn:100001 or ods:RNA.",
     UUID: "An id of the exchange.",
+    LeftOut: "Reference of a family member, or scheme:value of an organisation, who is not to be told.",
 }
 MADE_OF_PARTS = "JSON, or @FILE that holds it."
 AGAIN = " Give it again for more."
@@ -65,7 +66,7 @@ class Field:
             return cls(name, kind, info)
         inner = bare(get_args(kind)[0])
         # Codes and ids are short enough to be typed one by one; what is made of parts comes as a whole.
-        one_by_one = inner in (OrganisationCode, UUID)
+        one_by_one = inner in (OrganisationCode, UUID, LeftOut)
         return cls(name, inner if one_by_one else kind, info, several=one_by_one)
 
     @property
@@ -76,7 +77,8 @@ class Field:
     def is_made_of_parts(self) -> bool:
         if get_origin(self.kind) is tuple:
             return True
-        return isinstance(self.kind, type) and issubclass(self.kind, BaseModel) and self.kind is not OrganisationCode
+        one_word = self.kind in (OrganisationCode, LeftOut)
+        return isinstance(self.kind, type) and issubclass(self.kind, BaseModel) and not one_word
 
     def parameter(self) -> inspect.Parameter:
         typed: Any = list[str] if self.several else str
@@ -105,6 +107,10 @@ class Field:
         return self._one(given)
 
     def _one(self, given: Any) -> Any:
+        if self.kind is LeftOut:
+            scheme, _, value = given.partition(":")
+            is_code = value and scheme in set(CodeScheme)
+            return {"organisation": {"scheme": scheme, "value": value}} if is_code else {"member": given}
         if self.kind is OrganisationCode:
             scheme, colon, value = given.partition(":")
             if not colon:
@@ -195,7 +201,8 @@ def judged(model: type[Recorded], fields: list[Field], given: Row) -> Row:
             listed.append(f"{options.get(first, first)}{slash}{rest}: {each.problem}{instead}")
         raise RefusedError("; ".join(listed)) from None
     sent: Row = event.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return sent
+    # A publisher of before does not know who may be left out.
+    return {name: value for name, value in sent.items() if value or name != "not_to"}
 
 
 def show(answer: Row, *, as_json: bool, dry_run: bool) -> None:
@@ -219,4 +226,6 @@ def sentence(answer: Row) -> str:
     said.append(f"shares changed: {answer['shares_changed']}")
     if answer["notice_id"]:
         said.append(f"told: {answer['told']}")
+    if answer.get("left_out"):
+        said.append(f"not told, although the law names them: {', '.join(answer['left_out'])}")
     return "; ".join(said) + "."
