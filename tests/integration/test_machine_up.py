@@ -24,6 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PLANS = REPOSITORY / "deploy" / "sandbox" / "plans"
 FIELDS = [
     "plan_id", "case_reference", "recipient", "recipient_kind", "notice", "version", "status", "reason", "record", "seconds",
+    "failed_tries", "next_try_at",
 ]  # fmt: skip
 OURS = ("DATABASE_URL", "KAFKA_", "EHCP_")
 
