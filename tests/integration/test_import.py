@@ -185,8 +185,16 @@ async def test_the_sample_return_is_taken_in_compared_and_counted(council: Counc
     arguments = (folder, "--profile", profile)
     code, result = await council.run("import", *arguments)
     assert (code, result["versions"], result["plans"]["without_content"]) == (0, {"issued": 1}, 15)
+    code, result = await council.run("reconcile", "extract", *arguments, "--dry-run")
+    assert (code, result["dry_run"]) == (1, True)
+    assert await council.owner.fetch("SELECT FROM publisher.comparison") == [], "with --dry-run the exchange is told nothing"
     code, result = await council.run("reconcile", "extract", *arguments, "--csv", tmp_path / "differences.csv")
     assert code == 1
+    without_id = sum(each["plan_id"] is None for each in result["differences"])
+    told = await council.owner.fetchrow("SELECT la_code, plans, not_here FROM publisher.comparison")
+    assert tuple(told) == ("332", result["plans"], without_id)
+    count = await council.owner.fetchval("SELECT count(*) FROM publisher.difference")
+    assert count == len(result["differences"]) - without_id
     kinds = {
         each["case_reference"]: each["kind"] for each in result["differences"] if each["case_reference"].startswith("DUD-")
     }
@@ -199,6 +207,7 @@ async def test_the_sample_return_is_taken_in_compared_and_counted(council: Counc
     assert (result["plans"], result["ready"], result["lacking"]) == (16, 1, {"document": 15, "nhs_number": 1})
     code, result = await council.run("readiness")
     assert result["of"] == "exchange"
+    assert [(each["la_code"], each["not_here"]) for each in result["compared"]] == [("332", without_id)]
     assert result["plans"] == len([state for state in await _states(council) if state in ("live", "ceasing")])
 
 
