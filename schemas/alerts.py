@@ -47,6 +47,8 @@ class AlertKind(StrEnum):
     """Records show copies as if they had not ended, or had not been recalled."""
     UNASKED = "unasked"
     """Records could not be asked for more than a day what they hold."""
+    HELD = "held"
+    """A version or a notice is held: it may have another child in it, and waits for a second person."""
 
     PAUSED = "paused"
     """Nothing is delivered to a recipient until its operator resumes it."""
@@ -102,7 +104,7 @@ class AlertRaised(Open):
     """By subscriber: how many of its recipients' copies nobody has proved to be gone, when the alert was raised."""
     due_at: AwareDatetime
     """Of a clock: the end of its last day in Europe/London. Of a share gap or a confirmation: since when it has waited. Of a
-    difference: since when it was found. Of a recall: when the time to report the breach has run out."""
+    hold too. Of a difference: since when it was found. Of a recall: when the time to report the breach has run out."""
     raised_at: AwareDatetime
 
 

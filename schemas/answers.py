@@ -13,6 +13,7 @@ from pydantic import Field
 
 from schemas.base import Channel, Grounds, Kept, Open, RecipientKind
 from schemas.events import Seq, VersionNumber
+from schemas.guard import Finding
 from schemas.notices import Notice, NoticeKind
 from schemas.plan import SectionLetter
 
@@ -73,6 +74,8 @@ class IssueResult(StrEnum):
     """The same request again: nothing was stored."""
     KEPT_AS_HISTORY = "kept_as_history"
     """An older version than the current one: stored, never shared as new."""
+    HELD = "held"
+    """Stored, and goes to nobody before a second person has looked: see ``findings``. Answered with 202."""
 
 
 class ShareGap(Open):
@@ -99,6 +102,8 @@ class _Issued(Open):
     warnings: tuple[str, ...] = ()
     share_gaps: tuple[ShareGap, ...] = ()
     flags: tuple[Flag, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """What the guard against a wrong child found; what is waived did not hold the version."""
 
 
 class VersionAnswer(_Issued):

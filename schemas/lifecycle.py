@@ -354,11 +354,22 @@ class Decide(Recorded):
 
 
 class Confirm(Recorded):
-    """A second person confirms, or refuses, a share with an unusual recipient."""
+    """A second person confirms, or refuses, a share with an unusual recipient; or releases or rejects what the guard held."""
 
     type: Literal["confirm"] = "confirm"
-    recipient_id: UUID
+    recipient_id: UUID | None = None
+    version_id: UUID | None = None
+    """Of the version, or the notice, that was held."""
     share: bool
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if (self.recipient_id is None) == (self.version_id is None):
+            raise ContractError(
+                "it must be about a recipient or a version",
+                "send either recipient_id or version_id, as /v1/confirmations has it",
+            )
+        return self
 
 
 class Adoption(Recorded):

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from schemas.base import Open, RecipientKind
 from schemas.events import VersionNumber
+from schemas.guard import Finding
 from schemas.identifiers import CodeScheme
 from schemas.lifecycle import CeaseReason, PlanState, RestrictionReason, ReviewOutcome
 from schemas.notices import NoticeKind
@@ -53,6 +54,8 @@ class _Plan(Open):
     gaps: int
     flag_count: int
     to_confirm: bool
+    held: int = 0
+    """Versions and notices that wait for a second person."""
 
 
 class PlanEntry(_Plan):
@@ -157,6 +160,19 @@ class ObjectionOfPlan(Open):
     by: str
 
 
+class Hold(Open):
+    """A version, or a notice, that waits or waited for a second person, or that left unread by the council's policy."""
+
+    version_id: UUID
+    """The version's id, or the notice's."""
+    findings: tuple[Finding, ...]
+    asked_by: str
+    asked_at: datetime
+    decided_by: str | None
+    released: bool | None
+    """Null while it waits; false where it was rejected, and never leaves."""
+
+
 class DecisionOfPlan(Open):
     """To share with somebody, or not to, by a decision of its own."""
 
@@ -185,6 +201,7 @@ class PlanShown(_Plan):
     confirmations: tuple[Confirmation, ...]
     decisions: tuple[DecisionOfPlan, ...]
     objections: tuple[ObjectionOfPlan, ...]
+    holds: tuple[Hold, ...] = ()
 
 
 class OpenOfPlan(Open):
@@ -192,7 +209,7 @@ class OpenOfPlan(Open):
     la_code: str
     case_reference: str
     name: str
-    """Of a gap who it is, of a flag its code, of a confirmation the recipient's id."""
+    """Of a gap who it is, of a flag its code, of a confirmation the id of the recipient, or of the version or notice held."""
     reason: str
     since: datetime
 
@@ -243,6 +260,8 @@ class _Happened(Open):
     """How many get the notice."""
     left_out: tuple[str, ...] = ()
     """Who by the law's rows would get it too, and does not: ``not_to`` names them."""
+    findings: tuple[Finding, ...] = ()
+    """Where there are any that are not waived, the notice is held: nobody is told before a second person has looked."""
     warnings: tuple[str, ...] = ()
 
 

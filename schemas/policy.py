@@ -283,10 +283,28 @@ class PolicyRule(Dated):
         return self
 
 
+class Unread(StrEnum):
+    """Files in which the guard against a wrong child can read nothing."""
+
+    SCANS = "scans"
+    """PDFs, or pages of one, that are pictures of paper."""
+    PICTURES = "pictures"
+    """PNG and JPEG."""
+
+
+class UnreadFiles(Dated):
+    """Such files leave unread; each plan that has one is flagged. Else each waits for a second person to look at it."""
+
+    may_leave: Annotated[tuple[Unread, ...], Some]
+    reason: Text
+
+
 class SharingPolicy(Closed):
     la_code: LaCode
     approval: Approval | None = None
     rules: Annotated[tuple[PolicyRule, ...], Field(max_length=500)] = ()
+    unread_files: UnreadFiles | None = None
+    """Needs no approval: it is about looking, not about sharing."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

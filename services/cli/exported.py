@@ -109,7 +109,7 @@ async def take_over(exchange: Exchange, taken: TakenOut, council: str, by: str |
     for version in taken.versions:
         row = await publish_version(exchange, version, council, by)
         rows.append(row | {"file": version.path.name})
-        if row["result"] == "refused":
+        if row["result"] in ("refused", "held"):  # an older one must not become the current one meanwhile
             return rows
     plan = next(row for row in rows if "plan_id" in row)
     return [*rows, await tell_past(exchange, taken.described, plan, council, by)]

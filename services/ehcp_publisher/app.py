@@ -19,6 +19,8 @@ from services.ehcp_publisher.directory_changes import DirectoryChanges
 from services.ehcp_publisher.events import Events
 from services.ehcp_publisher.export import Export
 from services.ehcp_publisher.feed import make_feed_router
+from services.ehcp_publisher.file_texts import FileTexts
+from services.ehcp_publisher.guarding import Guarding
 from services.ehcp_publisher.issuing import Issuing
 from services.ehcp_publisher.looking import Looking
 from services.ehcp_publisher.looks_api import ROUTES as LOOKS_ROUTES
@@ -87,7 +89,9 @@ async def build() -> Service:
     changes = DirectoryChanges(pool, councils, directory)
     await changes.load_file(registry)
     deciding = Deciding(directory, child_keys, Renderer(), resend_after)
-    issuing = Issuing(pool, deciding)
+    texts = FileTexts()
+    guarding = Guarding(pool, deciding, texts)
+    issuing = Issuing(pool, deciding, guarding)
     reads = Reads(pool, child_keys, councils)
     larger = {"/v1/plans": MAX_BODY, "/v1/batch": MAX_BODY, "/v1/comparisons": MAX_COMPARISON}
     app = make_app("EHC Plan Exchange: publisher", larger=larger)
@@ -95,7 +99,7 @@ async def build() -> Service:
     verifier = Verifier(settings.issuer, token_key)
     overview = Overview(pool, deciding)
     exporting = Export(pool, deciding, overview)
-    router = make_router(issuing, Events(pool, deciding), overview, exporting, reads, verifier, pool)
+    router = make_router(issuing, Events(pool, deciding, guarding), overview, exporting, reads, verifier, pool)
     app.include_router(describe(router, ROUTES))
     app.include_router(describe(make_feed_router(pool, councils, verifier), ROUTES))
     directory_router = make_directory_router(changes, PolicyEffects(pool, deciding), directory, verifier, pool)
@@ -111,8 +115,9 @@ async def build() -> Service:
         "relay": relay.run, "resend": resend.run, "sending_again": sending.run, "directory": changes.keep_up,
         "redeciding": Redeciding(pool, deciding, councils).run, "nightly": Nightly(pool, deciding, councils).run,
         "looks": looking.run,
+        "names": guarding.keep_naming,
     }  # fmt: skip
-    return Service(NAME, settings, app, pool, work=work)
+    return Service(NAME, settings, app, pool, work=work, close=[texts.close])
 
 
 def main() -> None:

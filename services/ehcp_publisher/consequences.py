@@ -48,6 +48,7 @@ from schemas.lifecycle import (
 from schemas.notices import Notice, NoticeKind
 from schemas.plan import Child, Circumstances, PlanVersion
 from services.ehcp_publisher import lifecycle
+from services.ehcp_publisher.deciding import IN_FORCE
 from services.ehcp_publisher.registry import Directory, organisation_id, person_id
 from services.ehcp_publisher.shares import FAMILY, Decided, Decision
 from services.ehcp_publisher.store import KnownPlan
@@ -65,11 +66,12 @@ class Before:
 
     plan: KnownPlan
     current: Issued | None
-    """The current version, and its text; without the one that this event recalls as another child's."""
+    """The current version, and its text, once the event has happened: without the one that it recalls as another child's, with
+    the one that it releases."""
     version: PlanVersion | None
     child: Child
     circumstances: Circumstances
-    """Who is around the child; for such a recall without what the recalled version said of it."""
+    """Who is around the child; where the event gives the plan another current version, by what that one says."""
     review: Row | None
     """The review that the event names, as it is known."""
     confirmation: Row | None
@@ -86,6 +88,11 @@ class Before:
     def day_of(self, *types: str) -> date | None:
         """The day of the newest of these among the events about the plan's end."""
         return next((on for type_, on in reversed(self.ends) if type_ in types), None)
+
+    hold: Row | None = None
+    """What the guard held, that the event is about."""
+    replaces_current: bool = False
+    """The plan has another current version by this event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,8 @@ class Consequences:
     confirmed: tuple[UUID, bool] | None = None
     familiar: UUID | None = None
     """An organisation that is confirmed for all plans of the council."""
+    looked_at: tuple[UUID, bool] | None = None
+    """What was held, and whether it is released."""
     to_council: str | None = None
     """Of this exchange."""
     quiet: bool = False
@@ -126,7 +135,9 @@ _Rule = Callable[[Any, Before, date, PlanState], Consequences]
 
 def consequences(event: PlanEvent, before: Before, today: date) -> Consequences:
     """Raises :class:`Problem`."""
-    state = lifecycle.after(before.plan.state, event.type)
+    # Somebody must look at what is held, whatever has become of the plan.
+    looks = isinstance(event, Confirm) and event.version_id is not None
+    state = before.plan.state if looks else lifecycle.after(before.plan.state, event.type)
     follows = _RULES[type(event)](event, before, today, state)
     if before.child.date_of_birth > follows.happened_on and follows.child is None:
         # The day of birth itself is not for an error text.
@@ -364,6 +375,10 @@ def _review_decided(event: ReviewDecided, before: Before, today: date, state: Pl
 def _recall(event: Recall, before: Before, today: date, state: PlanState) -> Consequences:
     aware_on = london_date(event.aware_at)
     _happened(aware_on, "aware_at", today)
+    if any(each.version_id == event.version_id and (each.waits or each.rejected) for each in before.plan.versions):
+        raise Problem(
+            409, "held", "Nobody has this version", "It was held and never left: a confirm event with share false rejects it."
+        )
     if event.reason is RecallReason.WRONG_CHILD and event.version_id in {each.version_id for each in before.plan.versions}:
         # What the recalled version said of family and schools was another child's too.
         return Consequences(aware_on, state, circumstances=before.circumstances)
@@ -466,6 +481,8 @@ def _meant(
 
 def _confirm(event: Confirm, before: Before, today: date, state: PlanState) -> Consequences:
     asked = before.confirmation
+    if event.version_id is not None:
+        return _look_at(event, event.version_id, before, today, state)
     if asked is None:
         raise Problem(404, "no-confirmation", "Nothing waits for a confirmation of this recipient", "See /v1/confirmations.")
     if asked["decided_by"] is not None:
@@ -476,8 +493,32 @@ def _confirm(event: Confirm, before: Before, today: date, state: PlanState) -> C
             f"{event.by} brought the recipient in, so another officer confirms or refuses it.",
             [FieldError("event/by", "it is the person who asked", "another officer")],
         )  # fmt: skip
+    assert event.recipient_id is not None
     familiar = event.recipient_id if event.share and asked["once"] else None
     return Consequences(today, state, confirmed=(event.recipient_id, event.share), familiar=familiar)
+
+
+def _look_at(event: Confirm, thing_id: UUID, before: Before, today: date, state: PlanState) -> Consequences:
+    """A second person has looked at what the guard held."""
+    hold = before.hold
+    if hold is None or hold["waived"]:
+        raise Problem(404, "no-confirmation", "Nothing of this id is held", "See /v1/confirmations.")
+    if hold["decided_by"] is not None:
+        what = "released" if hold["released"] else "rejected"
+        raise Problem(409, "confirmed", "A second person has decided already", f"It was {what} by {hold['decided_by']}.")
+    if hold["asked_by"].casefold() == event.by.casefold():
+        raise Problem(
+            409, "same-person", "A second person must look at it",
+            f"{event.by} brought it in, so another officer releases or rejects it.",
+            [FieldError("event/by", "it is the person who brought it in", "another officer")],
+        )  # fmt: skip
+    if hold["kind"] == "notice" and event.share and state not in IN_FORCE:
+        raise Problem(
+            409, "not-in-this-state", f"The plan is {state}", "Nobody is told of it any more: reject the notice (share false)."
+        )
+    decided = Consequences(today, state, looked_at=(thing_id, event.share))
+    # A released version that is the current one from now on says who is around the child, but for what happened since.
+    return replace(decided, circumstances=before.circumstances) if before.replaces_current else decided
 
 
 _RULES: Mapping[type[Any], _Rule] = {

@@ -18,12 +18,23 @@ from schemas.identifiers import OrganisationCode
 from schemas.lifecycle import PlanState
 from schemas.manifest import FileEntry, Manifest, sha256
 from schemas.plan import Child, Circumstances, FamilyMember, PlanVersion, SectionLetter
-from services.ehcp_publisher import currency, instructions, shares, store, store_events, store_handover, versions, wishes
+from services.ehcp_publisher import (
+    currency,
+    instructions,
+    shares,
+    store,
+    store_events,
+    store_guard,
+    store_handover,
+    versions,
+    wishes,
+)
 from services.ehcp_publisher.keys import ChildKeys
 from services.ehcp_publisher.registry import Directory, Known, person_id
 from services.ehcp_publisher.rendering import Renderer
 from services.ehcp_publisher.shares import FAMILY, NOBODY, Decided, Decision, Facts, Ground, Unusual, Wanted, kept_from
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewRendering, NewVersion, Person, Share, Wish
+from services.ehcp_publisher.store_guard import NewHold
 from services.ehcp_publisher.wishes import Asking, Current, Made, Thing
 from services.shared.clock import Clock, utc_now
 from services.shared.ids import new_id
@@ -59,6 +70,8 @@ class Situation:
     """By share, the versions that are recalled from it; or its notice."""
     quiet: bool = False
     """Nothing more reaches the family."""
+    changed: tuple[SectionLetter, ...] = ()
+    """Where the plan has another current version from now on: what differs from the one before."""
 
 
 @dataclass(slots=True)
@@ -66,6 +79,7 @@ class Batch:
     """What one transaction will write."""
 
     versions: list[NewVersion] = field(default_factory=list)
+    holds: list[NewHold] = field(default_factory=list)
     renewed: list[UUID] = field(default_factory=list)
     """Plans that have a new current version."""
     people: dict[UUID, Person] = field(default_factory=dict)
@@ -80,6 +94,7 @@ class Batch:
 
     async def write(self, connection: Any) -> None:
         await store.insert_versions(connection, self.versions)
+        await store_guard.insert_holds(connection, self.holds)
         await store.take_circumstances(connection, self.renewed)
         await store.save_recipients(connection, list(self.people.values()), self.unknown)
         await store_handover.note(connection, self.wishes)
@@ -238,7 +253,7 @@ class Deciding:
         }
         things = {key: _thing(now, key, row) for key, row in fit.items()}
         try:
-            return decided, wishes.make(asking, decided.wanted, standing, Current(things), each.remove)
+            return decided, wishes.make(asking, decided.wanted, standing, Current(things, each.changed), each.remove)
         except wishes.RenderingNeededError as error:
             raise RenderingNeededError(plan.plan_id, error.sections) from None
 
@@ -316,8 +331,8 @@ def _thing(now: versions.Issued, sections: str, row: Mapping[str, Any]) -> Thing
 
 
 def _is_first(plan: KnownPlan, now: versions.Issued) -> bool:
-    """Whether the current version is the first final plan, among those that were not recalled."""
-    return now.number == min(each.number for each in plan.versions if not each.recalled)
+    """Whether the current version is the first final plan, among those that may leave."""
+    return now.number == min(each.number for each in plan.versions if each.may_leave)
 
 
 def waits(unusual: Unusual) -> str:

@@ -16,10 +16,13 @@ import asyncpg
 import structlog
 
 from schemas.events import PlanHappened, PlanRecalled, PlanTransferred, ReviewDecided, ReviewHappened
-from schemas.lifecycle import PLAN_EVENT, PlanEvent, Recall, RecallReason, Told
-from schemas.plan import Child, Circumstances
+from schemas.guard import Finding
+from schemas.lifecycle import PLAN_EVENT, Confirm, PlanEvent, Recall, RecallReason, Told
+from schemas.plan import Child, Circumstances, SectionLetter
 from services.ehcp_publisher import (
     currency,
+    guard,
+    identities,
     instructions,
     lifecycle,
     notices,
@@ -28,17 +31,20 @@ from services.ehcp_publisher import (
     store,
     store_directory,
     store_events,
+    store_guard,
     versions,
     wishes,
 )
 from services.ehcp_publisher.consequences import Before, Consequences, Telling, circumstances_after, consequences
 from services.ehcp_publisher.deciding import IN_FORCE, Batch, Deciding, RenderingNeededError, Situation, undeliverable, waits
 from services.ehcp_publisher.documents import Received
+from services.ehcp_publisher.guarding import Guarding
 from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.overview import no_such_plan
 from services.ehcp_publisher.rendering import RenderingError
-from services.ehcp_publisher.shares import Facts
+from services.ehcp_publisher.shares import Facts, Wanted
 from services.ehcp_publisher.store import Act, KnownPlan, NewRendering
+from services.ehcp_publisher.wishes import Thing
 from services.shared.identity.tokens import Caller
 from services.shared.postgres.pool import Row, council_transaction
 from services.shared.web.problems import FieldError, Problem
@@ -52,9 +58,10 @@ class _Changed(Exception):  # noqa: N818 - not an error: the plan is no longer w
 
 
 class Events:
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", deciding: Deciding) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", deciding: Deciding, guarding: Guarding) -> None:
         self._pool = pool
         self._deciding = deciding
+        self._guarding = guarding
 
     async def record(
         self, caller: Caller, plan_id: UUID, event: PlanEvent, document: Received | None = None,
@@ -63,6 +70,7 @@ class Events:
         """Raises :class:`Problem`."""
         hash_ = _hash(event, document, attachments)
         parts: set[str] = set()
+        findings: tuple[Finding, ...] | None = None
         for _ in range(_ATTEMPTS):
             before, repeated = await self._before(caller, plan_id, event, hash_, has_document=document is not None)
             if repeated:
@@ -72,10 +80,13 @@ class Events:
                 raise _nobody_to_tell(event)
             if follows.telling is None and isinstance(event, Told) and event.not_to:
                 raise _nobody_to_leave_out(event)
+            if findings is None:
+                findings = await self._look(before, follows, document, attachments)
+            follows = _held_back(follows) if guard.holds(findings) else follows
             typeset = await self._typeset_again(before, follows, parts)
             notice = await self._sealed(before, follows.telling, document, attachments)
             try:
-                return await self._apply(caller, event, before, follows, typeset, notice, hash_, once)
+                return await self._apply(caller, event, before, follows, typeset, notice, findings, hash_, once)
             except _Changed:
                 continue
             except RenderingNeededError as needed:
@@ -112,8 +123,8 @@ class Events:
                 raise await no_such_plan(connection, plan_id)
             (plan,) = found
             last = await store_events.last_event(connection, plan_id, lifecycle.about(event))
-            recalled = event.version_id if isinstance(event, Recall) and event.reason is RecallReason.WRONG_CHILD else None
-            now = versions.current([each for each in plan.versions if each.version_id != recalled])
+            now, was = versions.current(_after(event, plan.versions)), versions.current(plan.versions)
+            other = now != was
             body = await store.read_body(connection, now.version_id) if now else None
             review = None
             if name := getattr(event, "review", None):
@@ -121,12 +132,15 @@ class Events:
             confirmation = None
             if recipient_id := getattr(event, "recipient_id", None):
                 confirmation = await store_events.find_confirmation(connection, plan_id, recipient_id)
+            hold = None
+            if isinstance(event, Confirm) and event.version_id:
+                hold = await store_guard.find_hold(connection, plan_id, event.version_id)
             people = await self._deciding.read_people(connection, [plan_id])
-            since = await store_events.read_events_since(connection, plan_id, now.version_id) if now and recalled else []
+            since = await store_events.read_events_since(connection, plan_id, now.version_id) if now and other else []
             ends = await store_events.read_ends(connection, plan_id) if lifecycle.about(event) == "end" else ()
         version = self._deciding.version_of(plan, now.version_id, body) if now and body is not None else None
         child, around = self._deciding.child_of(plan), self._deciding.circumstances_of(plan, version)
-        if recalled and recalled == getattr(versions.current(plan.versions), "version_id", None):
+        if other:
             key = self._deciding.key_of(plan)
             opened = [PLAN_EVENT.validate_json(key.open(row["data"], f"event:{plan_id}:{row['revision']}")) for row in since]
             around = circumstances_after(version.circumstances() if version else Circumstances(), opened)
@@ -148,6 +162,8 @@ class Events:
             has_document,
             last["type"] if last else None,
             ends,
+            hold,
+            other,
         )
         said = last is not None and last["hash"] == hash_
         return before, said and last is not None and (lifecycle.lasts(event) or last["revision"] == plan.revision)
@@ -160,6 +176,17 @@ class Events:
         async with council_transaction(self._pool, [plan.la_code]) as connection:
             found = (await store.find_renderings(connection, [now.version_id])).get(now.version_id, {})
         return await self._rendered(before, parts | {key for key, row in found.items() if row["typeset"]}, follows.child)
+
+    async def _look(
+        self, before: Before, follows: Consequences, document: Received | None, attachments: Sequence[Received]
+    ) -> tuple[Finding, ...]:
+        """The words of a notice are the exchange's own; what comes with it is compared as a version is."""
+        if follows.telling is None or not (document or attachments):
+            return ()
+        la_code, on = before.plan.la_code, follows.telling.notice.happened_on
+        looked = await self._guarding.read(la_code, follows.child or before.child, on, None, document, attachments)
+        (findings,) = await self._guarding.judge([looked])
+        return findings
 
     async def _sealed(
         self, before: Before, telling: Telling | None, document: Received | None, attachments: Sequence[Received]
@@ -181,7 +208,7 @@ class Events:
 
     async def _apply(
         self, caller: Caller, event: PlanEvent, before: Before, follows: Consequences, typeset: Sequence[NewRendering],
-        notice: notices.Sealed | None, hash_: bytes, once: Once | None,
+        notice: notices.Sealed | None, findings: tuple[Finding, ...], hash_: bytes, once: Once | None,
     ) -> Answer:  # fmt: skip
         plan_id = before.plan.plan_id
         councils = {*caller.la_codes, follows.to_council or before.plan.la_code}
@@ -198,13 +225,8 @@ class Events:
             recalled = await recalls.find(connection, plan, event) if isinstance(event, Recall) else recalls.NOTHING
             child, around = follows.child or before.child, follows.circumstances or before.circumstances
             batch = Batch()
-            await self._deciding.again(
-                connection,
-                event.by,
-                [Situation(plan, child, around, key, recalled.things, follows.quiet)],
-                at,
-                batch,
-            )
+            situation = Situation(plan, child, around, key, recalled.things, follows.quiet, _changed_letters(before, follows))
+            await self._deciding.again(connection, event.by, [situation], at, batch)
             asking = self._deciding.asking(plan_id, plan.la_code, plan.identity_revision, at)
             batch.add(caller.client_id, key, (), recalls.of_notices(asking, recalled))
             raised, left_out = len(batch.wishes), tuple[Row, ...]()
@@ -215,7 +237,13 @@ class Events:
                 renamed = [wishes.again(row, at, asking.resend_after) for row in pending if row["share_id"] not in gone]
                 batch.add(caller.client_id, key, (), wishes.Made(asking, renamed))
             if follows.telling and notice:
-                left_out = await self._tell(connection, caller, plan, child, around, event, follows.telling, notice, at, batch)
+                if findings:
+                    batch.holds.append(_hold_of(event, plan, notice, findings))
+                left_out = await self._tell(
+                    connection, caller, situation, event, follows.telling, notice, at, batch, held=guard.holds(findings)
+                )
+            if follows.looked_at:
+                await self._looked_at(connection, caller, situation, before, follows.looked_at, at, batch)
             data = event.model_dump_json().encode()
             await store_events.insert_event(
                 connection,
@@ -247,8 +275,9 @@ class Events:
                 201,
                 _body(plan, event) | {"status": "recorded", "shares_changed": raised,
                                       "notice_id": notice.notice.notice_id if notice else None,
-                                      "told": len(batch.wishes) - raised if notice else 0,
-                                      "left_out": [each["who"] for each in left_out], "warnings": warnings},
+                                      "told": len(batch.wishes) - raised,
+                                      "left_out": [each["who"] for each in left_out], "warnings": warnings + _said(findings)}
+                | ({"findings": [each.model_dump(mode="json") for each in findings]} if findings else {}),
             )  # fmt: skip
             if once:
                 await once.keep(connection, answer)
@@ -304,6 +333,12 @@ class Events:
             codes = await store_directory.make_familiar(connection, revision, la_code, follows.familiar, event.by)
             await store_directory.write_revision(connection, revision)
             await store_events.queue_plans(connection, "confirmed", la_code, codes)
+        if follows.looked_at:
+            thing_id, released = follows.looked_at
+            await store_guard.decide(connection, thing_id, event.by, released=released)
+        if follows.child is not None:
+            names = guard.names_of(identities.identity(follows.child), self._deciding.keys)
+            await store_guard.rename(connection, store_guard.NamedChild(plan.child_id, la_code, names))
         if isinstance(event, Recall) and event.reason is RecallReason.WRONG_CHILD:
             await store_events.recall_version(connection, event.version_id)
 
@@ -316,24 +351,100 @@ class Events:
         moved = (await store_events.last_moves(connection, [plan.plan_id])).get(plan.plan_id)
         return currency.flags(before.version, child, around, self._deciding.today(), moved, plan.la_code)
 
+    async def _looked_at(
+        self, connection: Any, caller: Caller, situation: Situation, before: Before, looked_at: tuple[UUID, bool], at: Any,
+        batch: Batch,
+    ) -> None:  # fmt: skip
+        """What was held is shared as if it had come now, or never is."""
+        plan, (thing_id, released) = situation.plan, looked_at
+        batch.acts.append(Act("released" if released else "rejected", caller.client_id, plan.la_code, plan.plan_id, thing_id))
+        if not released or before.hold is None:
+            return
+        if before.hold["kind"] == "notice":
+            row = await store_guard.read_notice(connection, thing_id)
+            notice, thing = notices.stored(row, thing_id, situation.key)
+            if notice.review and (column := lifecycle.SENT_ON.get(notice.kind)):
+                sent = {column: self._deciding.today()}
+                await store_events.save_review(connection, plan.plan_id, plan.la_code, notice.review, sent)
+            told = await self._told(connection, situation, notice.kind, thing)
+            self._notify(caller, situation, told, row["left_out"], thing, at, batch)
+        elif before.replaces_current and before.current:
+            was = versions.current(before.plan.versions)
+            batch.outbox.append(instructions.issued(plan.plan_id, plan.la_code, before.current, was, at))
+
     async def _tell(
-        self, connection: Any, caller: Caller, plan: KnownPlan, child: Child, around: Circumstances, event: PlanEvent,
-        telling: Telling, notice: notices.Sealed, at: Any, batch: Batch,
+        self, connection: Any, caller: Caller, situation: Situation, event: PlanEvent, telling: Telling, notice: notices.Sealed,
+        at: Any, batch: Batch, *, held: bool,
     ) -> tuple[Row, ...]:  # fmt: skip
         """A notice for everyone who must know, by the law's rows. Returns who is left out of it. Raises :class:`Problem`."""
+        plan = situation.plan
+        told = await self._told(connection, situation, telling.event, notice.thing)
+        left_out = notices.left_out(plan.plan_id, event, told, self._deciding.directory) if isinstance(event, Told) else ()
+        await notice.write(connection, left_out)
+        if not held:
+            self._notify(caller, situation, told, left_out, notice.thing, at, batch)
+        return left_out
+
+    async def _told(self, connection: Any, situation: Situation, event: str, thing: Thing) -> Sequence[Wanted]:
+        plan = situation.plan
         people = await self._deciding.read_people(connection, [plan.plan_id])
         facts = Facts(
-            plan.plan_id, plan.la_code, around, child.date_of_birth, notice.thing.issued_on,
+            plan.plan_id, plan.la_code, situation.circumstances, situation.child.date_of_birth, thing.issued_on,
             decisions=people.decisions.get(plan.plan_id, ()), confirmed=people.confirmed.get(plan.plan_id, {}),
         )  # fmt: skip
-        told = shares.told(telling.event, facts, self._deciding.directory, self._deciding.today())
-        left_out = notices.left_out(plan.plan_id, event, told, self._deciding.directory) if isinstance(event, Told) else ()
-        out = {each["recipient_id"] for each in left_out}
+        return shares.told(event, facts, self._deciding.directory, self._deciding.today())
+
+    def _notify(
+        self, caller: Caller, situation: Situation, told: Sequence[Wanted], left_out: Sequence[Row], thing: Thing, at: Any,
+        batch: Batch,
+    ) -> None:  # fmt: skip
+        plan, out = situation.plan, {each["recipient_id"] for each in left_out}
         told = tuple(each for each in told if str(each.recipient.recipient_id) not in out)
-        await notice.write(connection, left_out)
         asking = self._deciding.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
-        batch.add(caller.client_id, self._deciding.key_of(plan), told, wishes.tell(asking, told, notice.thing))
-        return left_out
+        batch.add(caller.client_id, self._deciding.key_of(plan), told, wishes.tell(asking, told, thing))
+
+
+def _after(event: PlanEvent, known: Sequence[versions.Issued]) -> list[versions.Issued]:
+    """The plan's versions once this has happened to them."""
+    match event:
+        case Recall(reason=RecallReason.WRONG_CHILD):
+            return [each for each in known if each.version_id != event.version_id]
+        case Confirm(share=True):
+            released = versions.Hold(released=True)
+            return [
+                replace(each, hold=released) if each.waits and each.version_id == event.version_id else each for each in known
+            ]
+        case _:
+            return list(known)
+
+
+def _changed_letters(before: Before, follows: Consequences) -> tuple[SectionLetter, ...]:
+    if not (follows.looked_at and before.replaces_current and before.current):
+        return ()
+    was = versions.current(before.plan.versions)
+    if was is None:
+        return tuple(SectionLetter)
+    return versions.changed_sections(was.section_hashes, versions.hashes_by_letter(before.current))
+
+
+def _held_back(follows: Consequences) -> Consequences:
+    """Nobody was invited or told yet: the law's clock for that runs on."""
+    if follows.review is None:
+        return follows
+    name, columns = follows.review
+    return replace(follows, review=(name, {k: v for k, v in columns.items() if k not in lifecycle.SENT_ON.values()}))
+
+
+def _hold_of(event: PlanEvent, plan: KnownPlan, notice: notices.Sealed, findings: tuple[Finding, ...]) -> store_guard.NewHold:
+    waived = not guard.holds(findings)
+    return store_guard.NewHold(notice.notice.notice_id, "notice", plan.plan_id, plan.la_code, findings, event.by, waived)
+
+
+def _said(findings: Sequence[Finding]) -> list[str]:
+    if not guard.holds(findings):
+        return []
+    said = store_guard.said(each for each in findings if not each.waived)
+    return [f"The notice is held, and nobody is told: {said}. A second person releases or rejects it: see /v1/confirmations."]
 
 
 def _namesake(case_reference: str) -> str:

@@ -1,6 +1,6 @@
 """A plan as one archive, for a council outside this exchange (SEND Regulations 2014 reg 15).
 
-It is in the layout that ``ehcp publish`` takes, with all versions that were not recalled, and what happened to the plan.
+It is in the layout that ``ehcp publish`` takes, with all versions that may leave, and what happened to the plan.
 
 Invariant: the export is an act in the ledger before a byte is sent, under the plan's lock, so that it and a restriction cannot
 cross. Nothing is written to a disk here: the archive is made while it is sent, one version at a time.
@@ -63,6 +63,11 @@ class Export:
                 raise await no_such_plan(connection, plan_id)
             if plan.restricted is not None:
                 raise Problem(409, "restricted", "The plan is restricted", "Nothing leaves until a named person lifts it.")
+            if waiting := [each for each in plan.versions if each.waits]:
+                raise Problem(
+                    409, "version-held", "A version of the plan is held",
+                    f"Version {waiting[-1].number} waits for a second person: it is released or rejected first.",
+                )  # fmt: skip
             current = versions.current(plan.versions)
             if plan.state not in _LEAVES or current is None:
                 raise Problem(
@@ -93,7 +98,7 @@ class Export:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(f"{folder}/{PLAN_FILE}", described.model_dump_json(by_alias=True, exclude_none=True, indent=2))
             for version in _in_order(known.plan.versions):
-                if version.recalled:
+                if not version.may_leave:
                     continue
                 submission, document, attachments = await self._read(known, version)
                 archive.writestr(f"{folder}/v{version.number}.json", submission)
@@ -143,7 +148,7 @@ def _version(issued: Issued, manifest: Row) -> ExportedVersion:
 
 
 def _in_order(known: Sequence[Issued]) -> list[Issued]:
-    return sorted(known, key=lambda each: each.number)
+    return sorted((each for each in known if each.may_leave or each.recalled), key=lambda each: each.number)
 
 
 class _Pieces(io.RawIOBase):

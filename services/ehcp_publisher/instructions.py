@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 import orjson
 from pydantic import AwareDatetime, TypeAdapter
 
 from schemas.base import Open
-from schemas.events import EventType, RecipientCode
+from schemas.events import EventType, PlanAmended, PlanFinalised, RecipientCode
 from schemas.manifest import canonical
 from services.ehcp_publisher.registry import Known
+from services.ehcp_publisher.versions import Issued, changed_sections, hashes_by_letter
 from services.shared.kafka import cloudevents
 
 EVENTS_TOPIC = "ehcp.events.v1"
@@ -64,6 +66,20 @@ def to_subscriber(
     """``marks`` are further headers."""
     headers = cloudevents.headers(type_, source(la_code), at)
     return OutboxRow(shares_topic(subscriber), str(share_id), {**headers, **marks}, data)
+
+
+def issued(plan_id: UUID, la_code: str, version: Issued, replaces: Issued | None, at: datetime) -> OutboxRow:
+    """The plan has a new current version: its first, or one that replaces another."""
+    letters = hashes_by_letter(version)
+    common: dict[str, Any] = {
+        "la_code": la_code, "plan_id": plan_id, "version_id": version.version_id, "version": version.number,
+        "issued_on": version.issued_on, "sections": tuple(letters),
+    }  # fmt: skip
+    if replaces is None:
+        return domain_event(EventType.PLAN_FINALISED, plan_id, la_code, PlanFinalised(**common), at)
+    changed = changed_sections(replaces.section_hashes, letters)
+    event = PlanAmended(**common, replaces=replaces.version_id, changed_sections=changed)
+    return domain_event(EventType.PLAN_AMENDED, plan_id, la_code, event, at)
 
 
 def domain_event(type_: EventType, plan_id: UUID, la_code: str, event: Open, at: datetime) -> OutboxRow:

@@ -16,15 +16,28 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from schemas.events import EventType, PlanAmended, PlanFinalised
+from schemas.guard import Finding
 from schemas.plan import Child, PlanSubmission, PlanVersion, SectionLetter
-from services.ehcp_publisher import currency, instructions, lifecycle, store, store_directory, versions, wishes
+from services.ehcp_publisher import (
+    currency,
+    guard,
+    identities,
+    instructions,
+    lifecycle,
+    store,
+    store_directory,
+    store_guard,
+    versions,
+    wishes,
+)
 from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People, undeliverable, waits
 from services.ehcp_publisher.documents import Received
+from services.ehcp_publisher.guarding import Guarding, Looked
 from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.rendering import MAX_TEXT_BYTES, RenderingError
 from services.ehcp_publisher.shares import FAMILY, Decided
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan, NewRendering, NewVersion
+from services.ehcp_publisher.store_guard import NamedChild, NewHold
 from services.ehcp_publisher.wishes import Current, Thing
 from services.shared.identity.tokens import Caller
 from services.shared.ids import new_id
@@ -78,6 +91,8 @@ class _Prepared:
     key: Key
     child: Child
     identity_revision: int
+    looked: Looked | None = None
+    findings: tuple[Finding, ...] = ()
     flags: tuple[currency.Flag, ...] = ()
     decided: Decided | None = None
     by_directory: int = 0
@@ -89,9 +104,10 @@ class _Changed:
 
 
 class Issuing:
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", deciding: Deciding) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", deciding: Deciding, guarding: Guarding) -> None:
         self._pool = pool
         self._deciding = deciding
+        self._guarding = guarding
         self._keys = deciding.keys
 
     async def issue(self, caller: Caller, submissions: Sequence[Submission], once: Once | None = None) -> list[Result]:
@@ -140,6 +156,7 @@ class Issuing:
                 log.exception("prepare_failed")
                 results[index] = _not_stored()
         if prepared:
+            await self._look(prepared)
             results |= await self._commit(caller, prepared, once)
         return results
 
@@ -183,12 +200,12 @@ class Issuing:
             key, child, identity_revision = self._deciding.key_of(plan), self._deciding.child_of(plan), plan.identity_revision
             if first is not None and first.child != child:
                 raise _child_differs(plan, child, first.child)
-            if first is not None and not isinstance(decision, versions.Repeat):
+            if first is not None and not isinstance(decision, versions.Repeat | versions.Held):
                 raise Problem(
                     409, "plan-exists", "This case reference has a plan already",
                     f"Send further versions to /v1/plans/{plan.plan_id}/versions.", extra={"plan_id": str(plan.plan_id)},
                 )  # fmt: skip
-            if not isinstance(decision, versions.Repeat):
+            if not isinstance(decision, versions.Repeat | versions.Held):
                 lifecycle.after(plan.state, lifecycle.NEW_VERSION)
         ready = _Prepared(
             submission, plan_id, la_code, case_reference, new, text, decision, None, key, child, identity_revision
@@ -198,8 +215,20 @@ class Issuing:
             ready = replace(ready, flags=flags, by_directory=self._deciding.directory.revision)
             if not isinstance(decision, versions.History):
                 ready = replace(ready, decided=self._decide(ready, people))
-            ready = replace(ready, version=await self._new_version(caller, ready))
+            looked = await self._guarding.read(
+                la_code, child, version.issued_on, version, submission.document, submission.attachments
+            )
+            ready = replace(ready, looked=looked, version=await self._new_version(caller, ready))
         return ready
+
+    async def _look(self, prepared: dict[int, _Prepared]) -> None:
+        """Compare what would leave with every child of the exchange, those that come in beside it too."""
+        new = [each.new for each in prepared.values() if each.new]
+        found = await self._guarding.judge([each.looked for each in prepared.values() if each.looked], new)
+        places = [index for index, each in prepared.items() if each.looked]
+        for index, findings in zip(places, found, strict=True):
+            if findings:
+                prepared[index] = replace(prepared[index], findings=findings)
 
     def _decide(self, ready: _Prepared, people: People) -> Decided:
         version = ready.submission.version
@@ -217,6 +246,7 @@ class Issuing:
             wrapped_key=wrapped, identity=key.seal(child.model_dump_json().encode(), f"child:{child_id}"),
             nhs_lookup=self._keys.lookup("nhs", child.nhs_number), upn_lookup=self._keys.lookup("upn", child.upn),
             name_lookup=self._keys.name_lookup(child), different_from=first.different_child_from,
+            names=tuple(guard.names_of(identities.identity(child), self._keys)),
         )  # fmt: skip
         return new, key
 
@@ -285,6 +315,9 @@ class Issuing:
         gone = await store.find_transferred(connection, new) if new else {}
         keep_out = same.keys() | gone.keys()
         made = await store.insert_plans(connection, [each for each in _one_per_child(new) if each.plan_id not in keep_out])
+        await store_guard.insert_names(
+            connection, [NamedChild(each.child_id, each.la_code, each.names) for each in new if each.plan_id in made]
+        )
         plan_ids = [p.plan_id for p in prepared.values()]
         plans = await store.lock_plans(connection, plan_ids)
         standing = await store.lock_shares(connection, [p.plan_id for p in prepared.values() if not p.new], notices=True)
@@ -330,6 +363,25 @@ class Issuing:
                     409, "recalled", "This version was recalled", "Send the right text under its own date of issue.",
                     extra={"plan_id": str(ready.plan_id), "version_id": str(issued.version_id)},
                 )  # fmt: skip
+            case versions.Rejected(issued):
+                return Problem(
+                    409, "rejected", "A second person rejected this version",
+                    "Send the right text; or this one under another date of issue, to have it looked at again.",
+                    extra={"plan_id": str(ready.plan_id), "version_id": str(issued.version_id)},
+                )  # fmt: skip
+            case versions.Behind(waiting):
+                return Problem(
+                    409, "version-held", "A newer version of this plan is held",
+                    f"Version {waiting.number}, issued on {waiting.issued_on}, waits for a second person, and none may leave "
+                    "before. Send this older one once that is decided.",
+                    extra={"plan_id": str(ready.plan_id), "version_id": str(waiting.version_id)},
+                )  # fmt: skip
+            case versions.Held(issued, hold):
+                return _held(ready, issued.version_id, issued.number, hold.findings)
+            case versions.First(number) | versions.Next(number, _, _) | versions.History(number, _) if guard.holds(
+                ready.findings
+            ):
+                return self._hold(caller, ready, _numbered(ready, number), batch)
             case versions.SameText(now):
                 return Problem(
                     409, "same-text", "The text is identical to the current version",
@@ -341,7 +393,8 @@ class Issuing:
                 version = _numbered(ready, number)
                 batch.versions.append(version)
                 batch.acts.append(_issued(caller, ready, version, current=False))
-                body = _body(ready, version.version_id, number, "kept_as_history")
+                _note_waived(caller, ready, version, batch)
+                body = _body(ready, version.version_id, number, "kept_as_history") | _found(ready.findings)
                 note = f"Issued before the current version ({now.issued_on}); kept as history and not shared."
                 return Answer(201, body | {"warnings": [note]})
             case versions.First(number) | versions.Next(number, _, _):
@@ -350,15 +403,26 @@ class Issuing:
                 batch.versions.append(version)
                 batch.renewed.append(ready.plan_id)
                 batch.acts.append(_issued(caller, ready, version, current=True))
+                _note_waived(caller, ready, version, batch)
                 shared = self._share(caller, ready, plan, version, decision, standing, people, requested_at, batch)
                 batch.outbox.append(_event(ready, version, decision, requested_at))
                 batch.flags[ready.plan_id] = (ready.la_code, ready.flags)
                 if version.issued_on > self._deciding.today():
                     shared["warnings"] = [*shared["warnings"], _AHEAD]
                 flags = [{"code": flag.code, "detail": flag.detail} for flag in ready.flags]
-                return Answer(201, _body(ready, version.version_id, number, "issued") | shared | {"flags": flags})
+                body = _body(ready, version.version_id, number, "issued") | shared | {"flags": flags}
+                return Answer(201, body | _found(ready.findings))
             case _:
                 assert_never(decision)
+
+    def _hold(self, caller: Caller, ready: _Prepared, version: NewVersion, batch: Batch) -> Answer:
+        """Kept and numbered, and nothing follows from it: no share, no event, no flag, until a second person has looked."""
+        batch.versions.append(version)
+        batch.holds.append(_hold_of(caller, ready, version, waived=False))
+        batch.acts.append(_issued(caller, ready, version, current=False))
+        details = {"findings": [f"{each.kind}: {each.where}" for each in ready.findings]}
+        batch.acts.append(Act("held", caller.client_id, ready.la_code, ready.plan_id, version.version_id, details=details))
+        return _held(ready, version.version_id, version.number, ready.findings)
 
     def _share(
         self, caller: Caller, ready: _Prepared, plan: KnownPlan, version: NewVersion,
@@ -399,6 +463,27 @@ def _back(share: store.Share) -> str:
         f"{share.recipient.name} gets the plan again: an event had taken them out of the family. If that stands, record "
         "family_changed at once, and correct the case system."
     )
+
+
+def _hold_of(caller: Caller, ready: _Prepared, version: NewVersion, *, waived: bool) -> NewHold:
+    asked_by = ready.submission.by or caller.client_id
+    return NewHold(version.version_id, "version", ready.plan_id, ready.la_code, ready.findings, asked_by, waived)
+
+
+def _note_waived(caller: Caller, ready: _Prepared, version: NewVersion, batch: Batch) -> None:
+    """Its files leave unread: that stays known."""
+    if ready.findings:
+        batch.holds.append(_hold_of(caller, ready, version, waived=True))
+
+
+def _found(findings: Sequence[Finding]) -> dict[str, Any]:
+    return {"findings": [each.model_dump(mode="json") for each in findings]} if findings else {}
+
+
+def _held(ready: _Prepared, version_id: UUID, number: int, findings: Sequence[Finding]) -> Answer:
+    said = store_guard.said(each for each in findings if not each.waived)
+    note = f"Held, and shared with nobody: {said}. A second person releases or rejects it: see /v1/confirmations."
+    return Answer(202, _body(ready, version_id, number, "held") | _found(findings) | {"warnings": [note]})
 
 
 def _sections_wanted(ready: _Prepared) -> list[str]:
@@ -507,14 +592,9 @@ def _issued(caller: Caller, ready: _Prepared, version: NewVersion, *, current: b
 def _event(
     ready: _Prepared, version: NewVersion, decision: versions.First | versions.Next, at: datetime
 ) -> instructions.OutboxRow:
-    common: dict[str, Any] = {
-        "la_code": ready.la_code, "plan_id": ready.plan_id, "version_id": version.version_id, "version": version.number,
-        "issued_on": version.issued_on, "sections": tuple(ready.text.section_hashes),
-    }  # fmt: skip
-    if isinstance(decision, versions.First):
-        return instructions.domain_event(EventType.PLAN_FINALISED, ready.plan_id, ready.la_code, PlanFinalised(**common), at)
-    event = PlanAmended(**common, replaces=decision.replaces.version_id, changed_sections=decision.changed)
-    return instructions.domain_event(EventType.PLAN_AMENDED, ready.plan_id, ready.la_code, event, at)
+    issued = versions.Issued(version.version_id, version.number, version.issued_on, version.text_hash, version.section_hashes)
+    replaces = decision.replaces if isinstance(decision, versions.Next) else None
+    return instructions.issued(ready.plan_id, ready.la_code, issued, replaces, at)
 
 
 def _body(ready: _Prepared, version_id: UUID, number: int, status: str) -> dict[str, Any]:

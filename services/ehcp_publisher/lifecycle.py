@@ -79,6 +79,12 @@ NOTICES: Mapping[str, NoticeKind] = {
     "review_decided": NoticeKind.REVIEW_DECISION,
 }
 
+SENT_ON: Mapping[NoticeKind, str] = {
+    NoticeKind.REVIEW_INVITATION: "invited_on",
+    NoticeKind.REVIEW_REPORT: "reported_on",
+}
+"""Of a review, the day on which its notice went out: what the law's clock for it waits for."""
+
 
 def allowed(state: PlanState) -> list[str]:
     """What may happen to a plan in this state, in alphabetical order."""

@@ -41,6 +41,13 @@ class Sealed:
         await store.insert_attachments(connection, rows)
 
 
+def stored(row: Row, notice_id: UUID, key: Key) -> tuple[Notice, Thing]:
+    """A notice that was written before, opened, and what its recipients are to hold."""
+    notice = Notice.model_validate_json(key.open(row["body"], f"notice:{notice_id}"))
+    thing = Thing(notice_id, row["rendering_id"], row["sha256"], 1, row["happened_on"], notice=notice.kind)
+    return notice, thing
+
+
 def seal(plan: KnownPlan, key: Key, notice: Notice, document: Received | None, attachments: Sequence[Received]) -> Sealed:
     notice_id, rendering_id = new_id(), new_id()
     name = f"{plan.case_reference}-{notice.kind}.pdf".replace("/", "-")

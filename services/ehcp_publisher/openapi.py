@@ -30,8 +30,9 @@ _PARTS = "The JSON in the part `submission`; beside it one PDF of your own, and 
 _CONFLICTS = (
     "`same-text`: it is the current version's text. `plan-exists`: the case reference is another plan's. `child-differs`: the "
     "child has other details here. `same-child`: the child has a plan already. `recalled`: this version was recalled. "
-    "`transferred`: its plan went to another council. `not-in-this-state`: the plan takes no version now. `key-reused`: the "
-    "idempotency key was used with another body. `busy`: send it again."
+    "`rejected`: a second person rejected it. `version-held`: a newer one waits for a second person. `transferred`: its plan "
+    "went to another council. `not-in-this-state`: the plan takes no version now. `key-reused`: the idempotency key was used "
+    "with another body. `busy`: send it again."
 )
 _EVENT_CONFLICTS = (
     "`not-in-this-state`: what is allowed from the plan's state is said. `no-cease-notice`, `appeal-time`: it cannot cease "
@@ -43,6 +44,7 @@ _ARCHIVE = {"application/zip": {"schema": {"type": "string", "format": "binary"}
 _ISSUED = {
     200: ("The same version again: nothing was stored.", gives_json(VersionAnswer)),
     201: ("Issued, or kept as history, and who it goes to.", gives_json(VersionAnswer)),
+    202: ("Held: it may have another child in it, and waits for a second person.", gives_json(VersionAnswer)),
 }
 _BODY = {
     400: "The body is not JSON, or not multipart/form-data.",
@@ -76,7 +78,10 @@ ROUTES = {
     ),
     "export": Described(
         gives={200: ("The archive: `plan.json`, and of each version its submission and files.", _ARCHIVE)},
-        refuses={404: _NO_PLAN, 409: "`restricted`, `not-in-this-state`, or `transferred`: another council has the plan."},
+        refuses={
+            404: _NO_PLAN,
+            409: "`restricted`, `version-held`, `not-in-this-state`, or `transferred`: another council has the plan.",
+        },
     ),
     "gaps": Described(gives={200: ("Those involved who have no share.", gives_json(GapsPage))}),
     "flags": Described(gives={200: ("What a person should look at.", gives_json(FlagsPage))}),

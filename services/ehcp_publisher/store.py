@@ -15,12 +15,13 @@ from uuid import UUID
 import asyncpg
 
 from schemas.base import Channel, RecipientKind
+from schemas.guard import Finding
 from schemas.identifiers import CodeScheme
 from schemas.lifecycle import PlanState
 from services.ehcp_publisher.instructions import OutboxRow
 from services.ehcp_publisher.registry import Known
 from services.ehcp_publisher.shares import Ground
-from services.ehcp_publisher.versions import Issued
+from services.ehcp_publisher.versions import Hold, Issued
 from services.shared.postgres.pool import Row
 
 Connection = asyncpg.pool.PoolConnectionProxy
@@ -79,6 +80,8 @@ class NewPlan:
     upn_lookup: bytes | None
     name_lookup: bytes | None
     different_from: tuple[UUID, ...]
+    names: tuple[tuple[int, int], ...] = ()
+    """Under which texts are found to be about the child."""
     decide_on: date | None = None
     parties: tuple[str, ...] = ()
 
@@ -227,12 +230,15 @@ async def lock_plans(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, Kn
 async def _with_versions(connection: Any, rows: Sequence[Any]) -> list[KnownPlan]:
     versions: dict[UUID, list[Issued]] = {}
     for row in await connection.fetch(
-        "SELECT plan_id, version_id, number, issued_on, text_hash, section_hashes, by,"
-        " recalled_at IS NOT NULL AS recalled"
-        " FROM publisher.version WHERE plan_id = ANY($1)",
+        "SELECT v.plan_id, version_id, number, issued_on, text_hash, section_hashes, by,"
+        " recalled_at IS NOT NULL AS recalled, h.findings, h.released"
+        " FROM publisher.version v LEFT JOIN publisher.hold h ON h.thing_id = version_id WHERE v.plan_id = ANY($1)",
         [row["plan_id"] for row in rows],
     ):
         values = dict(row)
+        findings, released = values.pop("findings"), values.pop("released")
+        if findings is not None:
+            values["hold"] = Hold(tuple(map(Finding.model_validate, findings)), released)
         versions.setdefault(values.pop("plan_id"), []).append(Issued(**values))
     return [
         KnownPlan(**dict(row) | {"state": PlanState(row["state"])}, versions=tuple(versions.get(row["plan_id"], ())))
@@ -295,8 +301,9 @@ async def insert_plans(connection: Any, plans: Sequence[NewPlan]) -> set[UUID]:
                 AS t (plan_id, la_code, case_reference, child_id, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup,
                       decide_on, parties)
             ), child AS (
-                INSERT INTO publisher.child (child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup)
-                SELECT child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup FROM new
+                INSERT INTO publisher.child
+                    (child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup, named)
+                SELECT child_id, la_code, wrapped_key, identity, nhs_lookup, upn_lookup, name_lookup, true FROM new
                 WHERE NOT EXISTS (SELECT FROM publisher.plan p
                                   WHERE p.la_code = new.la_code
                                   AND upper(p.case_reference) = upper(new.case_reference))

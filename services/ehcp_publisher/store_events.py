@@ -13,7 +13,7 @@ from uuid import UUID
 from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.lifecycle import PastReview
-from services.ehcp_publisher import lifecycle
+from services.ehcp_publisher import lifecycle, store_guard
 from services.ehcp_publisher.currency import Flag
 from services.ehcp_publisher.shares import Decided, Decision
 from services.shared.postgres.pool import Row
@@ -113,7 +113,9 @@ async def write_decided(connection: Any, decided: Mapping[UUID, tuple[str, Decid
                  WHERE e.plan_id = t.plan_id AND p.circumstances IS NOT NULL AND e.type = ANY($8)
                  ORDER BY e.revision DESC LIMIT 1),
                 (SELECT coalesce(v.by, v.issued_by) FROM publisher.version v
-                 WHERE v.plan_id = t.plan_id AND v.recalled_at IS NULL ORDER BY v.issued_on DESC, v.number DESC LIMIT 1)
+                 WHERE v.plan_id = t.plan_id AND v.recalled_at IS NULL
+                 AND NOT EXISTS (SELECT FROM publisher.hold h WHERE h.thing_id = v.version_id AND h.released IS NOT TRUE)
+                 ORDER BY v.issued_on DESC, v.number DESC LIMIT 1)
             )
             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[])
             AS t (plan_id, recipient_id, la_code, kind, name, reason, once)
@@ -344,8 +346,8 @@ async def confirm(connection: Any, plan_id: UUID, recipient_id: UUID, by: str, *
 
 # --- transfer between two councils of this exchange ---
 
-_OF_A_PLAN = ("plan_event", "review", "notice", "decision", "confirmation", "share_gap", "flag", "decision_queue", "recipient",
-              "recall")  # fmt: skip
+_OF_A_PLAN = ("plan_event", "review", "notice", "hold", "decision", "confirmation", "share_gap", "flag", "decision_queue",
+              "recipient", "recall")  # fmt: skip
 _OF_A_SHARE = ("share", "share_ground", "instruction", "unsatisfied", "handover", "recalled_copy")
 
 
@@ -365,6 +367,7 @@ async def change_council(connection: Any, plan_id: UUID, child_id: UUID, wrapped
     await connection.execute(
         "UPDATE publisher.child SET la_code = $2, wrapped_key = $3 WHERE child_id = $1", child_id, to, wrapped_key
     )
+    await connection.execute("UPDATE publisher.child_known_as SET la_code = $2 WHERE child_id = $1", child_id, to)
     versions = "SELECT version_id FROM publisher.version WHERE plan_id = $1"
     things = f"({versions} UNION ALL SELECT notice_id FROM publisher.notice WHERE plan_id = $1)"
     await connection.execute(f"UPDATE publisher.attachment SET la_code = $2 WHERE owner_id IN {things}", plan_id, to)
@@ -471,15 +474,18 @@ async def list_plans(
     Each with its council's counts of shares, gaps and flags.
     """
     rows = await connection.fetch(
-        """
+        f"""
         SELECT p.plan_id, p.la_code, p.case_reference, p.state, p.restricted, p.restrictions, p.ceases_on, p.appeal_until,
                p.cease_reason,
                c.nhs_lookup IS NOT NULL AS has_nhs_number,
                (SELECT count(*) FROM publisher.share s WHERE s.plan_id = p.plan_id AND s.notice_id IS NULL
                 AND s.action = 'hold') AS shares,
                (SELECT count(*) FROM publisher.share_gap g WHERE g.plan_id = p.plan_id) AS gaps,
-               (SELECT count(*) FROM publisher.v_flag f WHERE f.plan_id = p.plan_id) AS flags,
-               EXISTS (SELECT FROM publisher.confirmation k WHERE k.plan_id = p.plan_id AND k.decided_at IS NULL) AS to_confirm
+               (SELECT count(*) FROM publisher.v_flag f WHERE f.plan_id = p.plan_id)
+                   + (SELECT count(*) FROM ({store_guard.FLAGS}) f WHERE f.plan_id = p.plan_id) AS flags,
+               EXISTS (SELECT FROM publisher.confirmation k WHERE k.plan_id = p.plan_id AND k.decided_at IS NULL)
+                   OR EXISTS (SELECT FROM publisher.hold h WHERE h.plan_id = p.plan_id AND h.released IS NULL) AS to_confirm,
+               (SELECT count(*) FROM publisher.hold h WHERE h.plan_id = p.plan_id AND h.released IS NULL) AS held
         FROM publisher.plan p JOIN publisher.child c USING (child_id)
         WHERE ($1::uuid IS NULL OR p.plan_id > $1) AND ($3::uuid IS NULL OR p.plan_id = $3)
         AND ($4::text IS NULL OR upper(p.case_reference) = upper(btrim($4))) ORDER BY p.plan_id LIMIT $2
@@ -510,7 +516,10 @@ async def read_history(connection: Any, plan_id: UUID) -> dict[str, list[Row]]:
         "custody": "SELECT la_code, case_reference, from_date, until_date FROM publisher.custody WHERE plan_id = $1"
         " ORDER BY until_date",
         "share_gaps": "SELECT who, reason, since FROM publisher.share_gap WHERE plan_id = $1 ORDER BY who",
-        "flags": "SELECT code, detail, since FROM publisher.v_flag WHERE plan_id = $1 ORDER BY code",
+        "flags": "SELECT code, detail, since FROM publisher.v_flag WHERE plan_id = $1"
+        f" UNION ALL SELECT name, reason, since FROM ({store_guard.FLAGS}) f WHERE plan_id = $1 ORDER BY code",
+        "holds": "SELECT thing_id AS version_id, findings, asked_by, asked_at, decided_by, released FROM publisher.hold"
+        " WHERE plan_id = $1 ORDER BY asked_at",
         "confirmations": "SELECT recipient_id, kind, name, reason, asked_by, asked_at, decided_by, share"
         " FROM publisher.confirmation WHERE plan_id = $1 ORDER BY asked_at",
         "decisions": "SELECT d.recipient_id, coalesce(d.kind, r.kind) AS kind, r.name, d.share, d.scheme, d.value,"
@@ -531,15 +540,16 @@ async def read_objections(connection: Any, plan_id: UUID) -> list[Row]:
 
 _OPEN = {
     "gaps": "SELECT plan_id, who AS name, reason, since FROM publisher.share_gap",
-    "flags": "SELECT plan_id, code AS name, detail AS reason, since FROM publisher.v_flag",
+    "flags": f"SELECT plan_id, code AS name, detail AS reason, since FROM publisher.v_flag UNION ALL {store_guard.FLAGS}",
     # A question that is asked once for all plans is listed with the first of them.
-    "confirmations": """
+    "confirmations": f"""
         SELECT plan_id, name, reason, since, recipient, plans FROM (
             SELECT plan_id, recipient_id::text AS name, reason, asked_at AS since, name AS recipient,
                    count(*) OVER question AS plans, min(plan_id::text) OVER question = plan_id::text AS first
             FROM publisher.confirmation WHERE decided_at IS NULL
             WINDOW question AS (PARTITION BY la_code, recipient_id, CASE WHEN once THEN NULL ELSE plan_id END)
         ) c WHERE first
+        UNION ALL {store_guard.CONFIRMATIONS}
     """,
 }
 

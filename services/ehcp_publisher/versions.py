@@ -1,7 +1,7 @@
 """Which version is current, and what a newly received one is: the new current one, history, a repeat, or the same text.
 
-Pure. The current version is the greatest by (``issued_on``, number) that is not recalled; an older one that comes in late is
-history: kept, and never shared as new.
+Pure. The current version is the greatest by (``issued_on``, number) that may leave: that is neither recalled, nor held, nor
+rejected. An older one that comes in late is history: kept, and never shared as new.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,18 @@ from uuid import UUID
 
 import orjson
 
+from schemas.guard import Finding
 from schemas.manifest import canonical, section_bytes, sha256
 from schemas.plan import PlanVersion, SectionLetter
 from services.shared.json import dumps
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The guard found something; a second person releases the version, or rejects it."""
+
+    findings: tuple[Finding, ...] = ()
+    released: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,19 @@ class Issued:
     recalled: bool = False
     by: str | None = None
     """The officer who issued it, by the council's own id, where it was said."""
+    hold: Hold | None = None
+
+    @property
+    def may_leave(self) -> bool:
+        return not self.recalled and (self.hold is None or self.hold.released is True)
+
+    @property
+    def waits(self) -> bool:
+        return self.hold is not None and self.hold.released is None and not self.recalled
+
+    @property
+    def rejected(self) -> bool:
+        return self.hold is not None and self.hold.released is False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +100,29 @@ class Recalled:
     issued: Issued
 
 
-Decision = First | Next | History | Repeat | SameText | Recalled
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The very version that waits for a second person."""
+
+    issued: Issued
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The very version that a second person rejected."""
+
+    issued: Issued
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Older than one that waits, while none may leave yet: were it shared, an old version would go out as the newest."""
+
+    waiting: Issued
+
+
+Decision = First | Next | History | Repeat | SameText | Recalled | Held | Rejected | Behind
 
 
 def text_of(version: PlanVersion, document: str | None, attachments: Sequence[str]) -> Text:
@@ -113,7 +157,7 @@ def hashes_by_letter(version: Issued) -> dict[SectionLetter, str]:
 
 
 def current(known: Sequence[Issued]) -> Issued | None:
-    valid = (each for each in known if not each.recalled)
+    valid = (each for each in known if each.may_leave)
     return max(valid, key=lambda each: (each.issued_on, each.number), default=None)
 
 
@@ -125,11 +169,16 @@ def changed_sections(before: Mapping[str, str], after: Mapping[SectionLetter, st
 def decide(known: Sequence[Issued], issued_on: date, text: Text) -> Decision:
     for each in known:
         if each.text_hash == text.text_hash and each.issued_on == issued_on:
-            return Recalled(each) if each.recalled else Repeat(each)
+            if each.recalled:
+                return Recalled(each)
+            if each.rejected:
+                return Rejected(each)
+            return Held(each, each.hold) if each.hold and each.waits else Repeat(each)
     number = max((each.number for each in known), default=0) + 1
     now = current(known)
     if now is None:
-        return First(number)
+        newer = [each for each in known if each.waits and each.issued_on > issued_on]
+        return Behind(newer[0]) if newer else First(number)
     if issued_on < now.issued_on:
         return History(number, now)
     if now.text_hash == text.text_hash:

@@ -158,6 +158,8 @@ def _heading(kind: AlertKind) -> str:
             return "Paused: nothing is delivered to a recipient until its operator resumes it; what is late is still late"
         case AlertKind.UNASKED:
             return "Not asked: records have not said for more than a day what they hold; `ehcp reconcile records` says whose"
+        case AlertKind.HELD:
+            return "Held: it may have another child in it, and goes to nobody before a second person has looked"
         case _:
             assert_never(kind)
 

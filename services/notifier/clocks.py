@@ -72,6 +72,8 @@ class Plan:
     """The family was told, since the plan came here, by whom it is kept now."""
     phase_transfer: tuple[str, date] | None = None
     """The clock of a transfer between phases that no placement answers, and the day on which the new phase begins."""
+    held_since: datetime | None = None
+    """Of the oldest version or notice that the guard holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ def troubles(plan: Plan, now: datetime) -> tuple[Trouble, ...]:
         found.append(Trouble(AlertKind.SHARE_GAP, plan.gap_since))
     if plan.waiting_since is not None:
         found.append(Trouble(AlertKind.UNCONFIRMED, plan.waiting_since))
+    if plan.held_since is not None:
+        found.append(Trouble(AlertKind.HELD, plan.held_since))
     return tuple(found)
 
 

@@ -198,7 +198,8 @@ async def read_plans(connection: Connection, plan_ids: Collection[UUID]) -> dict
                (SELECT (f.since AT TIME ZONE 'Europe/London')::date FROM publisher.v_flag f
                 WHERE f.plan_id = p.plan_id AND f.code = 'lives_elsewhere') AS lives_elsewhere_since,
                (SELECT min(g.since) FROM publisher.v_gap g WHERE g.plan_id = p.plan_id) AS gap_since,
-               (SELECT min(c.asked_at) FROM publisher.v_confirmation c WHERE c.plan_id = p.plan_id) AS waiting_since
+               (SELECT min(c.asked_at) FROM publisher.v_confirmation c WHERE c.plan_id = p.plan_id) AS waiting_since,
+               (SELECT min(h.asked_at) FROM publisher.v_hold h WHERE h.plan_id = p.plan_id) AS held_since
         FROM publisher.v_plan p
         LEFT JOIN LATERAL (
             SELECT e.revision, CASE e.type WHEN 'transfer' THEN (e.recorded_at AT TIME ZONE 'Europe/London')::date
@@ -222,6 +223,7 @@ async def read_plans(connection: Connection, plan_ids: Collection[UUID]) -> dict
             row["plan_id"], row["la_code"], row["in_force"], row["first_issued_on"], row["issued_on"], row["transferred_on"],
             row["lives_elsewhere_since"], tuple(reviews[row["plan_id"]]), row["gap_since"], row["waiting_since"],
             told_of_transfer=row["told_of_transfer"], phase_transfer=_phase_transfer(row["phase_transfer"]),
+            held_since=row["held_since"],
         )
         for row in rows
     }  # fmt: skip

@@ -21,6 +21,8 @@ from schemas.lifecycle import ChildCorrected
 from schemas.plan import Child
 from services.ehcp_publisher.deciding import Deciding
 from services.ehcp_publisher.events import Events
+from services.ehcp_publisher.file_texts import FileTexts
+from services.ehcp_publisher.guarding import Guarding
 from services.ehcp_publisher.nightly import Nightly
 from services.ehcp_publisher.redeciding import Redeciding
 from services.ehcp_publisher.registry import organisation_id
@@ -389,7 +391,7 @@ async def test_a_part_that_a_correction_needs_names_the_child_as_the_correction_
     sent["child"] = child_of(sent["case_reference"]) | {"date_of_birth": "2020-05-06"}
     life = await begin_with(publisher, sent)
     older = sent["child"] | {"date_of_birth": "2012-05-06"}
-    events = Events(publisher.pool, deciding_of(publisher))
+    events = Events(publisher.pool, deciding_of(publisher), Guarding(publisher.pool, deciding_of(publisher), FileTexts()))
     apply, tries = events._apply, itertools.count()
 
     async def breaks_off(*arguments: Any) -> Any:

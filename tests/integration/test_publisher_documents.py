@@ -1,19 +1,17 @@
 """The document API and the list of shares: what a subscriber reads, when it may not, and what is written of it."""
 
 import asyncio
-import os
-from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import orjson
 import pytest
-from pypdf import PdfWriter
 
 from schemas.documents import ReadAnswer
 from services.shared.delivery.council import BadRenderingError, Council, Proofs, content_of
 from services.shared.identity.client import TokenClient
+from tests.support.files import pdf_of
 from tests.support.publisher import (
     ISSUER,
     PRIMARY,
@@ -162,12 +160,7 @@ async def test_a_batch_is_answered_in_order_one_line_each(publisher: Publisher) 
 
 
 def large_document(megabytes: int) -> bytes:
-    writer = PdfWriter()
-    writer.add_blank_page(200, 200)
-    writer.add_attachment("noise", os.urandom(megabytes * 2**20))
-    file = BytesIO()
-    writer.write(file)
-    return file.getvalue()
+    return pdf_of("Rowan James Hartley", noise=megabytes * 2**20)
 
 
 async def test_what_does_not_fit_into_one_answer_is_for_later_and_one_always_fits(publisher: Publisher) -> None:

@@ -5,7 +5,6 @@ wrote through the owner, whom row-level security does not bind. Without Kafka th
 """
 
 import base64
-import io
 import os
 import random
 import time
@@ -24,7 +23,6 @@ import httpx2
 import orjson
 from joserfc import jwt
 from joserfc.jwk import OKPKey
-from pypdf import PdfWriter
 
 from schemas.base import ContractError
 from schemas.identifiers import check_nhs_number, check_upn
@@ -37,6 +35,7 @@ from services.shared.identity.keys import ASSERTION_TYPE
 from services.shared.postgres.migrate import migrate
 from services.shared.postgres.pool import open_pool
 from services.shared.runtime import Service
+from tests.support.files import pdf_of
 from tests.support.openapi import Documented
 from tests.support.servers import RunningKafka, RunningPostgres
 from tests.support.services import REPOSITORY, RunningService, running_service
@@ -291,13 +290,8 @@ def document_alone() -> dict[str, Any]:
 
 
 def pdf_document(title: str) -> bytes:
-    """A small PDF that is like no other with another title."""
-    writer = PdfWriter()
-    writer.add_blank_page(200, 200)
-    writer.add_metadata({"/Title": title})
-    file = io.BytesIO()
-    writer.write(file)
-    return file.getvalue()
+    """A small PDF about the child of every test, that is like no other with another title."""
+    return pdf_of(f"{CHILD['given_names']} {CHILD['family_name']}", title=title)
 
 
 # --- starting it --------------------------------------------------------------------------------------------------------

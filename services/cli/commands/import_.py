@@ -39,6 +39,7 @@ LABELS = {
     "ceased_now": "ceased now", "ceased_before": "ceased before", "ceased_never_here": "ceased, and never here",
     "cease_refused": "whose end was refused",
     "valid": "Versions that can be sent", "issued": "Versions issued", "unchanged": "Versions that were here already",
+    "held": "Versions held until a second person has looked",
     "kept_as_history": "Versions older than the current one, kept", "refused": "Versions refused",
     "answered_before": "Versions answered in a run that was broken off",
 }  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from schemas.guard import Finding
 from services.cli.commands.who import is_plan_id
 from services.cli.exchange import Exchange, Reach, Row
 from services.cli.machine.config import OPERATOR
@@ -30,7 +31,7 @@ COLUMNS = {
 SPARE_COLUMNS = ("settings", "la_code", "plan_id")
 OPEN_COLUMNS = {"case_reference": "Plan", "name": "What", "reason": "Reason", "since": "Since (UTC)", "la_code": "Council"}
 CONFIRMATION_COLUMNS = {
-    "case_reference": "Plan", "recipient": "To confirm", "reason": "Reason", "plans": "Plans", "name": "Recipient id",
+    "case_reference": "Plan", "recipient": "To confirm", "reason": "Reason", "plans": "Plans", "name": "Recipient, version or notice id",
     "since": "Since (UTC)", "la_code": "Council",
 }  # fmt: skip
 VERSIONS = {
@@ -51,6 +52,10 @@ CONFIRMATIONS = {
     "name": "To confirm", "kind": "Kind", "reason": "Reason", "asked_by": "Asked by", "decided_by": "Decided by",
     "share": "Share", "recipient_id": "Recipient id",
 }  # fmt: skip
+HOLDS = {
+    "version_id": "Held", "found": "Found", "asked_by": "Brought in by", "asked_at": "Since (UTC)",
+    "decided_by": "Decided by", "released": "Released",
+}  # fmt: skip
 DECISIONS = {
     "name": "Decided about", "kind": "Kind", "code": "Code", "share": "Share", "lawful_basis": "Lawful basis",
     "reason": "Reason", "by": "By",
@@ -61,8 +66,9 @@ TABLES = {
     "versions": VERSIONS, "events": EVENTS, "reviews": REVIEWS, "notices": NOTICES, "custody": CUSTODY, "share_gaps": GAPS,
     "flags": FLAGS, "confirmations": CONFIRMATIONS, "decisions": DECISIONS,
     "objections": OBJECTIONS,
+    "holds": HOLDS,
 }  # fmt: skip
-TIMES = ("received_at", "recalled_at", "recorded_at", "since")
+TIMES = ("asked_at", "received_at", "recalled_at", "recorded_at", "since")
 
 
 def plans(council: Council = None, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
@@ -90,7 +96,7 @@ def plan(
     if settings := settings_of(found):
         out.print(f"Settings: {settings}", markup=False, soft_wrap=True)
     for name, columns in TABLES.items():
-        if rows := found[name]:
+        if rows := found.get(name):
             out.print()
             print_table(columns, [readable(row) for row in rows])
 
@@ -106,7 +112,7 @@ def flags(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 
 def confirmations(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """List shares that wait for a second person; `ehcp record confirm` answers."""
+    """List what waits for a second person: unusual recipients, and what is held. `ehcp record confirm` answers."""
     show_open("confirmations", home, CONFIRMATION_COLUMNS, as_json=as_json)
 
 
@@ -184,6 +190,8 @@ def readable(row: Row) -> Row:
     row = row | {name: to_the_second(row[name]) for name in TIMES if row.get(name)}
     if row.get("left_out"):
         row["not_to"] = "; ".join(f"{each['who']} ({each['reason']})" for each in row["left_out"])
+    if "findings" in row:
+        row["found"] = "; ".join(str(Finding.model_validate(each)) for each in row["findings"])
     if row.get("scheme"):
         row["code"] = f"{row['scheme']}:{row['value']}"
     return row

@@ -46,7 +46,7 @@ def publish(
         print_json(rows)
     else:
         print_table(COLUMNS, [{**row, "recipients": recipients_of(row), "problem": remark_on(row)} for row in rows])
-    if any(row["result"] == "refused" for row in rows):
+    if any(row["result"] in ("refused", "held") for row in rows):
         raise typer.Exit(Exit.CHECK_FAILED)
 
 
@@ -108,6 +108,8 @@ def remark_on(row: Row) -> str | None:
     """Why a version was refused, or why it goes to nobody."""
     if "reviews" in row:
         return f"where the plan came from, and {row['reviews']} reviews that were held there"
+    if row["result"] == "held":
+        return " ".join(row["warnings"])
     if row["result"] == "kept_as_history":
         return "older than the current version: kept, and goes to nobody"
     remark: str | None = row.get("problem") or row.get("detail")

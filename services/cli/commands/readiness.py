@@ -28,6 +28,7 @@ WORDS = {
     "document": "neither a document nor a text",
     "nhs_number": "no NHS number: no clinical record can be found",
     "recipient": "nobody to send it to",
+    "held": "something that waits for a second person: `ehcp confirmations`",
     "correction": "a row that is refused: `ehcp import --dry-run` says which",
 }
 SHOWN = 20

@@ -33,6 +33,8 @@ class Lack(StrEnum):
     """Nobody is named who could get it: no setting with a code, no commissioning body, no family."""
     CORRECTION = "correction"
     """A row is refused."""
+    HELD = "held"
+    """What came for it may have another child in it, and waits for a second person."""
 
 
 @dataclass(frozen=True, slots=True)

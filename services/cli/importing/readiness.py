@@ -46,7 +46,8 @@ class Readiness:
 def lacks_here(plan: Row) -> frozenset[Lack]:
     """Of a plan as GET /v1/plans gives it. What is in the exchange has a text; without a current version it was recalled."""
     found = {
-        Lack.DOCUMENT: not plan.get("current"),
+        Lack.DOCUMENT: not plan.get("current") and not plan.get("held"),
+        Lack.HELD: bool(plan.get("held")),
         Lack.NHS_NUMBER: not plan["has_nhs_number"],
         Lack.RECIPIENT: not plan["shares"],
     }
