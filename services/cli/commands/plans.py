@@ -31,7 +31,7 @@ COLUMNS = {
 SPARE_COLUMNS = ("settings", "la_code", "plan_id")
 OPEN_COLUMNS = {"case_reference": "Plan", "name": "What", "reason": "Reason", "since": "Since (UTC)", "la_code": "Council"}
 CONFIRMATION_COLUMNS = {
-    "case_reference": "Plan", "recipient": "To confirm", "reason": "Reason", "plans": "Plans", "name": "Recipient, version or notice id",
+    "case_reference": "Plan", "recipient": "To confirm", "reason": "Reason", "plans": "Plans", "name": "Id",
     "since": "Since (UTC)", "la_code": "Council",
 }  # fmt: skip
 VERSIONS = {
