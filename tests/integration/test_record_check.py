@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from services.shared.delivery import record_check
 from services.shared.delivery.differences import Difference
 from services.shared.delivery.heartbeats import Heartbeats
 from services.shared.identity.receipts import signer
-from services.shared.record_systems.port import Held
+from services.shared.record_systems.port import Held, Recipient, RecordAwayError
 from tests.support.contents import child
 from tests.support.fhir_server import FhirServer
 from tests.support.servers import RunningPostgres
@@ -163,6 +164,35 @@ async def test_silence_is_not_absence(subscriber: SubscriberStub) -> None:
     assert await subscriber.said(far) == [(1, Status.FILED)]
     subscriber.rna.away = False
     assert (await subscriber.record_check().once(full=True)).differences == {Difference.MISSING_FROM_RECORD: 1}
+
+
+async def test_a_copy_that_cannot_be_read_out_stays_due_and_stands_before_no_other(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_check, "AT_ONCE", 2)
+    wishes = [wanted() for _ in range(4)]
+    await filed(subscriber, *wishes)
+    broken, ask, tried = wishes[0].plan_id, subscriber.rna.holds, 0
+
+    async def holds(recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
+        nonlocal tried
+        tried += broken in plans
+        if broken in plans:
+            raise RecordAwayError("the record answered 500")
+        return await ask(recipient, plans)
+
+    subscriber.rna.holds = holds  # type: ignore[method-assign]
+    for age, wish in enumerate(reversed(wishes), 30):  # the broken one has waited longest
+        await subscriber.owner.execute(
+            "UPDATE delivery.delivery SET check_at = now() - make_interval(hours => $2) WHERE share_id = $1", wish.share_id, age
+        )
+    check = subscriber.record_check()
+    outcome = await check.once()
+    assert (outcome.checked, outcome.not_asked, tried) == (3, [], 2)  # with another, and alone
+    assert (await check.once()).checked == 0
+    assert tried == 2
+    beat = await Heartbeats(subscriber.pool, "health", signer(subscriber.key), tuple).beat()
+    assert beat.unasked == 1  # a person hears of it after a day
 
 
 async def test_nobody_is_asked_what_cannot_be_asked(subscriber: SubscriberStub) -> None:

@@ -77,6 +77,8 @@ class RecordCheck:
         self._every = every
         self._clock = clock
         self._not_before: dict[str, float] = {}
+        self._unread_until: dict[UUID, float] = {}
+        """Copies that could not be read while others could: they stay due, and do not stand before the others for ever."""
         self._look_now = asyncio.Event()
 
     def look_now(self) -> None:
@@ -116,7 +118,7 @@ class RecordCheck:
         while system is not None:
             async with self._pool.acquire() as connection:
                 if until:
-                    batch = await store_checks.due(connection, lane, until, AT_ONCE)
+                    batch = await store_checks.due(connection, lane, until, AT_ONCE, self._unread())
                 else:
                     batch = await store_checks.following(connection, lane, after, AT_ONCE)
             if not batch:
@@ -152,12 +154,17 @@ class RecordCheck:
         away = [answer.reason for answer in unknown.values() if not answer.never]
         if away and len(away) == len(answers):
             raise RecordAwayError(away[0])
-        if unknown:
-            never = [each for each, answer in unknown.items() if answer.never]
+        later = asyncio.get_running_loop().time() + NOT_AGAIN_SECONDS
+        self._unread_until |= {each.share_id: later for each, answer in unknown.items() if not answer.never}
+        if never := [each for each, answer in unknown.items() if answer.never]:
             async with self._pool.acquire() as connection, connection.transaction():
-                await store.lock_deliveries(connection, [each.share_id for each in unknown])
+                await store.lock_deliveries(connection, [each.share_id for each in never])
                 await store_checks.ask_no_more(connection, never)
-                await store_checks.ask_later(connection, [each for each in unknown if each not in never], NOT_AGAIN_SECONDS)
+
+    def _unread(self) -> list[UUID]:
+        now = asyncio.get_running_loop().time()
+        self._unread_until = {share_id: until for share_id, until in self._unread_until.items() if until > now}
+        return list(self._unread_until)
 
     async def _write(self, found: dict[Believed, Difference | None], outcome: Outcome) -> None:
         wrong = {each: difference for each, difference in found.items() if difference}

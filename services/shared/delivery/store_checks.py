@@ -47,11 +47,12 @@ _BELIEVED = """
 """
 
 
-async def due(connection: Any, lane: str, until: datetime, limit: int) -> list[Believed]:
-    """What of this record system is to be looked at by ``until``, the longest waiting first."""
+async def due(connection: Any, lane: str, until: datetime, limit: int, but: Sequence[UUID]) -> list[Believed]:
+    """What of this record system is to be looked at by ``until``, the longest waiting first; ``but``: not now."""
     rows = await connection.fetch(
-        _BELIEVED + "WHERE d.lane = $1 AND d.check_at <= $2 ORDER BY d.check_at LIMIT $3", lane, until, limit
-    )
+        _BELIEVED + "WHERE d.lane = $1 AND d.check_at <= $2 AND d.share_id <> ALL($4) ORDER BY d.check_at LIMIT $3",
+        lane, until, limit, list(but),
+    )  # fmt: skip
     return [Believed(**dict(row)) for row in rows]
 
 
@@ -82,14 +83,6 @@ async def ask_no_more(connection: Any, believed: Sequence[Believed]) -> None:
     """There is no question for it. After its next change it is tried once more."""
     if believed:
         await connection.execute(_AS_LOOKED_AT.format("check_at = NULL"), *_states(believed))
-
-
-async def ask_later(connection: Any, believed: Sequence[Believed], seconds: float) -> None:
-    """This copy could not be read, others could: it must not stand before them for ever."""
-    if believed:
-        await connection.execute(
-            _AS_LOOKED_AT.format("check_at = now() + make_interval(secs => $4)"), *_states(believed), seconds
-        )  # fmt: skip
 
 
 _AS_LOOKED_AT = (
