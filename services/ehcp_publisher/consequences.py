@@ -47,7 +47,7 @@ from schemas.lifecycle import (
 )
 from schemas.notices import Notice, NoticeKind
 from schemas.plan import Child, Circumstances, PlanVersion
-from services.ehcp_publisher import lifecycle
+from services.ehcp_publisher import families, lifecycle
 from services.ehcp_publisher.deciding import IN_FORCE
 from services.ehcp_publisher.registry import Directory, organisation_id, person_id
 from services.ehcp_publisher.shares import FAMILY, Decided, Decision
@@ -127,6 +127,8 @@ class Consequences:
     """Of this exchange."""
     quiet: bool = False
     """Nothing more reaches the family."""
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    """New ones about the family."""
     warnings: tuple[str, ...] = ()
 
 
@@ -287,7 +289,17 @@ def _around_changed(event: AroundChanged, before: Before, today: date, state: Pl
     _not_before_plans(event.changed_on, "changed_on")
     if not isinstance(event, PlacementChanged):  # placements have days of their own; the others hold from now on
         _happened(event.changed_on, "changed_on", today)
-    return Consequences(event.changed_on, state, circumstances=circumstances_after(before.circumstances, [event]))
+    doubts: Mapping[str, str] = {}
+    named: Mapping[str, Any] = {}
+    if isinstance(event, FamilyChanged):
+        plan_id, known = before.plan.plan_id, before.circumstances.family
+        doubts = families.taken_out(plan_id, known, event.family) | families.renamed(plan_id, known, event.family)
+        # Whom the event itself brings back, it means.
+        back = {str(person_id(plan_id, member.reference)) for member in event.family}
+        stay = {key: why for key, why in before.plan.doubts.items() if key not in back or why != families.Doubt.TAKEN_OUT}
+        named = {"doubts": stay} if stay != before.plan.doubts else {}
+    around = circumstances_after(before.circumstances, [event])
+    return Consequences(event.changed_on, state, named, circumstances=around, doubts=doubts)
 
 
 def circumstances_after(around: Circumstances, events: Iterable[PlanEvent]) -> Circumstances:

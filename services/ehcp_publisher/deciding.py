@@ -54,6 +54,14 @@ class People:
     confirmed: Mapping[UUID, Mapping[UUID, bool | None]]
 
 
+def without(people: People, plan_id: UUID, doubts: Mapping[str, str]) -> People:
+    """As if nobody had confirmed anybody about whom there is a new doubt."""
+    if not doubts:
+        return people
+    said = {key: share for key, share in people.confirmed.get(plan_id, {}).items() if str(key) not in doubts}
+    return People(people.decisions, {**people.confirmed, plan_id: said})
+
+
 NO_PEOPLE = People({}, {})
 """For plans that are new."""
 
@@ -91,6 +99,8 @@ class Batch:
     acts: list[Act] = field(default_factory=list)
     decided: dict[UUID, tuple[str, Decided]] = field(default_factory=dict)
     flags: dict[UUID, tuple[str, Sequence[currency.Flag]]] = field(default_factory=dict)
+    doubts: dict[UUID, Mapping[str, str]] = field(default_factory=dict)
+    """By plan, doubts about its family that are new: they come to those that it has."""
 
     async def write(self, connection: Any) -> None:
         await store.insert_versions(connection, self.versions)
@@ -100,6 +110,7 @@ class Batch:
         await store_handover.note(connection, self.wishes)
         await store.write_wishes(connection, self.wishes, self.outbox)
         await store.write_grounds(connection, self.grounds)
+        await store_events.write_doubts(connection, self.doubts)
         await store_events.write_decided(connection, self.decided)
         await store_events.write_flags(connection, self.flags)
         await store.insert_acts(connection, self.acts)
@@ -173,11 +184,11 @@ class Deciding:
 
     def decide(
         self, plan_id: UUID, la_code: str, circumstances: Circumstances, child: Child, people: People, *, issued_on: date,
-        first: bool, letters: Iterable[SectionLetter],
+        first: bool, letters: Iterable[SectionLetter], doubts: Mapping[str, str],
     ) -> Decided:  # fmt: skip
         facts = Facts(
             plan_id, la_code, circumstances, child.date_of_birth, issued_on, first, tuple(letters),
-            people.decisions.get(plan_id, ()), people.confirmed.get(plan_id, {}),
+            people.decisions.get(plan_id, ()), people.confirmed.get(plan_id, {}), doubts,
         )  # fmt: skip
         return shares.decide(facts, self.directory, self.today())
 
@@ -213,16 +224,26 @@ class Deciding:
         decided, made = self._of_the_plan(each, people, of_the_plan, renderings, asking)
         if each.plan.restricted is None or each.quiet:
             others = [share for share in standing if share.share_id not in each.remove]
-            made.wishes += self.taken_back(asking, each.circumstances, people, others, quiet=each.quiet)
+            made.wishes += self.taken_back(each.plan, asking, each.circumstances, people, others, quiet=each.quiet)
         return decided, made
 
     def taken_back(
-        self, asking: Asking, around: Circumstances, people: People, standing: Sequence[Share], *, quiet: bool = False
+        self,
+        plan: KnownPlan,
+        asking: Asking,
+        around: Circumstances,
+        people: People,
+        standing: Sequence[Share],
+        *,
+        quiet: bool = False,
     ) -> list[Wish]:
         """Of the notices that have not arrived, those to whom nothing of the child goes any more: who is no longer of the
-        family (or nobody of it, where all is ``quiet``), and whom a person keeps from the plan."""
+        family (or nobody of it, where all is ``quiet``), who of it must be confirmed first, and whom a person keeps from the
+        plan."""
         family = set() if quiet else {person_id(asking.plan_id, member.reference) for member in around.family}
         out = kept_from(people.decisions.get(asking.plan_id, ()), self.today())
+        confirmed = people.confirmed.get(asking.plan_id, {})
+        out |= {UUID(each) for each in plan.doubts if not confirmed.get(UUID(each))}
         return [
             wishes.withdraw(asking, share)
             for share in standing
@@ -245,7 +266,7 @@ class Deciding:
         if plan.state in IN_FORCE:
             decided = self.decide(
                 plan.plan_id, plan.la_code, each.circumstances, each.child, people, issued_on=now.issued_on,
-                first=_is_first(plan, now), letters=map(SectionLetter, now.section_hashes),
+                first=_is_first(plan, now), letters=map(SectionLetter, now.section_hashes), doubts=plan.doubts,
             )  # fmt: skip
         # What was typeset here names the child as it was known then.
         fit = {

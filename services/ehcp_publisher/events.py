@@ -147,7 +147,15 @@ class Events:
         decided = None
         if now:
             decided = self._deciding.decide(
-                plan_id, plan.la_code, around, child, people, issued_on=now.issued_on, first=True, letters=()
+                plan_id,
+                plan.la_code,
+                around,
+                child,
+                people,
+                issued_on=now.issued_on,
+                first=True,
+                letters=(),
+                doubts=plan.doubts,
             )
         before = Before(
             plan,
@@ -319,6 +327,7 @@ class Events:
         if child:
             await store_events.update_child(connection, plan.child_id, child)
         await store_events.update_plan(connection, plan.plan_id, changes)
+        await store_events.write_doubts(connection, {plan.plan_id: follows.doubts})
         la_code = follows.to_council or plan.la_code
         if follows.review:
             await store_events.save_review(connection, plan.plan_id, la_code, *follows.review)
@@ -391,6 +400,7 @@ class Events:
         facts = Facts(
             plan.plan_id, plan.la_code, situation.circumstances, situation.child.date_of_birth, thing.issued_on,
             decisions=people.decisions.get(plan.plan_id, ()), confirmed=people.confirmed.get(plan.plan_id, {}),
+            doubts=plan.doubts,
         )  # fmt: skip
         return shares.told(event, facts, self._deciding.directory, self._deciding.today())
 

@@ -7,7 +7,7 @@ relay takes it from the outbox to Kafka.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, assert_never
@@ -17,9 +17,10 @@ import asyncpg
 import structlog
 
 from schemas.guard import Finding
-from schemas.plan import Child, PlanSubmission, PlanVersion, SectionLetter
+from schemas.plan import Child, FamilyMember, PlanSubmission, PlanVersion, SectionLetter
 from services.ehcp_publisher import (
     currency,
+    families,
     guard,
     identities,
     instructions,
@@ -30,12 +31,12 @@ from services.ehcp_publisher import (
     versions,
     wishes,
 )
-from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People, undeliverable, waits
+from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People, undeliverable, waits, without
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.guarding import Guarding, Looked
 from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.rendering import MAX_TEXT_BYTES, RenderingError
-from services.ehcp_publisher.shares import FAMILY, Decided
+from services.ehcp_publisher.shares import Decided
 from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan, NewRendering, NewVersion
 from services.ehcp_publisher.store_guard import NamedChild, NewHold
 from services.ehcp_publisher.wishes import Current, Thing
@@ -214,7 +215,7 @@ class Issuing:
             flags = currency.flags(version, child, version.circumstances(), self._deciding.today(), None, la_code)
             ready = replace(ready, flags=flags, by_directory=self._deciding.directory.revision)
             if not isinstance(decision, versions.History):
-                ready = replace(ready, decided=self._decide(ready, people))
+                ready = replace(ready, decided=self._decide(ready, people, plan.doubts if plan else {}))
             looked = await self._guarding.read(
                 la_code, child, version.issued_on, version, submission.document, submission.attachments
             )
@@ -230,11 +231,11 @@ class Issuing:
             if findings:
                 prepared[index] = replace(prepared[index], findings=findings)
 
-    def _decide(self, ready: _Prepared, people: People) -> Decided:
+    def _decide(self, ready: _Prepared, people: People, doubts: Mapping[str, str]) -> Decided:
         version = ready.submission.version
         return self._deciding.decide(
             ready.plan_id, ready.la_code, version.circumstances(), ready.child, people, issued_on=version.issued_on,
-            first=isinstance(ready.decision, versions.First), letters=ready.text.section_hashes,
+            first=isinstance(ready.decision, versions.First), letters=ready.text.section_hashes, doubts=doubts,
         )  # fmt: skip
 
     def _new_plan(self, first: PlanSubmission) -> tuple[NewPlan, Key]:
@@ -322,6 +323,7 @@ class Issuing:
         plans = await store.lock_plans(connection, plan_ids)
         standing = await store.lock_shares(connection, [p.plan_id for p in prepared.values() if not p.new], notices=True)
         people = await self._deciding.read_people(connection, [p.plan_id for p in prepared.values() if not p.new])
+        family = await store.read_family(connection, [p.plan_id for p in prepared.values() if not p.new])
         requested_at: datetime = await connection.fetchval("SELECT clock_timestamp()")
         batch = Batch()
         for index, ready in prepared.items():
@@ -342,7 +344,15 @@ class Issuing:
                 continue
             try:
                 results[index] = self._decide_one(
-                    caller, ready, plan, decision, standing.get(ready.plan_id, []), people, requested_at, batch
+                    caller,
+                    ready,
+                    plan,
+                    decision,
+                    standing.get(ready.plan_id, []),
+                    people,
+                    family.get(ready.plan_id, []),
+                    requested_at,
+                    batch,
                 )
             except Problem as problem:
                 results[index] = problem
@@ -353,7 +363,7 @@ class Issuing:
 
     def _decide_one(
         self, caller: Caller, ready: _Prepared, plan: KnownPlan, decision: versions.Decision, standing: list[store.Share],
-        people: People, requested_at: datetime, batch: Batch,
+        people: People, family: Sequence[tuple[UUID, bytes]], requested_at: datetime, batch: Batch,
     ) -> Result:  # fmt: skip
         match decision:
             case versions.Repeat(issued):
@@ -404,7 +414,10 @@ class Issuing:
                 batch.renewed.append(ready.plan_id)
                 batch.acts.append(_issued(caller, ready, version, current=True))
                 _note_waived(caller, ready, version, batch)
-                shared = self._share(caller, ready, plan, version, decision, standing, people, requested_at, batch)
+                doubts = batch.doubts[ready.plan_id] = _renamed(ready, family)
+                plan = replace(plan, doubts={**plan.doubts, **doubts})
+                asked_anew = without(people, ready.plan_id, doubts)
+                shared = self._share(caller, ready, plan, version, decision, standing, asked_anew, requested_at, batch)
                 batch.outbox.append(_event(ready, version, decision, requested_at))
                 batch.flags[ready.plan_id] = (ready.la_code, ready.flags)
                 if version.issued_on > self._deciding.today():
@@ -436,33 +449,26 @@ class Issuing:
         decided = ready.decided
         # Nobody has decided anything about a new plan: what was prepared holds unless the directory changed since.
         if decided is None or ready.new is None or ready.by_directory != self._deciding.directory.revision:
-            decided = self._decide(ready, people)
+            decided = self._decide(ready, people, plan.doubts)
         changed = tuple(SectionLetter) if isinstance(decision, versions.First) else decision.changed
         asking = self._deciding.asking(ready.plan_id, ready.la_code, ready.identity_revision, requested_at)
         of_the_plan = [share for share in standing if not share.notice_id]
         made = wishes.make(asking, decided.wanted, of_the_plan, Current(_things(ready, version), changed))
-        made.wishes += self._deciding.taken_back(asking, ready.submission.version.circumstances(), people, standing)
+        made.wishes += self._deciding.taken_back(plan, asking, ready.submission.version.circumstances(), people, standing)
         batch.add(caller.client_id, ready.key, decided.wanted, made)
         batch.decided[ready.plan_id] = (ready.la_code, decided)
         unconfirmed = [waits(each) for each in decided.unconfirmed]
         gaps = [{"who": gap.who, "reason": gap.reason} for gap in decided.gaps]
         warnings = undeliverable(decided.wanted, self._deciding.directory, self._deciding.today()) + unconfirmed
-        if plan.circumstances is not None:
-            wanted = {each.recipient.recipient_id for each in decided.wanted}
-            warnings += [_back(share) for share in of_the_plan if _was_taken_out(share) and share.recipient_id in wanted]
         return {"shares": made.answers, "warnings": warnings, "share_gaps": gaps}
 
 
-def _was_taken_out(share: store.Share) -> bool:
-    return share.recipient.kind in FAMILY and share.action == "withdraw"
-
-
-def _back(share: store.Share) -> str:
-    """A version says anew who is of the family; the case system may not know of what was recorded here."""
-    return (
-        f"{share.recipient.name} gets the plan again: an event had taken them out of the family. If that stands, record "
-        "family_changed at once, and correct the case system."
-    )
+def _renamed(ready: _Prepared, family: Sequence[tuple[UUID, bytes]]) -> dict[str, str]:
+    """Whom the version names by a reference that was somebody's of another name."""
+    known = [
+        FamilyMember.model_validate_json(ready.key.open(sealed, f"person:{recipient_id}")) for recipient_id, sealed in family
+    ]
+    return families.renamed(ready.plan_id, known, ready.submission.version.family)
 
 
 def _hold_of(caller: Caller, ready: _Prepared, version: NewVersion, *, waived: bool) -> NewHold:

@@ -17,7 +17,7 @@ from uuid import UUID
 from schemas.base import Channel, Grounds, RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.plan import Circumstances, FamilyMember, FamilyRole, Involved, Placement, SectionLetter
-from services.ehcp_publisher import policy
+from services.ehcp_publisher import families, policy
 from services.ehcp_publisher.registry import Directory, Known, organisation_id, person_id
 from services.shared.law.ages import rights_pass_on
 from services.shared.law.counting import is_working_day, london_date
@@ -86,6 +86,8 @@ class Facts:
     decisions: tuple[Decision, ...] = ()
     confirmed: Mapping[UUID, bool | None] = field(default_factory=dict)
     """What a second person said of an unusual recipient; None while it waits."""
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    """Of the family, as :mod:`services.ehcp_publisher.families` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,15 +315,19 @@ def _unusual(facts: Facts, wanted: Wanted, directory: Directory) -> Unusual | No
 
     An organisation outside the council's area is asked about for each plan. One that is not known to serve the area, and that
     neither the law nor the policy names, is asked about when the council shares with it for the first time, and then no more.
+    Of the family, who was taken out of it or has another name by now is asked about.
     """
     recipient, said = wanted.recipient, facts.confirmed.get(wanted.recipient.recipient_id)
+    if wanted.member:
+        why = families.doubted(facts.doubts, recipient.recipient_id)
+        return Unusual(recipient, why) if why and not said else None
     if said or facts.la_code in recipient.areas:
         return None
     if recipient.areas:
         return Unusual(recipient, f"it serves other areas than {facts.la_code}: {', '.join(recipient.areas)}")
     owed = any(ground.grounds is Grounds.STATUTORY for ground in wanted.grounds)
     familiar = recipient.recipient_id in directory.familiar.get(facts.la_code, ()) and said is None
-    if owed or wanted.named or wanted.unknown or wanted.member or familiar:
+    if owed or wanted.named or wanted.unknown or familiar:
         return None
     return Unusual(recipient, f"council {facts.la_code} has not shared with it before, and no law names it", once=True)
 

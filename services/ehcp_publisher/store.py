@@ -6,7 +6,7 @@ transaction; outbox rows are inserted while the share's lock is held, so that pe
 Everything takes batches: arrays and ``unnest``, since ``COPY`` is refused on tables with row-level security.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -48,6 +48,8 @@ class KnownPlan:
     """Why it is held, oldest first."""
     appeal_until: date | None
     versions: tuple[Issued, ...]
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    """Whom of the family a second person must confirm when they are named again, and why: a word of ``families``."""
 
     @property
     def restricted(self) -> str | None:
@@ -201,7 +203,7 @@ class Wish:
 
 _PLANS = """
     SELECT p.plan_id, p.la_code, p.case_reference, p.child_id, c.wrapped_key, c.identity, p.state, p.revision,
-           p.identity_revision, p.circumstances, p.restrictions, p.appeal_until
+           p.identity_revision, p.circumstances, p.restrictions, p.appeal_until, p.doubts
     FROM publisher.plan p JOIN publisher.child c USING (child_id)
 """
 
@@ -408,6 +410,17 @@ async def read_bodies(connection: Any, version_ids: Sequence[UUID]) -> dict[UUID
 
 
 # --- recipients and shares ---
+
+
+async def read_family(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, list[tuple[UUID, bytes]]]:
+    """By plan, everyone of its family who was ever to get it: id, and who it is, sealed."""
+    found: dict[UUID, list[tuple[UUID, bytes]]] = {}
+    for row in await connection.fetch(
+        "SELECT plan_id, recipient_id, person FROM publisher.recipient WHERE plan_id = ANY($1) AND person IS NOT NULL",
+        list(plan_ids),
+    ):
+        found.setdefault(row["plan_id"], []).append((row["recipient_id"], row["person"]))
+    return found
 
 
 async def save_recipients(connection: Any, people: Sequence[Person], unknown: Sequence[Known]) -> None:

@@ -71,6 +71,24 @@ async def read_confirmed(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID
     return confirmed
 
 
+async def write_doubts(connection: Any, doubts: Mapping[UUID, Mapping[str, str]]) -> None:
+    """New doubts about the family of these plans; what was confirmed of them before is asked anew."""
+    rows = [(plan_id, UUID(recipient_id), why) for plan_id, each in doubts.items() for recipient_id, why in each.items()]
+    if not rows:
+        return
+    await connection.execute(
+        "DELETE FROM publisher.confirmation c USING unnest($1::uuid[], $2::uuid[]) AS t (plan_id, recipient_id)"
+        " WHERE c.plan_id = t.plan_id AND c.recipient_id = t.recipient_id",
+        [row[0] for row in rows], [row[1] for row in rows],
+    )  # fmt: skip
+    await connection.execute(
+        "UPDATE publisher.plan p SET doubts = p.doubts || t.doubts FROM (SELECT plan_id, jsonb_object_agg(recipient_id, why)"
+        " AS doubts FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS r (plan_id, recipient_id, why) GROUP BY plan_id) t"
+        " WHERE p.plan_id = t.plan_id",
+        *[list(column) for column in zip(*rows, strict=True)],
+    )
+
+
 async def write_decided(connection: Any, decided: Mapping[UUID, tuple[str, Decided]]) -> None:
     """By plan, its council and what was decided: when to decide next, who is named, has no share, or is to be confirmed.
 

@@ -269,14 +269,60 @@ async def test_a_notice_that_has_not_arrived_is_taken_back_from_who_is_no_longer
     assert await life.told() == {"review_invitation": everyone - {"parent F1", PARENT}}
 
 
-async def test_a_version_that_brings_back_who_was_taken_out_of_the_family_says_so(publisher: Publisher) -> None:
-    """The case system may know nothing of what was recorded here."""
+async def test_who_was_taken_out_of_the_family_gets_nothing_by_a_version_before_a_second_person_says_so(
+    publisher: Publisher,
+) -> None:
+    """The case system may know nothing of what was recorded here: of a court order, say."""
     life = await begin(publisher, family=[MOTHER, ADULT])
     await life.record("family_changed", family=[MOTHER], changed_on="2026-03-01")
     (warning,) = (await life.amend(family=[MOTHER, ADULT]))["warnings"]
-    assert warning.startswith("parent F1 gets the plan again: an event had taken them out of the family.")
+    assert warning.startswith("parent F1 (")
+    assert "waits for a second person's confirmation: an event took them out" in warning
+    assert (await life.held())["parent F1"] == ("withdraw", 2)
+    (asked,) = (await life.shown())["confirmations"]
+    assert (asked["name"], asked["asked_by"]) == ("parent F1", "case-system-332")
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
+    assert "parent F1" not in (await life.told())["review_invitation"]
     assert (await life.amend("2026-04-01", unique(), family=[MOTHER]))["warnings"] == []
-    assert (await life.amend("2026-05-01", unique(), family=[MOTHER, ADULT]))["warnings"] == [], "versions alone said so"
+    (warning,) = (await life.amend("2026-05-01", unique(), family=[MOTHER, ADULT]))["warnings"]
+    assert warning.startswith("parent F1 ("), "it is still what an event said"
+    await life.record("confirm", recipient_id=asked["recipient_id"], share=True)
+    assert (await life.held())["parent F1"] == ("hold", 3)
+    assert (await life.amend("2026-06-01", unique(), family=[MOTHER, ADULT]))["warnings"] == []
+    await life.record("family_changed", family=[MOTHER], changed_on="2026-06-02")
+    (warning,) = (await life.amend("2026-06-03", unique(), family=[MOTHER, ADULT]))["warnings"]
+    assert warning.startswith("parent F1 ("), "it was another time that was confirmed"
+
+
+async def test_an_event_brings_back_whom_it_names(publisher: Publisher) -> None:
+    life = await begin(publisher, family=[MOTHER, ADULT])
+    await life.record("family_changed", family=[MOTHER], changed_on="2026-03-01")
+    await life.record("family_changed", family=[MOTHER, ADULT], changed_on="2026-03-02")
+    assert (await life.held())["parent F1"] == ("hold", 3)
+    assert (await life.amend(family=[MOTHER, ADULT]))["warnings"] == []
+
+
+@pytest.mark.parametrize("by_event", [True, False])
+async def test_another_name_under_a_known_reference_is_not_taken_for_the_same_person(
+    publisher: Publisher, by_event: bool
+) -> None:
+    life = await begin(publisher, family=[MOTHER])
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
+    other = MOTHER | {"name": "Zoe Unrelated"}
+    if by_event:
+        body = await life.record("family_changed", family=[other], changed_on="2026-03-01")
+    else:
+        body = await life.amend(family=[other])
+    (warning,) = body["warnings"]
+    assert "the reference was another name's before; another person has a reference of their own" in warning
+    assert (await life.held())[PARENT] == ("withdraw", 2)
+    assert PARENT not in (await life.told())["review_invitation"], "what has not arrived must not be posted to her either"
+    (asked,) = (await life.shown())["confirmations"]
+    await life.record("confirm", recipient_id=asked["recipient_id"], share=True, by=ANOTHER)
+    assert (await life.held())[PARENT] == ("hold", 3)
+    (line,) = await life.read("subscriber-family", PARENT)
+    assert line["rendering"]["recipient"]["name"] == "Zoe Unrelated"
+    assert (await life.amend("2026-05-01", unique(), family=[other | {"name": "Mrs Zoe UNRELATED"}]))["warnings"] == []
 
 
 async def test_a_notice_that_arrived_stays_with_who_was_told(publisher: Publisher) -> None:
