@@ -17,6 +17,7 @@ import orjson
 from schemas.identifiers import OrganisationCode
 from schemas.lifecycle import PlanState
 from schemas.manifest import FileEntry, Manifest, sha256
+from schemas.notices import NoticeKind
 from schemas.plan import Child, Circumstances, FamilyMember, PlanVersion, SectionLetter
 from services.ehcp_publisher import (
     currency,
@@ -239,7 +240,7 @@ class Deciding:
     ) -> list[Wish]:
         """Of the notices that have not arrived, those to whom nothing of the child goes any more: who is no longer of the
         family (or nobody of it, where all is ``quiet``), who of it must be confirmed first, and whom a person keeps from the
-        plan."""
+        plan. Of a plan that is not to cease any more, its cease notice."""
         family = set() if quiet else {person_id(asking.plan_id, member.reference) for member in around.family}
         out = kept_from(people.decisions.get(asking.plan_id, ()), self.today())
         confirmed = people.confirmed.get(asking.plan_id, {})
@@ -248,7 +249,11 @@ class Deciding:
             wishes.withdraw(asking, share)
             for share in standing
             if share.notice_id and not share.satisfied
-            and (share.recipient_id in out or (share.recipient.kind in FAMILY and share.recipient_id not in family))
+            and (
+                share.recipient_id in out
+                or (share.recipient.kind in FAMILY and share.recipient_id not in family)
+                or (share.notice is NoticeKind.CEASE_NOTICE and plan.state is PlanState.LIVE)
+            )
         ]  # fmt: skip
 
     def _of_the_plan(

@@ -18,6 +18,7 @@ from schemas.base import Channel, RecipientKind
 from schemas.guard import Finding
 from schemas.identifiers import CodeScheme
 from schemas.lifecycle import PlanState
+from schemas.notices import NoticeKind
 from services.ehcp_publisher.instructions import OutboxRow
 from services.ehcp_publisher.registry import Known
 from services.ehcp_publisher.shares import Ground
@@ -165,6 +166,8 @@ class Share:
     removing: tuple[UUID, ...]
     satisfied: bool
     """The newest instruction is known to be satisfied: what it wanted removed is gone."""
+    notice: NoticeKind | None = None
+    """What kind of notice it is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,10 +471,10 @@ async def lock_shares(
         f"""
         SELECT s.share_id, s.plan_id, s.recipient_id, s.seq, s.action, said.la_code, s.subscriber, s.version_id, s.notice_id,
                s.rendering_id, s.identity_revision, s.removing, r.kind, r.name, r.subscriber AS serves, r.channel,
-               said.recipient AS code, coalesce(n.satisfied_seq, 0) >= s.seq AS satisfied
+               said.recipient AS code, said.notice, coalesce(n.satisfied_seq, 0) >= s.seq AS satisfied
         FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)
         JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
-        CROSS JOIN jsonb_to_record(convert_from(i.data, 'UTF8')::jsonb) AS said (la_code text, recipient jsonb)
+        CROSS JOIN jsonb_to_record(convert_from(i.data, 'UTF8')::jsonb) AS said (la_code text, recipient jsonb, notice text)
         LEFT JOIN audit.v_newest n ON n.share_id = s.share_id
         WHERE s.share_id = ANY (ARRAY(SELECT share_id FROM publisher.share WHERE plan_id = ANY($1) AND notice_id IS NULL
                                       {pending if notices else ""}))
@@ -487,6 +490,7 @@ async def lock_shares(
             values.pop("name"), values.pop("serves"), Channel(values.pop("channel")),
         )  # fmt: skip
         values["removing"] = tuple(values["removing"])
+        values["notice"] = NoticeKind(values["notice"]) if values["notice"] else None
         shares.setdefault(row["plan_id"], []).append(Share(**values, recipient=recipient))
     return shares
 

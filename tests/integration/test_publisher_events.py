@@ -120,12 +120,31 @@ async def test_reopened_everyone_is_to_hold_it_again(publisher: Publisher) -> No
     assert (shown["state"], shown["ceases_on"], shown["cease_reason"]) == ("live", None, None)
 
 
-async def test_a_notice_withdrawn_leaves_everything_as_it_was(publisher: Publisher) -> None:
+async def test_a_notice_withdrawn_leaves_every_copy_as_it_was(publisher: Publisher) -> None:
     life = await begin(publisher)
     await life.record("cease_notice", **NOTICE)
     body = await life.record("reopen", reopened_on="2026-06-01", reason="notice_withdrawn")
-    assert (body["state"], body["shares_changed"]) == ("live", 0)
+    assert (body["state"], body["shares_changed"]) == ("live", 3), "the notice, which nobody has yet, is taken back"
     assert await life.held() == all_of("hold", 1)
+
+
+async def test_a_cease_notice_that_has_not_arrived_is_taken_back_when_the_plan_is_not_to_cease(publisher: Publisher) -> None:
+    """A parent must not find a letter of the end of a plan that goes on."""
+    life = await begin(publisher)
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01")
+    await life.record("cease_notice", **NOTICE)
+    await life.record("family_changed", family=[MOTHER | {"name": "Ann Hartley"}], changed_on="2026-05-02")
+    assert (await life.told())["cease_notice"] == {PARENT, PRIMARY_NAME, ICB_NAME}
+    share = await publisher.owner.fetchrow(
+        "SELECT s.* FROM publisher.share s JOIN publisher.recipient r USING (recipient_id) JOIN publisher.notice n"
+        " USING (notice_id) WHERE s.plan_id = $1 AND n.kind = 'cease_notice' AND r.name = $2",
+        UUID(life.plan_id), PRIMARY_NAME,
+    )  # fmt: skip
+    await life.satisfied(share)
+    body = await life.record("reopen", reopened_on="2026-06-01", reason="notice_withdrawn")
+    told = await life.told()
+    assert (body["shares_changed"], told["cease_notice"]) == (2, {PRIMARY_NAME})
+    assert told["review_invitation"] >= {PARENT, PRIMARY_NAME, ICB_NAME}, "the review goes on"
 
 
 async def test_a_ceasing_plan_is_still_amended_and_shared(publisher: Publisher) -> None:
