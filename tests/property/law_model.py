@@ -100,6 +100,8 @@ class Law:
     """What changed around the child, and when."""
     kept_from: set[str] = field(default_factory=set)
     decided_for: set[str] = field(default_factory=set)
+    taken_out: set[str] = field(default_factory=set)
+    """Whom an event took out of the family: a version that names them again does not bring them back."""
     confirmed: bool | None = None
     """Whether a second person let the school from outside have it."""
     asked: bool = False
@@ -131,6 +133,9 @@ class Law:
         return "issued"
 
     def around_changes(self, **changes: Any) -> None:
+        if "family" in changes:
+            named = {reference for reference, _, _ in changes["family"]}
+            self.taken_out = (self.taken_out | {reference for reference, _, _ in self.around.family}) - named
         self.around = replace(self.around, **changes)
         self.events.append((self.today, changes))
         self.decide()
@@ -221,7 +226,7 @@ class Law:
         return [ENDED if who == OLD_ICB and self.today > ICB_ENDS else who for who in self.around.icbs]
 
     def unusual(self, who: str) -> bool:
-        return who == OUTSIDE and self.confirmed is not True
+        return (who == OUTSIDE and self.confirmed is not True) or who in self.taken_out
 
     def waits(self) -> bool:
         """A second person is asked about the school from outside."""

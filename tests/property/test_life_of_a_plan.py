@@ -253,7 +253,15 @@ class LifeOfAPlan(RuleBasedStateMachine):
         decided = None
         if now:
             decided = self.deciding.decide(
-                PLAN, self.plan.la_code, around, self.child, self.people(), issued_on=now.issued_on, first=True, letters=()
+                PLAN,
+                self.plan.la_code,
+                around,
+                self.child,
+                self.people(),
+                issued_on=now.issued_on,
+                first=True,
+                letters=(),
+                doubts=self.plan.doubts,
             )
         asked = None
         if type_ == "confirm" and fields["recipient_id"] in self.confirmed:
@@ -269,6 +277,7 @@ class LifeOfAPlan(RuleBasedStateMachine):
         plan = replace(self.plan, state=follows.state, revision=self.plan.revision + 1)
         known_columns = {each.name for each in dataclasses.fields(KnownPlan)}
         plan = replace(plan, **{name: value for name, value in follows.plan.items() if name in known_columns})
+        plan = replace(plan, doubts={**plan.doubts, **follows.doubts})
         if follows.child:
             self.child = follows.child
             plan = replace(plan, identity_revision=plan.identity_revision + 1)
@@ -364,7 +373,7 @@ class LifeOfAPlan(RuleBasedStateMachine):
             first = isinstance(decision, First)
             decided = self.deciding.decide(
                 PLAN, self.plan.la_code, version.circumstances(), self.child, self.people(), issued_on=issued_on, first=first,
-                letters=sent.section_hashes,
+                letters=sent.section_hashes, doubts=self.plan.doubts,
             )  # fmt: skip
             parts = {wishes.sections_key(each) for each in decided.wanted} - {ALL_SECTIONS}
             self.render(version_id, *parts)
@@ -394,7 +403,7 @@ class LifeOfAPlan(RuleBasedStateMachine):
     def told_of(self, event: str) -> set[str]:
         facts = Facts(
             PLAN, self.plan.la_code, self.circumstances(), self.child.date_of_birth, self.law.today,
-            decisions=tuple(self.decisions.values()), confirmed=self.confirmed,
+            decisions=tuple(self.decisions.values()), confirmed=self.confirmed, doubts=self.plan.doubts,
         )  # fmt: skip
         told = shares.told(event, facts, self.deciding.directory, self.law.today)
         return {WHO[each.recipient.recipient_id] for each in told}
