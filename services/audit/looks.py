@@ -43,6 +43,7 @@ _NOT_SEEN = {
 NOBODY_DELIVERS = "no subscriber delivers to this recipient"
 NOT_SERVED = "its subscriber has no record system for this recipient"
 NOT_ANSWERED = "its subscriber has not answered"
+RECALLED = "it was recalled and is still there"
 
 
 def report(
@@ -108,8 +109,10 @@ def judge(row: Row) -> tuple[Verdict, Difference | None, str | None]:
     if found is Found.HELD:
         held = Held(row["found_version_id"], row["found_sha256"], row["record"], row["withdrawn"], row["intact"])
     difference = compare(expected, held)
-    # A version that was issued and filed after the question: nobody would call that out of date.
-    if difference is Difference.STALE and row["newer"] and row["intact"] and not row["withdrawn"]:
+    # A version that was issued and filed after the question: nobody would call that out of date. One that was recalled is newer
+    # than the wish too, and the very thing that must not be there.
+    came_since = row["newer"] and not row["recalled"]
+    if difference is Difference.STALE and came_since and row["intact"] and not row["withdrawn"]:
         difference = None
     return _VERDICTS[difference], difference, _why(row, difference)
 
@@ -117,6 +120,8 @@ def judge(row: Row) -> tuple[Verdict, Difference | None, str | None]:
 def _why(row: Row, difference: Difference | None) -> str | None:
     if difference is Difference.ALTERED:
         return _altered(row)
+    if difference is Difference.STALE and row["recalled"]:
+        return RECALLED
     if difference is not None and row["told_status"] in ("refused", "failed", "waiting") and row["told_reason"]:
         return f"{row['told_status']}: {row['told_reason']}"
     return None

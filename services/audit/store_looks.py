@@ -106,7 +106,8 @@ async def read_shares(connection: Connection, look_id: UUID) -> list[Any]:
                    l.recipient_name, l.person, l.channel, l.grounds, h.hosted_by, h.found, h.version_id AS found_version_id,
                    h.sha256 AS found_sha256, h.record, h.withdrawn, h.intact, h.reason, h.at, h.signed,
                    v.number AS found_version,
-                   v.plan_id = l.plan_id AND (v.issued_on, v.number) > (w.issued_on, w.number) AS newer,
+                   (v.issued_on, v.number) > (w.issued_on, w.number) AND v.recalled_at IS NULL AS newer,
+                   v.recalled_at IS NOT NULL AS recalled,
                    coalesce(n.satisfied_seq, 0) AS satisfied_seq, n.held_version_id AS proved_version_id,
                    n.held_status AS proved_status, n.held_record AS proved_record, n.held_at AS proved_at,
                    p.number AS proved_version, CASE WHEN n.seq = l.seq THEN n.status END AS told_status,
@@ -117,7 +118,7 @@ async def read_shares(connection: Connection, look_id: UUID) -> list[Any]:
                 ORDER BY h.number DESC LIMIT 1
             ) h ON true
             LEFT JOIN publisher.v_version w ON w.version_id = l.version_id
-            LEFT JOIN publisher.v_version v ON v.version_id = h.version_id
+            LEFT JOIN publisher.v_version v ON v.version_id = h.version_id AND v.plan_id = l.plan_id
             LEFT JOIN audit.newest n ON n.share_id = l.share_id
             LEFT JOIN publisher.v_version p ON p.version_id = n.held_version_id
             WHERE l.look_id = $1 ORDER BY l.plan_id, l.share_id

@@ -162,6 +162,23 @@ async def test_an_answer_that_comes_twice_is_one_and_of_two_the_newer_counts(aud
     assert acts == 2
 
 
+async def test_a_recalled_version_in_the_record_is_never_current_though_it_is_the_newest(audit: Audit) -> None:
+    share = await audit.council.write_share()
+    newer = await audit.council.want_again(share)
+    look_id = await audit.asked(share)
+    await audit.handle([audit.answer(look_id, share, version_id=newer.version_id)])
+
+    async def found() -> tuple[str, int, str | None]:
+        ((record,),) = [child["records"] for child in (await audit.report(look_id))["children"]]
+        return record["verdict"], record["found_version"], record["reason"]
+
+    assert await found() == ("current", 2, None)  # it came after the question
+    await audit.council.owner.execute(
+        "UPDATE publisher.version SET recalled_at = now() WHERE version_id = $1", newer.version_id
+    )
+    assert await found() == ("older_version", 2, "it was recalled and is still there")
+
+
 async def test_what_nobody_asked_or_another_answers_is_a_dead_letter(audit: Audit) -> None:
     share, other = await audit.council.write_share(), await audit.council.write_share(subscriber="school")
     look_id = await audit.asked(share)

@@ -38,9 +38,9 @@ def share(number: int, name: str, found: Found, **changes: Any) -> dict[str, Any
         "person": False, "channel": "fhir", "grounds": ["decision"], "hosted_by": "agency", "found": found,
         "found_version_id": held.get("version_id"), "found_sha256": held.get("sha256"), "record": held.get("record"),
         "withdrawn": False, "intact": True, "reason": None, "at": NOW, "signed": signer(KEY)(holding),
-        "found_version": 2 if held else None, "newer": False, "satisfied_seq": 3, "proved_version_id": VERSION,
-        "proved_status": "filed", "proved_record": "DocumentReference/1", "proved_at": NOW, "proved_version": 2,
-        "told_status": "filed", "told_reason": None,
+        "found_version": 2 if held else None, "newer": False, "recalled": False, "satisfied_seq": 3,
+        "proved_version_id": VERSION, "proved_status": "filed", "proved_record": "DocumentReference/1", "proved_at": NOW,
+        "proved_version": 2, "told_status": "filed", "told_reason": None,
     } | changes  # fmt: skip
 
 

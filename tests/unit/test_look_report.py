@@ -24,9 +24,9 @@ def share(number: int = 1, plan: int = 1, **changes: Any) -> dict[str, Any]:
         "version_id": WANTED, "sha256": SHA, "recipient_id": TRUST, "recipient_kind": "trust", "recipient_name": "Dudley Group",
         "person": False, "channel": "fhir", "grounds": ["decision"], "hosted_by": "agency", "found": Found.HELD,
         "found_version_id": WANTED, "found_sha256": SHA, "record": "DocumentReference/1", "withdrawn": False, "intact": True,
-        "reason": None, "at": NOW, "signed": b"a.b.c", "found_version": 2, "newer": False, "satisfied_seq": 3,
-        "proved_version_id": WANTED, "proved_status": "filed", "proved_record": "DocumentReference/1", "proved_at": NOW,
-        "proved_version": 2, "told_status": "filed", "told_reason": None,
+        "reason": None, "at": NOW, "signed": b"a.b.c", "found_version": 2, "newer": False, "recalled": False,
+        "satisfied_seq": 3, "proved_version_id": WANTED, "proved_status": "filed", "proved_record": "DocumentReference/1",
+        "proved_at": NOW, "proved_version": 2, "told_status": "filed", "told_reason": None,
     } | changes  # fmt: skip
 
 
@@ -46,6 +46,10 @@ UNKNOWN: dict[str, Any] = ABSENT | {"withdrawn": False, "intact": True}
         ({}, Verdict.CURRENT, None, None),
         ({"found_version_id": OLD, "found_version": 1}, Verdict.OLDER_VERSION, Difference.STALE, None),
         ({"found_version_id": NEW, "found_version": 3, "newer": True}, Verdict.CURRENT, None, None),
+        ({"found_version_id": NEW, "found_version": 3, "newer": True, "recalled": True},
+         Verdict.OLDER_VERSION, Difference.STALE, looks.RECALLED),
+        ({"found_version_id": OLD, "found_version": 1, "recalled": True},
+         Verdict.OLDER_VERSION, Difference.STALE, looks.RECALLED),
         ({"found_sha256": "0" * 64}, Verdict.ALTERED, Difference.ALTERED, "what is there is not what was filed"),
         ({"intact": False}, Verdict.ALTERED, Difference.ALTERED, "a file of it is missing or changed"),
         ({"withdrawn": True}, Verdict.ALTERED, Difference.ALTERED, "it is marked as no longer updated"),
