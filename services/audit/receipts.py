@@ -238,12 +238,15 @@ def judge(signed: Signed, share: Share | None) -> Judged | Former | DeadLetter:
 def _contradiction(receipt: Receipt, share: Share) -> str | None:
     """Why a receipt proves nothing about this wish, although it is genuine; None when it may satisfy.
 
-    What an older instruction said is not looked up: whether it was satisfied no longer decides anything but a due time.
+    What an older instruction said is not looked up: whether it was satisfied decides a due time, and what it had removed.
     """
     if receipt.seq > share.seq:
         # Our database was restored; the publisher answers by wanting again under a higher seq. Until then this must not
         # satisfy, or our next wish with that number would count as held.
         return "the receipt is for an instruction that the council has not given"
+    if receipt.remaining:
+        # Of an older instruction too: a satisfied one stands for the removal that came with it.
+        return "what was recalled is not proved to be gone yet"
     if receipt.seq < share.seq:
         return None
     if (answers := _ANSWERS.get(share.action)) is not None:
@@ -251,8 +254,6 @@ def _contradiction(receipt: Receipt, share: Share) -> str | None:
         return None if receipt.status in answers else f"the share is {ended}, which this does not answer"
     if receipt.status in _ENDED:
         return "the recipient should hold the plan, which this does not answer"
-    if receipt.remaining:
-        return "what was recalled is not proved to be gone yet"
     if receipt.version_id not in (None, share.version_id) or receipt.sha256 not in (None, share.sha256):
         return "the receipt is for another version or rendering than the one wanted"
     return None

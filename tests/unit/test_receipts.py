@@ -228,6 +228,14 @@ def test_whatever_is_said_of_an_instruction_that_was_not_given_is_a_conflict(sta
     assert outcome.status is status
 
 
+@pytest.mark.parametrize("seq", [SHARE.seq, SHARE.seq - 1])
+def test_what_says_that_something_recalled_remains_satisfies_nothing_however_late_it_comes(seq: int) -> None:
+    """A satisfied wish for another version proves the removal too: a late receipt must not prove what it denies."""
+    outcome = judged(filed(seq=seq, remaining=[OLD_VERSION]))
+    assert isinstance(outcome, Judged)
+    assert (outcome.satisfies, outcome.reason) == (False, "what was recalled is not proved to be gone yet")
+
+
 def test_the_older_instruction_was_satisfied_with_its_own_version() -> None:
     outcome = judged(filed(seq=2, version_id=OLD_VERSION, sha256="cd" * 32))
     assert isinstance(outcome, Judged)
