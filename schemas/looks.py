@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, field_validator, m
 
 from schemas.base import Closed, ContractError, Open, RecipientKind
 from schemas.identifiers import LaCode, OrganisationCode
+from schemas.manifest import Sha256
 
 MAX_CHILDREN = 1000
 DRAWN_BY = "the smallest SHA-256 (hexadecimal) of 'seed:case reference', in UTF-8"
@@ -144,6 +145,9 @@ class RecordLookedInto(Open):
     subscriber: str | None
     hosted_by: str | None
     """Whose word it is: the agency's own, or the council's for it."""
+    version_id: UUID
+    """What should be there; ``statement`` says what is."""
+    sha256: Sha256
     verdict: Verdict
     difference: str | None
     """never_arrived, stale, missing_from_record or altered."""

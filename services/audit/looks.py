@@ -85,7 +85,8 @@ def record(row: Row) -> RecordLookedInto:
     held = row["found"] == Found.HELD
     return RecordLookedInto(
         share_id=row["share_id"], recipient=row["recipient_name"], recipient_kind=row["recipient_kind"], channel=row["channel"],
-        grounds=tuple(row["grounds"]), subscriber=row["subscriber"], hosted_by=row["hosted_by"], verdict=verdict,
+        grounds=tuple(row["grounds"]), subscriber=row["subscriber"], hosted_by=row["hosted_by"],
+        version_id=row["version_id"], sha256=row["sha256"], verdict=verdict,
         difference=difference, found_version=row["found_version"] if held else None, record=row["record"],
         looked_at=row["at"] if row["found"] else None, reason=reason, last_proof=_last_proof(row),
         statement=row["signed"].decode() if row["signed"] else None,

@@ -3,10 +3,11 @@
 ``document`` is the signed report's; nothing is counted here that is not counted there.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
-from schemas.holdings import Found
+from schemas.holdings import Found, Holding
+from schemas.looks import SEEN, Verdict
 from services.cli.exchange import Row
 from services.cli.output import to_the_second
 from services.shared.identity.keys import import_key
@@ -208,7 +209,8 @@ def _refused(document: Row, lines: Mapping[int, int]) -> Iterator[str]:
 
 
 def check_statements(document: Row) -> int:
-    """How many answers of subscribers are in it, each proved to be its subscriber's and to say what the report makes of it.
+    """How many answers of subscribers are in it, each proved to be its subscriber's and to say what the report makes of it; no
+    record is seen without one, and the figures are those of the records.
 
     Raises :class:`SignedDocumentError`.
     """
@@ -217,22 +219,63 @@ def check_statements(document: Row) -> int:
         keys = {name: import_key(jwk) for name, jwk in document["keys"].items()}
         for child, record in _records(document):
             if record["statement"] is None:
+                # Only of whom nobody could be asked, and of silence, there is no answer.
+                if record["verdict"] != "no_answer" and record["subscriber"] is not None:
+                    raise SignedDocumentError(f"What is said of a record of {child['case_reference']} nobody has answered.")
                 continue
             said = verify_holding(record["statement"].encode(), keys[record["subscriber"]])
             told = str(said.look_id), str(said.share_id), said.subscriber, said.record
             if told != (document["look_id"], record["share_id"], record["subscriber"], record["record"]):
                 raise SignedDocumentError(f"An answer about {child['case_reference']} is not the one that is shown.")
-            if (said.found is Found.HELD) != (record["verdict"] in _THERE) or said.found not in _MAY_BE[record["verdict"]]:
+            if said.found not in _MAY_BE[record["verdict"]] or not _bears_out(said, child, record):
                 raise SignedDocumentError(f"An answer about {child['case_reference']} says something else than the report.")
             checked += 1
+        _add_up(document)
     except (KeyError, TypeError, AttributeError, ValueError, ReceiptError):
         raise SignedDocumentError("An answer in it is not as its subscriber signed it.") from None
     return checked
 
 
-_THERE = ("current", "older_version", "altered")
+def _bears_out(said: Holding, child: Row, record: Row) -> bool:
+    """Whether what was held is what the verdict makes of it."""
+    if said.found is not Found.HELD:
+        return True
+    right = said.intact and not said.withdrawn
+    if str(said.version_id) == record["version_id"]:
+        return bool(record["verdict"] == ("current" if right and said.sha256 == record["sha256"] else "altered"))
+    came_since = right and record["found_version"] is not None and record["found_version"] > child["version"]
+    return bool(record["verdict"] == "older_version" or (record["verdict"] == "current" and came_since))
+
+
+def _add_up(document: Row) -> None:
+    """Raises :class:`SignedDocumentError` where a figure is not what the records come to."""
+    seen = [[each["verdict"] for each in child["records"] if each["verdict"] in SEEN] for child in document["children"]]
+    children = [all(each == "current" for each in verdicts) if verdicts else None for verdicts in seen]
+    judged = [each for each in children if each is not None]
+    verdicts = Counter(record["verdict"] for _, record in _records(document))
+    counts = document["totals"]
+    agree = [
+        [child["all_current"] for child in document["children"]] == children,
+        _figures(document["with_all_current"]) == (len(judged), sum(judged), _per_cent(sum(judged), len(judged))),
+        all(sum(total[each] for total in counts) == verdicts[each] for each in Verdict),
+        all(each["per_cent"] == _per_cent(each["current"], each["looked_into"]) for each in counts),
+        sum(total["looked_into"] for total in counts) == sum(len(each) for each in seen),
+        document["with_gaps"] == sum(bool(child["gaps"]) for child in document["children"]),
+    ]
+    if not all(agree):
+        raise SignedDocumentError("The figures in it are not those of its records.")
+
+
+def _figures(counted: Row) -> tuple[object, ...]:
+    return counted["looked_into"], counted["current"], counted["per_cent"]
+
+
+def _per_cent(current: int, of: int) -> str | None:
+    return f"{100 * current / of:.1f}" if of else None
+
+
 _MAY_BE = {
-    **{verdict: {Found.HELD} for verdict in _THERE},
+    **{verdict: {Found.HELD} for verdict in ("current", "older_version", "altered")},
     "absent": {Found.ABSENT, Found.NOT_SERVED},
     "cannot_be_asked": {Found.CANNOT_BE_ASKED},
     "by_hand": {Found.BY_HAND},

@@ -27,10 +27,12 @@ VERSION, LOOK = UUID(int=2), UUID(int=9)
 
 
 def share(number: int, name: str, found: Found, **changes: Any) -> dict[str, Any]:
-    held = {"version_id": VERSION, "sha256": "ab" * 32, "record": "DocumentReference/1"} if found is Found.HELD else {}
+    said = {"version_id": changes.get("found_version_id", VERSION), "sha256": changes.get("found_sha256", "ab" * 32)}
+    held = said | {"record": "DocumentReference/1"} if found is Found.HELD else {}
     holding = Holding(
         number=number, subscriber="health", hosted_by=HostedBy.AGENCY, look_id=LOOK, share_id=UUID(int=number), at=NOW,
-        found=found, reason=changes.get("reason"), **held,
+        found=found, reason=changes.get("reason"), withdrawn=changes.get("withdrawn", False),
+        intact=changes.get("intact", True), **held,
     )  # fmt: skip
     return {
         "share_id": UUID(int=number), "plan_id": UUID(int=500), "subscriber": "health", "seq": 3, "version_id": VERSION,
@@ -44,8 +46,8 @@ def share(number: int, name: str, found: Found, **changes: Any) -> dict[str, Any
     } | changes  # fmt: skip
 
 
-def document(*, population: int | None = 100) -> dict[str, Any]:
-    shares = [
+def document(shares: list[dict[str, Any]] | None = None, *, population: int | None = 100) -> dict[str, Any]:
+    shares = shares or [
         share(1, "Dudley Group", Found.HELD),
         share(2, "Russells Hall", Found.ABSENT),
         share(3, "Mailbox Trust", Found.CANNOT_BE_ASKED, reason="what lies behind a MESH mailbox cannot be asked"),
@@ -117,12 +119,48 @@ def test_every_answer_in_it_is_checked() -> None:
         lambda made: made["children"][0]["records"][1].update(statement="a.b.c"),
         lambda made: made["keys"].update(health=dict(COUNCIL.as_dict(private=False))),
         lambda made: made["keys"].clear(),
+        # Said without anybody having said so; another version, or another text, than the one that should be there.
+        lambda made: made["children"][0]["records"][1].update(statement=None),
+        lambda made: made["children"][0]["records"][5].update(statement=None, verdict="current"),
+        lambda made: made["children"][0]["records"][1].update(version_id=str(UUID(int=3))),
+        lambda made: made["children"][0]["records"][1].update(sha256="cd" * 32),
+        # Figures that are not those of the records.
+        lambda made: made["children"][0].update(all_current=True),
+        lambda made: made["with_all_current"].update(current=1, per_cent="100.0"),
+        lambda made: made["with_all_current"].update(per_cent="100.0"),
+        lambda made: made["totals"][0].update(absent=made["totals"][0]["absent"] + 1),
+        lambda made: made["totals"][0].update(per_cent="99.9"),
+        lambda made: made["children"].pop(),
+        lambda made: made.update(with_gaps=0),
     )
     for change in changes:
         changed = deepcopy(good)
         change(changed)
         with pytest.raises(SignedDocumentError):
             inspection.check_statements(changed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"found_version_id": UUID(int=1), "found_version": 1}, "older_version"),
+        ({"found_version_id": UUID(int=3), "found_version": 3, "newer": True}, "current"),
+        ({"found_version_id": UUID(int=3), "found_version": 3, "recalled": True}, "older_version"),
+        ({"found_sha256": "cd" * 32}, "altered"),
+        ({"intact": False}, "altered"),
+        ({"withdrawn": True}, "altered"),
+    ],
+)
+def test_every_verdict_is_borne_out_by_what_was_said_and_by_nothing_else(changes: dict[str, Any], verdict: str) -> None:
+    made = document([share(1, "Dudley Group", Found.HELD, **changes)])
+    record = made["children"][0]["records"][0]
+    assert record["verdict"] == verdict
+    assert inspection.check_statements(made) == 1
+    for other in {"older_version", "altered", "absent", "current"} - {verdict}:
+        record["verdict"] = other
+        if (other, record["found_version"]) != ("older_version", 3):  # whether it was recalled, only the council knows
+            with pytest.raises(SignedDocumentError):
+                inspection.check_statements(made)
 
 
 def test_the_files_are_for_this_user_alone_and_the_signed_one_is_verified(tmp_path: Path) -> None:
