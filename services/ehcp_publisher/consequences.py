@@ -85,6 +85,9 @@ class Before:
     ends: tuple[tuple[str, date], ...] = ()
     """The events about the plan's end and its way back, with their days, in the order in which they were recorded."""
 
+    came_on: date | None = None
+    """Since when the plan's council has it, where another had it before."""
+
     def day_of(self, *types: str) -> date | None:
         """The day of the newest of these among the events about the plan's end."""
         return next((on for type_, on in reversed(self.ends) if type_ in types), None)
@@ -231,6 +234,12 @@ def _transfer(event: Transfer, before: Before, today: date, state: PlanState) ->
             [FieldError("event/to_la_code", "it is the plan's own council", "the council of the new home")],
         )  # fmt: skip
     _not_before_it_came(event.moved_on, "moved_on", before)
+    if before.came_on and event.moved_on < before.came_on:
+        raise Problem(
+            409, "order", "The child would have moved on before it came",
+            f"This council has had the plan since {before.came_on}.",
+            [FieldError("event/moved_on", "it is before the move that brought the plan here", "the day of this move")],
+        )  # fmt: skip
     last = due.transfer(event.moved_on, event.aware_on)
     late = (f"It was due by {_day(last)} (15 working days, reg 15).",) if today > last else ()
     if event.to_la_code not in before.directory.councils:

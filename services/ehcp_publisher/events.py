@@ -17,7 +17,7 @@ import structlog
 
 from schemas.events import PlanHappened, PlanRecalled, PlanTransferred, ReviewDecided, ReviewHappened
 from schemas.guard import Finding
-from schemas.lifecycle import PLAN_EVENT, Confirm, PlanEvent, Recall, RecallReason, Told
+from schemas.lifecycle import PLAN_EVENT, Confirm, PlanEvent, Recall, RecallReason, Told, Transfer
 from schemas.plan import Child, Circumstances, SectionLetter
 from services.ehcp_publisher import (
     currency,
@@ -135,6 +135,7 @@ class Events:
             hold = None
             if isinstance(event, Confirm) and event.version_id:
                 hold = await store_guard.find_hold(connection, plan_id, event.version_id)
+            came_on = await store_events.find_since(connection, plan_id) if isinstance(event, Transfer) else None
             people = await self._deciding.read_people(connection, [plan_id])
             since = await store_events.read_events_since(connection, plan_id, now.version_id) if now and other else []
             ends = await store_events.read_ends(connection, plan_id) if lifecycle.about(event) == "end" else ()
@@ -170,6 +171,7 @@ class Events:
             has_document,
             last["type"] if last else None,
             ends,
+            came_on,
             hold,
             other,
         )

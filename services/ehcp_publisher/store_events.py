@@ -222,10 +222,16 @@ async def council_of_commissioner(connection: Any, plan_id: UUID, subscriber: st
     return la_code
 
 
+async def find_since(connection: Any, plan_id: UUID) -> date | None:
+    """Since when the plan's council has it, where it had another before."""
+    since: date | None = await connection.fetchval("SELECT max(until_date) FROM publisher.custody WHERE plan_id = $1", plan_id)
+    return since
+
+
 async def find_custody(connection: Any, plan_id: UUID) -> Row | None:
     """When a council of this transaction had the plan, if it has it no more."""
     row = await connection.fetchrow(
-        "SELECT la_code, until_date FROM publisher.custody WHERE plan_id = $1 ORDER BY until_date DESC LIMIT 1", plan_id
+        "SELECT la_code, until_date FROM publisher.custody WHERE plan_id = $1 ORDER BY place DESC LIMIT 1", plan_id
     )
     return dict(row) if row else None
 
@@ -379,7 +385,7 @@ async def change_council(connection: Any, plan_id: UUID, child_id: UUID, wrapped
         " SELECT plan_id, la_code, case_reference,"
         " coalesce((SELECT max(c.until_date) FROM publisher.custody c WHERE c.plan_id = p.plan_id), "
         " (SELECT least($2, min(v.issued_on)) FROM publisher.version v WHERE v.plan_id = p.plan_id), $2),"
-        " $2 FROM publisher.plan p WHERE plan_id = $1 ON CONFLICT (plan_id, until_date) DO NOTHING",
+        " $2 FROM publisher.plan p WHERE plan_id = $1",
         plan_id, moved_on,
     )  # fmt: skip
     await connection.execute(
@@ -532,7 +538,7 @@ async def read_history(connection: Any, plan_id: UUID) -> dict[str, list[Row]]:
         " WHERE plan_id = $1 ORDER BY coalesce(held_on, meeting_on)",
         "notices": "SELECT notice_id, kind, happened_on, left_out FROM publisher.notice WHERE plan_id = $1 ORDER BY notice_id",
         "custody": "SELECT la_code, case_reference, from_date, until_date FROM publisher.custody WHERE plan_id = $1"
-        " ORDER BY until_date",
+        " ORDER BY place",
         "share_gaps": "SELECT who, reason, since FROM publisher.share_gap WHERE plan_id = $1 ORDER BY who",
         "flags": "SELECT code, detail, since FROM publisher.v_flag WHERE plan_id = $1"
         f" UNION ALL SELECT name, reason, since FROM ({store_guard.FLAGS}) f WHERE plan_id = $1 ORDER BY code",

@@ -418,6 +418,25 @@ async def test_back_and_forth(publisher: Publisher) -> None:
     await life.refused(409, "transferred", "restrict", client="case-system-333", reason="court_order")
 
 
+async def test_every_council_that_had_the_plan_is_kept_in_the_order_of_the_days(publisher: Publisher) -> None:
+    """Through two councils on one day; and never away from a council before it came there."""
+    life = await begin(publisher)
+    on = {"moved_on": yesterday(2), "aware_on": yesterday(2)}
+    await life.record("transfer", to_la_code="333", **on)
+    life.client = "case-system-333"
+    before = {"moved_on": yesterday(3), "aware_on": yesterday(2)}
+    body = await life.refused(409, "order", "transfer", to_la_code="332", **before)
+    assert body["errors"][0]["field"] == "event/moved_on"
+    await life.record("transfer", to_la_code="332", **on)
+    life.client = "case-system-332"
+    await life.record("transfer", to_la_code="333", **MOVED)
+    shown = await life.shown("case-system-333")
+    day, now = yesterday(2), yesterday()
+    assert [(each["la_code"], each["from_date"], each["until_date"]) for each in shown["custody"]] == [
+        ("332", "2026-02-10", day), ("333", day, day), ("332", day, now),
+    ]  # fmt: skip
+
+
 async def test_transfers_that_cannot_be(publisher: Publisher) -> None:
     life = await begin(publisher)
     body = await life.refused(422, "same-council", "transfer", to_la_code="332", **MOVED)
