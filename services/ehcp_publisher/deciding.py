@@ -22,6 +22,7 @@ from schemas.plan import Child, Circumstances, FamilyMember, PlanVersion, Sectio
 from services.ehcp_publisher import (
     currency,
     instructions,
+    notices,
     shares,
     store,
     store_events,
@@ -40,7 +41,7 @@ from services.ehcp_publisher.wishes import Asking, Current, Made, Thing
 from services.shared.clock import Clock, utc_now
 from services.shared.ids import new_id
 from services.shared.law.counting import london_date
-from services.shared.postgres.pool import council_transaction
+from services.shared.postgres.pool import Row, council_transaction
 from services.shared.sealing.sealing import Key
 
 PDF = "application/pdf"
@@ -102,6 +103,8 @@ class Batch:
     flags: dict[UUID, tuple[str, Sequence[currency.Flag]]] = field(default_factory=dict)
     doubts: dict[UUID, Mapping[str, str]] = field(default_factory=dict)
     """By plan, doubts about its family that are new: they come to those that it has."""
+    told_now: list[tuple[UUID, UUID]] = field(default_factory=list)
+    """Of a notice, a recipient who waited to be told of it."""
 
     async def write(self, connection: Any) -> None:
         await store.insert_versions(connection, self.versions)
@@ -111,6 +114,7 @@ class Batch:
         await store_handover.note(connection, self.wishes)
         await store.write_wishes(connection, self.wishes, self.outbox)
         await store.write_grounds(connection, self.grounds)
+        await store_events.told_now(connection, self.told_now)
         await store_events.write_doubts(connection, self.doubts)
         await store_events.write_decided(connection, self.decided)
         await store_events.write_flags(connection, self.flags)
@@ -210,6 +214,37 @@ class Deciding:
             batch.add(actor, each.key, decided.wanted if decided else (), made)
             if decided is not None:
                 batch.decided[plan.plan_id] = (plan.la_code, decided)
+        for plan_id, rows in (await store_events.read_waiting_notices(connection, plan_ids)).items():
+            situation = next(each for each in situations if each.plan.plan_id == plan_id)
+            self._tell_now(actor, situation, people, rows, at, batch)
+
+    def told(self, each: Situation, people: People, event: str, thing: Thing) -> tuple[tuple[Wanted, ...], tuple[Wanted, ...]]:
+        """Who must be told of it, and who too once they are confirmed."""
+        plan = each.plan
+        facts = Facts(
+            plan.plan_id, plan.la_code, each.circumstances, each.child.date_of_birth, thing.issued_on,
+            decisions=people.decisions.get(plan.plan_id, ()), confirmed=people.confirmed.get(plan.plan_id, {}),
+            doubts=plan.doubts,
+        )  # fmt: skip
+        asked = (event, facts, self.directory, self.today())
+        return shares.told(*asked), shares.told_later(*asked)
+
+    def _tell_now(self, actor: str, each: Situation, people: People, rows: Sequence[Row], at: datetime, batch: Batch) -> None:
+        """Who waited for a confirmation when a notice went out, and has it now, is told what still matters."""
+        plan = each.plan
+        if plan.state not in IN_FORCE or plan.restricted is not None or each.quiet:
+            return
+        for row in rows:
+            notice, thing = notices.stored(row, row["notice_id"], each.key)
+            if notice.kind is NoticeKind.CEASE_NOTICE and plan.state is not PlanState.CEASING:
+                continue
+            if notice.kind is NoticeKind.REVIEW_INVITATION and notice.meeting_on and notice.meeting_on < self.today():
+                continue
+            told, _ = self.told(each, people, notice.kind, thing)
+            now = [wanted for wanted in told if wanted.recipient.recipient_id in row["waiting"]]
+            asking = self.asking(plan.plan_id, plan.la_code, plan.identity_revision, at)
+            batch.add(actor, each.key, now, wishes.tell(asking, now, thing))
+            batch.told_now += [(row["notice_id"], wanted.recipient.recipient_id) for wanted in now]
 
     def wished(
         self, each: Situation, people: People, standing: Sequence[Share], renderings: Mapping[str, Mapping[str, Any]],

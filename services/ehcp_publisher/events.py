@@ -27,7 +27,6 @@ from services.ehcp_publisher import (
     lifecycle,
     notices,
     recalls,
-    shares,
     store,
     store_directory,
     store_events,
@@ -42,7 +41,7 @@ from services.ehcp_publisher.guarding import Guarding
 from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.overview import no_such_plan
 from services.ehcp_publisher.rendering import RenderingError
-from services.ehcp_publisher.shares import Facts, Wanted
+from services.ehcp_publisher.shares import Wanted
 from services.ehcp_publisher.store import Act, KnownPlan, NewRendering
 from services.ehcp_publisher.wishes import Thing
 from services.shared.identity.tokens import Caller
@@ -377,7 +376,9 @@ class Events:
             if notice.review and (column := lifecycle.SENT_ON.get(notice.kind)):
                 sent = {column: self._deciding.today()}
                 await store_events.save_review(connection, plan.plan_id, plan.la_code, notice.review, sent)
-            told = await self._told(connection, situation, notice.kind, thing)
+            people = await self._deciding.read_people(connection, [plan.plan_id])
+            told, _ = self._deciding.told(situation, people, notice.kind, thing)
+            batch.told_now += [(thing_id, each.recipient.recipient_id) for each in told]
             self._notify(caller, situation, told, row["left_out"], thing, at, batch)
         elif before.replaces_current and before.current:
             was = versions.current(before.plan.versions)
@@ -389,22 +390,16 @@ class Events:
     ) -> tuple[Row, ...]:  # fmt: skip
         """A notice for everyone who must know, by the law's rows. Returns who is left out of it. Raises :class:`Problem`."""
         plan = situation.plan
-        told = await self._told(connection, situation, telling.event, notice.thing)
-        left_out = notices.left_out(plan.plan_id, event, told, self._deciding.directory) if isinstance(event, Told) else ()
-        await notice.write(connection, left_out)
+        people = await self._deciding.read_people(connection, [plan.plan_id])
+        told, later = self._deciding.told(situation, people, telling.event, notice.thing)
+        everyone, directory = (*told, *later), self._deciding.directory
+        left_out = notices.left_out(plan.plan_id, event, everyone, directory) if isinstance(event, Told) else ()
+        out = {each["recipient_id"] for each in left_out}
+        waiting = [each.recipient.recipient_id for each in later]
+        await notice.write(connection, left_out, tuple(each for each in waiting if str(each) not in out))
         if not held:
             self._notify(caller, situation, told, left_out, notice.thing, at, batch)
         return left_out
-
-    async def _told(self, connection: Any, situation: Situation, event: str, thing: Thing) -> Sequence[Wanted]:
-        plan = situation.plan
-        people = await self._deciding.read_people(connection, [plan.plan_id])
-        facts = Facts(
-            plan.plan_id, plan.la_code, situation.circumstances, situation.child.date_of_birth, thing.issued_on,
-            decisions=people.decisions.get(plan.plan_id, ()), confirmed=people.confirmed.get(plan.plan_id, {}),
-            doubts=plan.doubts,
-        )  # fmt: skip
-        return shares.told(event, facts, self._deciding.directory, self._deciding.today())
 
     def _notify(
         self, caller: Caller, situation: Situation, told: Sequence[Wanted], left_out: Sequence[Row], thing: Thing, at: Any,

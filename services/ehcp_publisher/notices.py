@@ -33,8 +33,8 @@ class Sealed:
     thing: Thing
     """What its recipients are to hold."""
 
-    async def write(self, connection: Any, left_out: tuple[Row, ...]) -> None:
-        await store_events.insert_notice(connection, replace(self.notice, left_out=left_out))
+    async def write(self, connection: Any, left_out: tuple[Row, ...], waiting: tuple[UUID, ...]) -> None:
+        await store_events.insert_notice(connection, replace(self.notice, left_out=left_out, waiting=waiting))
         await store.insert_renderings(connection, [self.rendering])
         owner, la_code = self.notice.notice_id, self.notice.la_code
         rows = [(owner, place, la_code, data) for place, data in enumerate(self.attachments)]

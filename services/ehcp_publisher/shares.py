@@ -189,12 +189,21 @@ def _statutory(facts: Facts, directory: Directory, on: date) -> Iterator[Wanted]
 def told(event: str, facts: Facts, directory: Directory, on: date) -> tuple[Wanted, ...]:
     """Who must be told of what happened, by the law's rows for ``event``. The council's own officers need no share; whoever
     waits for a confirmation, or is kept from the plan, is told nothing."""
+    return _told(event, facts, directory, on, unusual=False)
+
+
+def told_later(event: str, facts: Facts, directory: Directory, on: date) -> tuple[Wanted, ...]:
+    """Who must be told too, and waits for a confirmation."""
+    return _told(event, facts, directory, on, unusual=True)
+
+
+def _told(event: str, facts: Facts, directory: Directory, on: date, *, unusual: bool) -> tuple[Wanted, ...]:
     found: dict[UUID, Wanted] = {}
     out = kept_from(facts.decisions, on)
     for rule in recipients_for(event, on):
         for wanted in _who(rule.role, facts, directory, on):
             # A notice says as much of a child as its plan: who does not get the one does not get the other.
-            if wanted.recipient.recipient_id in out or _unusual(facts, wanted, directory):
+            if wanted.recipient.recipient_id in out or (_unusual(facts, wanted, directory) is not None) is not unusual:
                 continue
             (ground,) = wanted.grounds
             told_ = replace(wanted, grounds=(replace(ground, reference=rule.reference, from_=on, until=None),))

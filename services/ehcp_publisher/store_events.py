@@ -28,6 +28,7 @@ class NewNotice:
     happened_on: date
     body: bytes
     left_out: tuple[Row, ...] = ()
+    waiting: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,10 +294,43 @@ async def last_moves(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, da
 
 async def insert_notice(connection: Any, notice: NewNotice) -> None:
     await connection.execute(
-        "INSERT INTO publisher.notice (notice_id, plan_id, la_code, kind, happened_on, body, left_out)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO publisher.notice (notice_id, plan_id, la_code, kind, happened_on, body, left_out, waiting)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         notice.notice_id, notice.plan_id, notice.la_code, notice.kind, notice.happened_on, notice.body, list(notice.left_out),
+        list(notice.waiting),
     )  # fmt: skip
+
+
+async def read_waiting_notices(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, list[Row]]:
+    """By plan, its notices of which somebody is told once a second person has confirmed them; with their rendering. Not what is
+    held, nor a cease notice that another followed."""
+    found: dict[UUID, list[Row]] = {}
+    for row in await connection.fetch(
+        """
+        SELECT n.plan_id, n.notice_id, n.kind, n.happened_on, n.body, n.waiting, g.rendering_id, g.sha256
+        FROM publisher.notice n JOIN publisher.rendering g USING (notice_id)
+        LEFT JOIN publisher.hold h ON h.thing_id = n.notice_id
+        WHERE n.plan_id = ANY($1) AND n.waiting <> '{}' AND coalesce(h.released, true)
+        AND NOT (n.kind = 'cease_notice' AND EXISTS (
+            SELECT FROM publisher.notice l
+            WHERE l.plan_id = n.plan_id AND l.kind = 'cease_notice' AND l.notice_id > n.notice_id))
+        ORDER BY n.notice_id
+        """,
+        list(plan_ids),
+    ):
+        found.setdefault(row["plan_id"], []).append(dict(row))
+    return found
+
+
+async def told_now(connection: Any, told: Sequence[tuple[UUID, UUID]]) -> None:
+    """(notice, recipient): who waited to be told of it and is told."""
+    if told:
+        await connection.execute(
+            "UPDATE publisher.notice n SET waiting = ARRAY(SELECT unnest(n.waiting) EXCEPT SELECT recipient_id"
+            " FROM unnest($1::uuid[], $2::uuid[]) AS t (notice_id, recipient_id) WHERE t.notice_id = n.notice_id)"
+            " WHERE n.notice_id = ANY($1)",
+            [each[0] for each in told], [each[1] for each in told],
+        )  # fmt: skip
 
 
 async def find_review(connection: Any, plan_id: UUID, review: str) -> Row | None:

@@ -514,6 +514,25 @@ async def test_a_school_outside_the_area_waits_for_a_second_person(publisher: Pu
     assert "Far Away School" in (await life.told())["cease_notice"]
 
 
+async def test_who_is_confirmed_is_told_what_it_missed_while_it_waited(publisher: PublisherAtHand) -> None:
+    """A school far away must know that the plan is to cease; of a meeting that was held, an invitation tells it nothing."""
+    await put(publisher, school("800055", "Remote School", areas=["931"]))
+    life = await begin(publisher, placements=[placed("urn:800055")])
+    await life.record("cease_notice", notified_on="2026-10-01", ceases_on="2027-06-20", reason="needs_met")
+    out: dict[str, Any] = {"not_to": [{"organisation": code("urn:800055")}], "not_to_reason": "It is for the family alone."}
+    await life.record("review_scheduled", review="R1", meeting_on="2099-02-01", **out)
+    await life.record("cease_notice", notified_on="2026-11-01", ceases_on="2027-07-20", reason="needs_met")
+    assert "Remote School" not in (await life.told())["cease_notice"]
+    recipient = str(organisation_id(RecipientKind.SCHOOL, CodeScheme.URN, "800055"))
+    body = await life.record("confirm", recipient_id=recipient, share=True, by=ANOTHER)
+    assert body["shares_changed"] == 2, "the plan, and the newer of the two cease notices"
+    told = await life.told()
+    assert "Remote School" in told["cease_notice"]
+    assert "Remote School" not in told["review_invitation"], "it was left out of that one"
+    body = await life.record("placement_changed", placements=[placed("urn:800055"), placed(PRIMARY)], changed_on="2026-11-01")
+    assert body["shares_changed"] == 1, "nobody is told twice"
+
+
 async def test_what_a_second_person_refused_stays_refused_by_the_next_version(publisher: PublisherAtHand) -> None:
     await put(publisher, school("800051", "Mistyped School", areas=["931"]))
     sent = submission(version=version(placements=[placed("urn:800051")]))
