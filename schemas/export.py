@@ -52,6 +52,16 @@ class EarlierCouncil(Open):
     until_date: date
 
 
+def still_in_force(la_code: str, state: PlanState) -> str | None:
+    """An export is no transfer: two councils that both think the plan theirs each keep half of it up."""
+    if state not in (PlanState.LIVE, PlanState.CEASING):
+        return None
+    return (
+        f"The plan was not transferred: it is still in force at council {la_code}, which goes on sharing it. Before another "
+        f"council takes it in, {la_code} records the transfer (ehcp record transfer)."
+    )
+
+
 class PlanExport(Open):
     format: Literal["ehcp.plan-export.v1"] = "ehcp.plan-export.v1"
     exported_on: date
@@ -65,3 +75,5 @@ class PlanExport(Open):
     events: tuple[ExportedEvent, ...]
     reviews: tuple[ExportedReview, ...]
     earlier_councils: tuple[EarlierCouncil, ...]
+    warning: str | None = None
+    """What whoever takes the plan in must know first."""

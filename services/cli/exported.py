@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from schemas.export import PLAN_FILE, ExportedVersion, PlanExport
+from schemas.export import PLAN_FILE, ExportedVersion, PlanExport, still_in_force
 from schemas.lifecycle import PastReview, TakenOver, Transfer
 from schemas.manifest import NotCanonicalError, section_hash
 from services.cli.exchange import Content, Exchange, ProblemError, Row
@@ -111,6 +111,8 @@ async def take_over(exchange: Exchange, taken: TakenOut, council: str, by: str |
         rows.append(row | {"file": version.path.name})
         if row["result"] in ("refused", "held"):  # an older one must not become the current one meanwhile
             return rows
+    if warning := still_in_force(taken.described.la_code, taken.described.state):
+        rows[0] |= {"warnings": [*rows[0].get("warnings", ()), warning]}
     plan = next(row for row in rows if "plan_id" in row)
     return [*rows, await tell_past(exchange, taken.described, plan, council, by)]
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
-from schemas.export import PLAN_FILE, EarlierCouncil, ExportedEvent, ExportedReview, ExportedVersion, PlanExport
+from schemas.export import PLAN_FILE, EarlierCouncil, ExportedEvent, ExportedReview, ExportedVersion, PlanExport, still_in_force
 from schemas.lifecycle import PLAN_EVENT, PlanState
 from schemas.manifest import Manifest
 from schemas.plan import PlanSubmission
@@ -91,6 +91,7 @@ class Export:
             events=tuple(ExportedEvent(recorded_at=at, event=PLAN_EVENT.validate_json(data)) for at, data in opened),
             reviews=tuple(ExportedReview.model_validate(row) for row in history["reviews"]),
             earlier_councils=tuple(EarlierCouncil.model_validate(row) for row in history["custody"]),
+            warning=still_in_force(plan.la_code, plan.state),
         )  # fmt: skip
 
     async def _archive(self, known: _Known, folder: str, described: PlanExport) -> AsyncIterator[bytes]:

@@ -148,6 +148,24 @@ async def test_a_plan_goes_to_a_council_elsewhere_with_its_history(
     assert [each["held_on"] for each in shown["reviews"]] == ["2026-09-14"]
 
 
+async def test_a_plan_that_was_not_transferred_says_so_wherever_it_goes(
+    here: Publisher, elsewhere: Publisher, tmp_path: Path
+) -> None:
+    """Two councils that both think the plan theirs: nobody would notice before the child is harmed by it."""
+    case_reference = reference()
+    await lived(here, case_reference)
+    archive = tmp_path / "plan.zip"
+    warning = (
+        "The plan was not transferred: it is still in force at council 332, which goes on sharing it. Before another council "
+        "takes it in, 332 records the transfer (ehcp record transfer)."
+    )
+    assert (await told(here, HERE, "export", case_reference, "-o", str(archive)))["warning"] == warning
+    with zipfile.ZipFile(archive) as opened:
+        assert orjson.loads(opened.read(f"{case_reference}/plan.json"))["warning"] == warning
+    taken = await told(elsewhere, ELSEWHERE, "publish", str(archive), "--council", "333", "--case-reference", reference())
+    assert warning in taken[0]["warnings"]
+
+
 async def test_only_who_is_around_the_child_now_hears_of_it(here: Publisher, elsewhere: Publisher, tmp_path: Path) -> None:
     case_reference = reference()
     await lived(here, case_reference)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from schemas.export import still_in_force
+from schemas.lifecycle import PlanState
 from services.cli.commands.plans import one_plan
 from services.cli.exchange import Exchange, Reach, Row
 from services.cli.machine.errors import UsageError
@@ -27,13 +29,15 @@ def export(
     found = run(write(home, plan, output, council))
     written = {
         "plan_id": found["plan_id"], "case_reference": found["case_reference"], "file": str(output),
-        "bytes": output.stat().st_size,
+        "bytes": output.stat().st_size, "warning": still_in_force(found["la_code"], PlanState(found["state"])),
     }  # fmt: skip
     if as_json:
         print_json(written)
         return
     out.print(f"{written['case_reference']}: {written['file']}, {written['bytes']} bytes", markup=False, soft_wrap=True)
     err.print("It is not sealed: whoever has the file can read the plan.", style="yellow")
+    if written["warning"]:
+        err.print(written["warning"], style="yellow", markup=False, soft_wrap=True)
 
 
 async def write(home: Path, plan: str, output: Path, council: str | None) -> Row:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from schemas.export import still_in_force
 from services.cli.exchange import Exchange, Reach, Row, sentence
 from services.cli.exported import ARCHIVE, TakenOut, take_over, unpacked
 from services.cli.machine.errors import UsageError
@@ -58,6 +59,8 @@ def publish_path(
         if council is None or document is not None:
             raise UsageError("An exported plan needs --council, the LA code that it goes to, and has its documents in it.")
         with unpacked(path, council, case_reference) as taken:
+            if warning := still_in_force(taken.described.la_code, taken.described.state):
+                err.print(warning, style="yellow", markup=False, soft_wrap=True)
             if dry_run:
                 return [check(version) for version in taken.versions]
             return asyncio.run(take_over_plan(home, taken, council, by))
