@@ -164,7 +164,7 @@ async def environment_and_exchange(
             "UPDATE publisher.subscriber SET receipt_key = $2 WHERE subscriber = $1",
             SUBSCRIBER, receipt_key.as_dict(private=False),
         )  # fmt: skip
-        for client in (CASE_SYSTEM, CLIENT, "subscriber-health"):
+        for client in ("operator", CASE_SYSTEM, CLIENT, "subscriber-health"):
             publisher._tokens[client] = (await publisher.request_token(client, aud=issuer)).json()["access_token"]
         files = {
             "EHCP_TOKEN_PUBLIC_KEY_FILE": orjson.dumps(publisher.issuer_key.as_dict(private=False)),
@@ -499,3 +499,19 @@ async def test_an_instruction_that_cannot_be_read_is_refused_and_holds_up_no_oth
 
     await until(refused, within=60, what="the council was told that it could not be read")
     await exchange.until_satisfied(await exchange.issue())
+
+
+@pytest.mark.usefixtures("subscriber")
+async def test_a_question_about_the_records_comes_over_https_and_its_answer_too(exchange: Away) -> None:
+    plan_id = await exchange.issue()
+    await exchange.until_satisfied(plan_id)
+    request = {"la_code": "332", "children": [str(plan_id)], "agency": code(SOCIAL_CARE)}
+    look = (await exchange.publisher.post("/v1/looks", request, "operator")).json()
+
+    async def found() -> str | None:
+        answer: str | None = await exchange.publisher.owner.fetchval(
+            "SELECT found FROM audit.holding WHERE look_id = $1 ORDER BY number DESC LIMIT 1", UUID(look["look_id"])
+        )
+        return answer
+
+    assert await until(found, within=60, what="the record was looked into") == "held"
