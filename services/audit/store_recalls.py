@@ -77,20 +77,24 @@ async def read_fetched(connection: Connection, share_ids: Sequence[UUID], things
 
 async def read_receipts(connection: Connection, share_ids: Sequence[UUID]) -> list[Row]:
     """What was ever said of these shares, by whichever subscriber, in order of number; repeats that say nothing new left out:
-    of each failure, delay and supersession of one instruction the newest."""
+    of each failure, delay and supersession of one instruction the newest, and the first that says what was removed, which is
+    the proof of it."""
     rows = await connection.fetch(
         """
         WITH said AS (
-            SELECT share_id, subscriber, number, seq, status, at, signed, received_at FROM audit.receipt
+            SELECT share_id, subscriber, number, seq, status, at, signed, received_at, removed FROM audit.receipt
             WHERE share_id = ANY($1)
             UNION ALL
-            SELECT share_id, subscriber, number, seq, status, at, signed, received_at FROM audit.former_receipt
+            SELECT share_id, subscriber, number, seq, status, at, signed, received_at, removed FROM audit.former_receipt
             WHERE share_id = ANY($1)
         )
         SELECT * FROM said WHERE status NOT IN ('failed', 'waiting', 'superseded')
-        UNION ALL
+        UNION
         (SELECT DISTINCT ON (share_id, subscriber, seq, status) * FROM said
          WHERE status IN ('failed', 'waiting', 'superseded') ORDER BY share_id, subscriber, seq, status, number DESC)
+        UNION
+        (SELECT DISTINCT ON (share_id, subscriber, seq, removed) * FROM said
+         WHERE removed <> '{}' ORDER BY share_id, subscriber, seq, removed, number)
         ORDER BY share_id, number
         """,
         list(share_ids),

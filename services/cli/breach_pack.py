@@ -7,13 +7,17 @@ all of it, and a changed byte anywhere is noticed.
 import csv
 import io
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
 from joserfc.jwk import OKPKey
 
+from schemas.receipts import Receipt, Status
 from services.shared.identity.keys import import_key
-from services.shared.identity.receipts import ReceiptError, verify
+from services.shared.identity.receipts import ReceiptError, verify, words
 from services.shared.identity.signed_documents import SignedDocumentError
 
 KIND = "breach-pack"
@@ -39,7 +43,11 @@ def opened(data: bytes) -> bytes:
     """The signed document out of an archive. Raises :class:`SignedDocumentError` where a file does not follow from it."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            files = {name: packed.read(name) for name in packed.namelist()}
+            names = packed.namelist()
+            files = {name: packed.read(name) for name in names}
+        if len(names) != len(files):
+            # Which of two of one name somebody is shown, their program decides.
+            raise SignedDocumentError("A file is in the archive twice: it was changed.")
         signed = files.pop(PACK)
         expected = _beside(orjson.loads(signed)["document"])
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, IndexError):
@@ -52,23 +60,76 @@ def opened(data: bytes) -> bytes:
     return signed
 
 
-def check_receipts(document: dict[str, Any]) -> int:
-    """Verify every receipt of a pack with its subscriber's key; returns how many. Raises :class:`SignedDocumentError`."""
-    checked = 0
-    for recipient in document["recipients"]:
-        for receipt in recipient["receipts"]:
-            if receipt["signature"] != "good":
-                continue
-            try:
-                said = verify(receipt["signed"].encode(), _key(document, recipient["subscriber"]))
-            except (ReceiptError, KeyError, ValueError):
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """``good``: receipts that are as their subscribers signed them. ``other_key``: those whose subscriber has another key now,
+    so that only the council's word stands for them."""
+
+    good: int
+    other_key: int
+
+
+def check_receipts(document: dict[str, Any]) -> Checked:
+    """Verify every receipt of a pack with its subscriber's key, and that what the pack says of removal and opening is what they
+    say. Raises :class:`SignedDocumentError`."""
+    good = other_key = 0
+    try:
+        for recipient in document["recipients"]:
+            said = []
+            for receipt in recipient["receipts"]:
+                if receipt["signature"] == "good":
+                    good += 1
+                    said.append(_verified(document, recipient, receipt))
+                else:
+                    other_key += 1
+                    said.append(words(receipt["signed"].encode()))
+            if not _borne_out(recipient, said):
                 raise SignedDocumentError(
-                    f"Receipt {receipt['number']} of {recipient['recipient']} is not signed by {recipient['subscriber']}."
-                ) from None
-            if (str(said.share_id), said.number) != (recipient["share_id"], receipt["number"]):
-                raise SignedDocumentError(f"Receipt {receipt['number']} of {recipient['recipient']} is another one.")
-            checked += 1
-    return checked
+                    f"What is said of the copies of {recipient['recipient']} is not what its receipts say."
+                )
+        outstanding = sum(each["removal"]["state"] == "outstanding" for each in document["recipients"])
+        if (document["recall"]["copies"], document["recall"]["outstanding"]) != (len(document["recipients"]), outstanding):
+            raise SignedDocumentError("The figures in it are not those of its copies.")
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+        raise SignedDocumentError("This is no breach pack, or a damaged one.") from None
+    return Checked(good, other_key)
+
+
+def _verified(document: dict[str, Any], recipient: dict[str, Any], receipt: dict[str, Any]) -> Receipt:
+    try:
+        said = verify(receipt["signed"].encode(), _key(document, recipient["subscriber"]))
+    except (ReceiptError, KeyError, ValueError):
+        raise SignedDocumentError(
+            f"Receipt {receipt['number']} of {recipient['recipient']} is not signed by {recipient['subscriber']}."
+        ) from None
+    if (str(said.share_id), said.number) != (recipient["share_id"], receipt["number"]):
+        raise SignedDocumentError(f"Receipt {receipt['number']} of {recipient['recipient']} is another one.")
+    return said
+
+
+def _borne_out(recipient: dict[str, Any], said: Sequence[Receipt]) -> bool:
+    removal, copies = recipient["removal"], recipient["copies"]
+    things = {each["version_id"] for each in copies}
+    if removal["state"] == "removed":
+        at = datetime.fromisoformat(removal["at"])
+        if not any(each.at == at and each.seq >= removal["seq"] and _proves(each, things) for each in said):
+            return False
+    for copy in copies:
+        told = {(each.at, each.opened_by) for each in said
+                if each.status is Status.OPENED and str(each.version_id) == copy["version_id"]}  # fmt: skip
+        if told != {(datetime.fromisoformat(each["at"]), each["by"]) for each in copy["opened"]}:
+            return False
+    return True
+
+
+def _proves(said: Receipt, things: set[str]) -> bool:
+    """That these versions or notices are gone: it says so, or says that what was to come after their removal is there."""
+    if said.status is Status.RECALLED or things <= {str(each) for each in said.removed}:
+        return True
+    return said.status in _HELD and str(said.version_id) not in things and not said.remaining
+
+
+_HELD = (Status.SENT, Status.COLLECTED, Status.FILED, Status.OPENED, Status.WITHDRAWN, Status.RELEASED)
 
 
 def table(document: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Recalls and breach packs: the publisher's own recall, receipts as subscribers sign them, the pack as a council gets it."""
 
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,52 @@ async def test_everything_in_it_is_verified_offline_and_a_changed_byte_is_not(au
         verify_receipt(forged.encode(), key)
 
 
+async def test_what_a_pack_says_is_checked_against_the_receipts_in_it_whoever_signed_it(audit: AuditAtHand) -> None:
+    life = await begin(audit.publisher)
+    await filed(audit, life, TRUST_NAME)
+    await filed(audit, life, PRIMARY_NAME, Status.OPENED, opened_by="account-7")
+    await recall(life)
+    await removed(audit, life, TRUST_NAME)
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
+    good = (await audit.breach_pack(listed["recall_id"]))["document"]
+    assert breach_pack.check_receipts(good) == breach_pack.Checked(good=3, other_key=0)
+
+    def claims_removal(pack: dict[str, Any]) -> None:
+        from_(pack)[PRIMARY_NAME]["removal"].update(state="removed", at=pack["made_at"])
+        pack["recall"]["outstanding"] -= 1
+
+    changes: tuple[Callable[[dict[str, Any]], object], ...] = (
+        claims_removal,
+        lambda pack: from_(pack)[TRUST_NAME]["removal"].update(at=pack["recall"]["aware_at"]),
+        lambda pack: from_(pack)[TRUST_NAME]["receipts"].pop(),
+        lambda pack: from_(pack)[PRIMARY_NAME]["copies"][0].update(opened=[]),
+        lambda pack: from_(pack)[PRIMARY_NAME]["copies"][0]["opened"][0].update(by="account-8"),
+        lambda pack: pack["recipients"].pop(),
+        lambda pack: pack["recall"].update(outstanding=0),
+    )
+    for number, change in enumerate(changes):
+        pack = deepcopy(good)
+        change(pack)
+        with pytest.raises(SignedDocumentError):
+            raise AssertionError(f"change {number}: {breach_pack.check_receipts(pack)}")
+
+
+async def test_the_first_receipt_that_proves_a_removal_is_in_the_pack_though_more_failures_followed(audit: AuditAtHand) -> None:
+    life = await begin(audit.publisher)
+    await filed(audit, life, TRUST_NAME)
+    await recall(life)
+    share = (await life.shares())[TRUST_NAME]
+    said = {"reason": "away", "version_id": share["version_id"], "removed": share["removing"], "removal": "entered in error"}
+    for _ in range(3):
+        await audit.said("health", share["share_id"], share["seq"], Status.FAILED, **said)
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
+    pack = (await audit.breach_pack(listed["recall_id"]))["document"]
+    removal = from_(pack)[TRUST_NAME]["removal"]
+    assert (removal["state"], removal["proof"]) == ("removed", "entered in error")
+    assert removal["at"] is not None
+    assert breach_pack.check_receipts(pack).good == 3  # the filing, the proof, the newest failure
+
+
 async def test_its_archive_is_verified_by_the_command_and_no_file_of_it_can_be_changed(
     audit: AuditAtHand, tmp_path: Path
 ) -> None:
@@ -153,6 +200,11 @@ async def test_its_archive_is_verified_by_the_command_and_no_file_of_it_can_be_c
                 changed = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
                 archive.writestr(other, changed if other == name else unchanged)
         assert verified(bad)[0] == 1, name
+    # A second file of the same name, which another program would show in place of the right one.
+    bad.write_bytes(good.read_bytes())
+    with zipfile.ZipFile(bad, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("recipients.csv", files["recipients.csv"])
+    assert verified(bad)[0] == 1
 
 
 async def test_when_all_have_answered_nothing_is_outstanding(audit: AuditAtHand) -> None:

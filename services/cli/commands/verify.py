@@ -36,6 +36,12 @@ def verify_(
     out.print(f"Good: this {found['kind'].replace('-', ' ')} is as it was signed.")
     if found.get("receipts") is not None:
         out.print(f"{found['receipts']} receipts in it are as their subscribers signed them.")
+    if found.get("other_key_receipts"):
+        out.print(
+            f"{found['other_key_receipts']} receipts in it are signed with keys that their subscribers have replaced since: "
+            "that they were verified when they came is the council's word.",
+            soft_wrap=True,
+        )
     if found.get("statements") is not None:
         out.print(f"{found['statements']} answers of subscribers in it are as they signed them, and say what it says.")
     out.print(f"Signed with the key {found['fingerprint']}", soft_wrap=True)
@@ -61,7 +67,10 @@ def check(file: Path, key_file: Path | None, home: Path) -> Row:
         statements = inspection.check_statements(found.document) if found.kind == inspection.KIND else None
     except SignedDocumentError as error:
         raise RefusedError(f"{file}: {error}") from None
-    told = {name: count for name, count in (("receipts", receipts), ("statements", statements)) if count is not None}
+    counts = {
+        "receipts": receipts and receipts.good, "other_key_receipts": receipts and receipts.other_key, "statements": statements
+    }  # fmt: skip
+    told = {name: count for name, count in counts.items() if count is not None}
     return {"file": str(file), "kind": found.kind, "fingerprint": found.fingerprint, "trusted": trusted is not None} | told
 
 
