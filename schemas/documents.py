@@ -133,6 +133,7 @@ class Rendering(Open):
     version: VersionNumber
     issued_on: date
     child: Annotated[Child, WrapValidator(_child)]
+    """Names and date of birth, and of the identifiers those by which a recipient of this kind finds its record."""
     sections: Annotated[
         Sections,
         PlainValidator(_sections, json_schema_input_type=dict[SectionLetter, Section]),

@@ -5,17 +5,19 @@ two cannot cross. Renderings are immutable, so their bytes are read after the co
 """
 
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import orjson
 
+from schemas.base import RecipientKind
 from schemas.documents import ReadOutcome, Wanted
 from schemas.manifest import Manifest
 from schemas.plan import FamilyMember
 from services.ehcp_publisher import store, store_handover
+from services.ehcp_publisher.child_details import details_for
 from services.ehcp_publisher.keys import ChildKeys
 from services.ehcp_publisher.store import ALL_SECTIONS, Act
 from services.ehcp_publisher.versions import stored_sections
@@ -40,18 +42,19 @@ class Reads:
         """NDJSON lines, one for each read, in order; several lines at once where they are short."""
         answers, allowed = await self._authorise(client_id, subscriber, reads)
         renderings, shares, attachments = await self._fetch(allowed)
-        given: dict[UUID, UUID] = {}
+        given: dict[tuple[UUID, frozenset[str]], UUID] = {}
         lines = bytearray()
         for wanted, answer in zip(reads, answers, strict=True):
             if answer["outcome"] == ReadOutcome.OK:
                 row = renderings[allowed[wanted.share_id]["rendering_id"]]
                 own = self._own(row, shares[wanted.share_id])
-                first = given.setdefault(row["rendering_id"], wanted.share_id)
+                details = details_for(RecipientKind(own["recipient"]["kind"]))
+                first = given.setdefault((row["rendering_id"], details), wanted.share_id)
                 # A plan's recipients mostly come in one request: its text is opened and sent once for all of them.
                 if first == wanted.share_id:
                     # A rendering of some sections has no advice, though another one of the version may be asked for beside it.
                     files = attachments[row["thing_id"]] if row["manifest"].get("attachments") else []
-                    answer["rendering"] = self._open(row, files) | own
+                    answer["rendering"] = self._open(row, files, details) | own
                 else:
                     answer["again"] = {"share_id": first} | own
             lines += dumps(answer) + b"\n"
@@ -99,8 +102,8 @@ class Reads:
             attachments = await store.read_attachments(connection, owners) if owners else {}
         return renderings, shares, attachments
 
-    def _open(self, row: Any, attachments: list[bytes]) -> dict[str, Any]:
-        """What every recipient of a rendering gets alike."""
+    def _open(self, row: Any, attachments: list[bytes], details: Set[str]) -> dict[str, Any]:
+        """What every recipient of a rendering gets alike that reads the same ``details`` of the child."""
         key = self._keys.child_key(row["la_code"], row["child_id"], row["wrapped_key"])
         manifest = Manifest.model_validate(row["manifest"])
         sections, notice = b"{}", b"null"
@@ -110,6 +113,7 @@ class Reads:
             sections = stored_sections(key.open(row["body"], f"version:{row['thing_id']}"))
         if not row["notice_id"] and row["sections"] != ALL_SECTIONS:
             sections = dumps({k: v for k, v in orjson.loads(sections).items() if k in manifest.sections})
+        child = orjson.loads(key.open(row["identity"], f"child:{row['child_id']}"))
         document = None
         if manifest.document and row["document"]:
             document = _file(manifest.document, key.open(row["document"], f"document:{row['rendering_id']}"))
@@ -117,7 +121,7 @@ class Reads:
             "plan_id": row["plan_id"], "case_reference": row["case_reference"],
             "council": {"la_code": row["la_code"], "name": row["council"], "ods_code": row["ods_code"]},
             "version_id": row["thing_id"], "version": row["number"], "issued_on": row["issued_on"],
-            "child": orjson.Fragment(key.open(row["identity"], f"child:{row['child_id']}")),
+            "child": {name: value for name, value in child.items() if name in details and value is not None},
             "sections": orjson.Fragment(sections), "notice": orjson.Fragment(notice), "manifest": row["manifest"],
             "sha256": row["sha256"],
             "document": document,

@@ -493,3 +493,17 @@ async def test_the_new_councils_own_policy_holds_from_the_move_on(at_hand: Publi
     assert (await life.held())[TRUST_NAME] == ("withdraw", 2)
     gaps = (await life.shown("case-system-333"))["share_gaps"]
     assert [each["who"] for each in gaps] == [f"provision: trust {code(TRUST)['scheme']}:{code(TRUST)['value']}"]
+
+
+async def test_each_recipient_reads_the_identifiers_of_its_own_records_and_nobody_the_address(publisher: Publisher) -> None:
+    life = await begin(publisher)
+    sent = life.sent["child"]
+    names = {name: sent[name] for name in ("family_name", "given_names", "date_of_birth")}
+    for client, who, identifiers in (
+        ("subscriber-health", TRUST_NAME, ("nhs_number",)),
+        ("subscriber-health", ICB_NAME, ("nhs_number",)),
+        ("subscriber-school", PRIMARY_NAME, ("upn", "uln")),
+        ("subscriber-family", PARENT, ()),
+    ):
+        (line,) = await life.read(client, who)
+        assert line["rendering"]["child"] == names | {name: sent[name] for name in identifiers}
