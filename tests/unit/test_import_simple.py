@@ -111,6 +111,14 @@ def test_impossible_rows(tmp_path: Path, changes: dict[str, str], column: str, p
     assert not column or column in [name for _, name, _ in found]
 
 
+def test_whose_plans_they_are_is_asked_once_and_not_for_every_row(tmp_path: Path) -> None:
+    path = written(tmp_path, ROW, ROW | {"case_reference": "EHC-2"})
+    with pytest.raises(UnreadableError, match="Nothing says whose plans these are: name the council with --council"):
+        read(path, Profile())
+    assert len(read(path, Profile(), council="332")[0]) == 2
+    assert len(read(written(tmp_path, ROW | {"la_code": "332"}), Profile())[0]) == 1
+
+
 def test_two_schools_of_a_phase_transfer_overlap_with_nobody(tmp_path: Path) -> None:
     moves = {"setting_1_until": "2027-07-16", "setting_2_urn": "993206", "setting_2_from": "2027-09-01"}
     ((plan,), findings) = read(written(tmp_path, ROW | moves))

@@ -27,6 +27,9 @@ class UnreadableError(RefusedError):
     """A whole file or set that cannot be taken in: which, why, and what to send instead."""
 
 
+NOBODYS = "Nothing says whose plans these are: name the council with --council, or la_code in a profile."
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing wrong in one cell. ``refuses``: the plan is not sent because of it."""

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from services.cli.importing.documents import Documents
-from services.cli.importing.faults import Findings, UnreadableError
+from services.cli.importing.faults import NOBODYS, Findings, UnreadableError
 from services.cli.importing.plans import Extract
 from services.cli.importing.profiles import Format, Profile
 from services.cli.importing.reading import CsvFile, plain_name
@@ -53,6 +53,8 @@ def opened(asked: Asked, findings: Findings) -> Iterator[Extract]:
         open_set(folder, asked.profile, whole=False) if is_set else correction(folder, asked.profile)
         for folder in asked.corrections
     ]
+    if not is_set and la_code is None and "la_code" not in sources[0][TABLE].place_of:
+        raise UnreadableError(NOBODYS)
     tables = Tables(sources, findings)
     try:
         documents = Documents(asked.documents or documents_of(asked.path), tables.db)

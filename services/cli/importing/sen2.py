@@ -17,7 +17,7 @@ from schemas.identifiers import CodeScheme, OrganisationCode, check_la_code, che
 from schemas.lifecycle import CeaseReason
 from services.cli.importing.cells import Cells
 from services.cli.importing.documents import Documents
-from services.cli.importing.faults import Fault, UnreadableError
+from services.cli.importing.faults import NOBODYS, Fault, UnreadableError
 from services.cli.importing.plans import Ceased, ExtractPlan, Lack, Version, as_json, cease_reason, submission_of
 from services.cli.importing.profiles import Profile
 from services.cli.importing.sen2_modules import MODULES, NEEDS, SETTINGS
@@ -121,7 +121,7 @@ class Sen2Extract:
             cells = self._tables.cells(ref)
             if la_code := cells.number("lea", check_la_code):
                 return la_code
-        raise UnreadableError("Nothing says whose plans these are: name the council with --council, or la_code in a profile.")
+        raise UnreadableError(NOBODYS)
 
     def _case(self, request: Ref) -> _Case | None:
         """None where the request came to no plan, or belongs to nobody."""
