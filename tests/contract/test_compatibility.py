@@ -251,7 +251,7 @@ def test_what_breaks_nobody_passes_without_a_word(
         (REQUESTED, lambda d: d["$defs"]["RecipientKind"]["enum"].append("school_nurse"),
          'note json share-requested:1 recipient/kind: the value "school_nurse" is new'),
         (PUBLISHER, lambda d: d["components"]["schemas"]["IssueResult"]["enum"].append("queued"), 'the value "queued" is new'),
-        (PUBLISHER, lambda d: d["paths"]["/v1/plans"]["post"]["responses"].update({"202": {}}), "it may answer 202 now"),
+        (PUBLISHER, lambda d: d["paths"]["/v1/plans"]["post"]["responses"].update({"207": {}}), "it may answer 207 now"),
         (PUBLISHER, lambda d: d["paths"]["/v1/plans"]["post"].update(operationId="other"), "its operationId was first_version"),
     ],
 )  # fmt: skip
