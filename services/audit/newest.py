@@ -30,6 +30,8 @@ class Told:
     reason: str | None
     next_try_at: datetime | None
     at: datetime
+    removed: Collection[UUID] = ()
+    """Recalled versions that are proved to be gone."""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -71,6 +73,7 @@ def _held(receipts: Collection[Told]) -> Told | None:
     gone = any(
         (told.status in _GONE and told.seq == held.seq and told.number > held.number)
         or (told.status is Status.RECALLED and told.place > held.place)
+        or (held.version_id in told.removed and told.place > held.place)
         for told in receipts
     )
     return None if gone else held

@@ -186,7 +186,7 @@ async def read_told(connection: Connection, share_ids: Collection[UUID]) -> dict
     rows = await connection.fetch(
         """
         SELECT DISTINCT ON (share_id, seq, status, satisfies)
-               share_id, number, seq, status, satisfies, version_id, sha256, record, reason, next_try_at, at
+               share_id, number, seq, status, satisfies, version_id, sha256, record, reason, next_try_at, at, removed
         FROM audit.receipt WHERE share_id = ANY($1) ORDER BY share_id, seq, status, satisfies, number DESC
         """,
         list(share_ids),
@@ -196,7 +196,7 @@ async def read_told(connection: Connection, share_ids: Collection[UUID]) -> dict
         told[row["share_id"]].append(
             Told(
                 row["number"], row["seq"], Status(row["status"]), row["satisfies"], row["version_id"], row["sha256"],
-                row["record"], row["reason"], row["next_try_at"], row["at"],
+                row["record"], row["reason"], row["next_try_at"], row["at"], row["removed"],
             )
         )  # fmt: skip
     return told

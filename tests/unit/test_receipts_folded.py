@@ -45,6 +45,14 @@ def test_instructions_answered_as_2_1_3_3_end_with_3() -> None:
     assert row.held == told(3, 3, Status.FILED)
 
 
+def test_what_was_recalled_and_removed_is_held_no_more_while_the_right_version_still_waits() -> None:
+    filed, gone = told(1, 1, Status.FILED), (uuid5(VERSIONS, "1"),)
+    assert fold([filed, told(2, 2, Status.WAITING, removed=gone)]).held is None
+    assert fold([filed, told(2, 2, Status.FAILED, removed=(uuid5(VERSIONS, "9"),))]).held == filed
+    again = told(3, 3, Status.FILED, version_id=gone[0])
+    assert fold([filed, told(2, 2, Status.WAITING, removed=gone), again]).held == again
+
+
 def test_late_failure_of_an_earlier_attempt_changes_nothing() -> None:
     row = fold([told(8, 1, Status.FILED), told(7, 1, Status.FAILED)])
     assert (row.newest.status, row.satisfied_seq, row.lost) == (Status.FILED, 1, False)
