@@ -193,7 +193,7 @@ def _code(text: str) -> OrganisationCode:
             422, "invalid", "The request does not fit the contract", "code: it is not scheme:value",
             [FieldError("code", "it is not scheme:value", "send for example urn:100001, ods:RNA or la:332")],
         )  # fmt: skip
-    return parse(OrganisationCode, orjson.dumps({"scheme": scheme, "value": value}))
+    return parse(OrganisationCode, orjson.dumps({"scheme": scheme, "value": value}), "code")
 
 
 def _place(after: str | None) -> tuple[str, UUID] | None:

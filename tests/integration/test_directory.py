@@ -180,6 +180,8 @@ async def test_a_long_list_is_paged_in_order_of_names(publisher: PublisherAtHand
     assert (await get(publisher, "/v1/directory?q=a%25b_")).json()["recipients"] == []
     answer = problem(await get(publisher, "/v1/directory?code=700001"), 422, "invalid")
     assert answer["errors"][0]["problem"] == "it is not scheme:value"
+    answer = problem(await get(publisher, "/v1/directory?code=urn:1"), 422, "invalid")
+    assert answer["errors"][0]["field"] == "code"
     problem(await get(publisher, "/v1/directory?after=x"), 422, "invalid")
 
 
