@@ -43,8 +43,8 @@ def _only(caller: Caller) -> str:
     if len(caller.la_codes) != 1:
         known = ", ".join(sorted(caller.la_codes))
         raise Problem(
-            422, "which-council", "Which council's children?", f"This client acts for {known}: name one of them.",
-            [FieldError("la_code", "missing", f"one of {known}")],
+            422, "which-council", "It is not said which council's children",
+            f"This client acts for {known}: name one of them.", [FieldError("la_code", "missing", f"one of {known}")],
         )  # fmt: skip
     (la_code,) = caller.la_codes
     return la_code

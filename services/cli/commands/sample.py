@@ -14,7 +14,7 @@ import typer
 
 from schemas.base import RecipientKind
 from services.cli import inspection
-from services.cli.exchange import Exchange, Reach, Row
+from services.cli.exchange import Exchange, ProblemError, Reach, Row
 from services.cli.machine.errors import UsageError
 from services.cli.machine.folder import write_private
 from services.cli.options import DEFAULT_HOME, AsJson, Home
@@ -96,7 +96,12 @@ def read_children(file: Path) -> dict[int, str]:
 async def _ask(home: Path, request: Row, look: str | None, wait: int) -> Row:
     async with Exchange(Reach.of(home)) as exchange:
         if look is None:
-            asked = await exchange.ask_look(request)
+            try:
+                asked = await exchange.ask_look(request)
+            except ProblemError as error:
+                if error.kind != "which-council":
+                    raise
+                raise UsageError(f"--council says whose children: {error.problem['errors'][0]['instead']}.") from None
             look = asked["look_id"]
             err.print(f"Looking into {asked['shares']} records of {asked['children']} children (look {look}) …", soft_wrap=True)
         until = time.monotonic() + wait
