@@ -146,12 +146,13 @@ class PastReview(Closed):
     held_on: IsoDate
     reported_on: IsoDate | None = None
     decision: "ReviewOutcome | None" = None
+    """May be missing where only the day is known: the next review is due after it, whatever was decided."""
     decided_on: IsoDate | None = None
 
     @model_validator(mode="after")
     def _order(self) -> Self:
-        if (self.decision is None) != (self.decided_on is None):
-            raise ContractError("only one of decision and decided_on is there", "send both, or neither")
+        if self.decision is not None and self.decided_on is None:
+            raise ContractError("decision is there without decided_on", "send the day of the decision too")
         if self.decided_on is not None and self.decided_on < self.held_on:
             raise ContractError("decided_on is before held_on", "check which of the two dates has the typing error")
         return self

@@ -156,7 +156,7 @@ async def test_what_the_publisher_refuses_comes_back_with_its_row(council: Counc
 async def test_an_import_that_was_killed_goes_on_where_it_was(council: Council, tmp_path: Path) -> None:
     documents = tmp_path / "documents"
     documents.mkdir()
-    rows = [row(f"KILL-{n:03}", section_a="") for n in range(300)]
+    rows = [row(f"KILL-{n:03}", section_a="", last_review="2026-09-21", review_outcome="M") for n in range(300)]
     for each in rows:
         (documents / f"{each['case_reference']}.pdf").write_bytes(pdf_document(each["case_reference"]))
     path = written(tmp_path / "plans.csv", *rows)
@@ -176,7 +176,54 @@ async def test_an_import_that_was_killed_goes_on_where_it_was(council: Council, 
     after = await council.versions("KILL-")
     assert after == {each["case_reference"]: ["2026-02-10"] for each in rows}
     assert len(before) < 300, "it was killed before its end"
+    reviewed = await _reviews(council, "KILL-")
+    assert [each[0] for each in reviewed] == [each["case_reference"] for each in rows], "each once, those answered before too"
     assert not (tmp_path / "plans.csv.import").exists()
+
+
+async def test_reviews_from_before_the_exchange_come_with_the_plan_once(council: Council, tmp_path: Path) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "REV-2.pdf").write_bytes(pdf_document("REV-2"))
+    reviewed = {"last_review": "2026-09-21", "review_outcome": "M"}
+    rows = [
+        row("REV-1", **reviewed), row("REV-2", section_a="", last_review="2026-09-22"), row("REV-3"),
+        row("REV-4", last_review="2031-09-21"), row("REV-5", **reviewed, nhs_number="9434765918"),
+    ]  # fmt: skip
+    path = written(tmp_path / "plans.csv", *rows)
+    load = ("import", path, "--council", "332", "--no-render")
+    code, result = await council.run(*load, "--dry-run")
+    assert (code, result["plans"]["reviews"]) == (1, 2)
+    code, result = await council.run(*load)
+    assert (code, result["plans"]["reviews_recorded"]) == (1, 2)
+    assert [(each["line"], each["column"], each["effect"]) for each in result["faults"]] == [
+        (5, "last_review", "sent all the same"), (6, "nhs_number", "not sent"),
+    ]  # fmt: skip
+    once = [
+        ("REV-1", "decided-2026-09-21", "2026-09-21", "maintain", "2026-09-21", "import"),
+        ("REV-2", "decided-2026-09-22", "2026-09-22", None, "2026-09-22", "import"),
+    ]
+    assert await _reviews(council, "REV-") == once
+    code, result = await council.run(*load)
+    assert result["plans"]["reviews_unchanged"] == 2
+    assert "reviews_recorded" not in result["plans"]
+    assert await _reviews(council, "REV-") == once, "one event for each plan, not for each run"
+
+    # What the extract has no text of, and the exchange knows, is reviewed all the same; the unknown is nobody's to review.
+    written(path, row("REV-3", section_a="", **reviewed), row("REV-6", section_a="", **reviewed))
+    code, result = await council.run(*load)
+    assert (code, result["plans"]["reviews_recorded"], result["plans"]["reviews_never_here"]) == (0, 1, 1)
+    assert [each[0] for each in await _reviews(council, "REV-")] == ["REV-1", "REV-2", "REV-3"]
+
+
+async def _reviews(council: Council, prefix: str) -> list[tuple[str | None, ...]]:
+    """With the officer of each event: a plan with two events is there twice."""
+    rows = await council.owner.fetch(
+        "SELECT case_reference, review, held_on::text, decision, decided_on::text, by FROM publisher.plan"
+        " JOIN publisher.review USING (plan_id) JOIN publisher.plan_event e USING (plan_id)"
+        " WHERE case_reference LIKE $1 AND e.type = 'reviews_before' ORDER BY case_reference", f"{prefix}%",
+    )  # fmt: skip
+    return [tuple(each) for each in rows]
 
 
 async def test_the_sample_return_is_taken_in_compared_and_counted(council: Council, tmp_path: Path) -> None:

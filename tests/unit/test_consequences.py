@@ -319,6 +319,8 @@ def test_past_reviews_are_kept_and_nobody_is_told_of_them() -> None:
     ):
         assert [(each.review, each.decided_on) for each in found.past_reviews] == [("R-1", date(2026, 3, 20))]
         assert found.telling is None
+    (unknown,) = follows("reviews_before", reviews=[PAST | {"decision": None}]).past_reviews
+    assert (unknown.decision, unknown.decided_on) == (None, date(2026, 3, 20)), "what was decided is not known any more"
     assert follows("taken_over", from_la_code="333", transferred_on="2026-06-01").happened_on == date(2026, 6, 1)
 
 

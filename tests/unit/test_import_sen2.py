@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.lifecycle import PastReview, ReviewOutcome
 from services.cli.importing.faults import Findings, UnreadableError
 from services.cli.importing.opening import Asked, opened
 from services.cli.importing.plans import ExtractPlan, Lack
@@ -215,6 +216,8 @@ def test_an_error_in_what_is_sent_keeps_the_plan_back(
          "the decision is before the meeting"),
         ("activeplans", {"reviewmeeting": "2026-10-01", "reviewdraft": "2026-09-30"}, "reviewdraft",
          "the draft is before the meeting"),
+        ("activeplans", {"lastreview": "2026-11-23"}, "lastreview", "the date is in the future"),
+        ("activeplans", {"lastreview": "2026-02-08"}, "lastreview", "the plan was reviewed before it began"),
         ("requests", {"requestoutcomedate": "2025-09-21"}, "requestoutcomedate", "the outcome is before the request"),
         ("requests", {"receiveddate": "2026-02-10", "requestoutcomedate": ""}, "startdate",
          "the plan begins before it was requested"),
@@ -235,10 +238,26 @@ def test_an_impossible_order_elsewhere_is_noted_and_the_plan_is_sent(
 
 
 def test_a_decision_before_its_meeting_is_that_of_an_earlier_review_while_there_is_no_outcome(tmp_path: Path) -> None:
-    rows = changed("activeplans", reviewmeeting="2026-11-01", lastreview="2025-10-30")
+    rows = changed("activeplans", reviewmeeting="2026-11-01", lastreview="2026-03-30")
     ((plan,), findings) = read(written(tmp_path / "set", rows))
     assert findings.rows == 0
-    assert plan.last_review == date(2025, 10, 30)
+    assert plan.last_review == date(2026, 3, 30)
+    assert plan.review is not None
+    assert (plan.review.held_on, plan.review.decision) == (date(2026, 3, 30), None), "its own meeting is not known"
+
+
+def test_a_review_has_its_meeting_and_its_decision(tmp_path: Path) -> None:
+    rows = changed("activeplans", reviewmeeting="2026-10-01", reviewoutcome="M", lastreview="2026-10-20")
+    ((plan,), findings) = read(written(tmp_path / "set", rows))
+    assert findings.rows == 0
+    assert plan.review == PastReview(
+        review="decided-2026-10-20", held_on=date(2026, 10, 1), decided_on=date(2026, 10, 20), decision=ReviewOutcome.MAINTAIN
+    )
+
+
+def test_a_meeting_without_a_decision_is_no_review_yet(tmp_path: Path) -> None:
+    ((plan,), _) = read(written(tmp_path / "set", changed("activeplans", reviewmeeting="2026-10-01")))
+    assert plan.review is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.lifecycle import PastReview, ReviewOutcome
 from schemas.plan import PlanSubmission
 from services.cli.importing.faults import Findings, UnreadableError
 from services.cli.importing.opening import Asked, opened
@@ -280,3 +281,44 @@ def test_errors_are_kept_with_their_rows_corrected_and_fed_back(tmp_path: Path) 
         by_reference = {plan.case_reference: plan for plan in plans}
         assert submission(by_reference["EHC-2"])["child"]["nhs_number"] == "9434765870"
     assert len(read(path, corrections=(tmp_path / "errors",))[0]) == 3
+
+
+def reviewed(folder: Path, **changes: str) -> tuple[ExtractPlan, list[tuple[str, str, str]]]:
+    ((plan,), findings) = read(written(folder, ROW | changes))
+    return plan, [(each["column"], each["problem"], each["effect"]) for each in findings.shown]
+
+
+@pytest.mark.parametrize(
+    ("said", "decision"),
+    [("M", "maintain"), ("maintain", "maintain"), ("Amend", "amend"), ("cease", "cease"), ("X", None), ("", None)],
+)
+def test_the_last_review_of_a_row_is_one_from_before_the_exchange(tmp_path: Path, said: str, decision: str | None) -> None:
+    plan, found = reviewed(tmp_path, last_review="2026-09-21", review_outcome=said)
+    assert (plan.review, found) == (
+        PastReview(
+            review="decided-2026-09-21", held_on=date(2026, 9, 21), decided_on=date(2026, 9, 21),
+            decision=decision and ReviewOutcome(decision),
+        ),
+        [],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"last_review": "2026-11-23"}, "the date is in the future"),
+        ({"last_review": "2014-08-31", "date_of_birth": "2010-01-01"}, "there were no EHC plans on this day"),
+        ({"last_review": "2014-10-01", "date_of_birth": "2014-10-02"}, "the child was not born"),
+    ],
+)
+def test_a_review_that_cannot_be_is_noted_and_the_plan_goes_without_it(
+    tmp_path: Path, changes: dict[str, str], problem: str
+) -> None:
+    plan, found = reviewed(tmp_path, **changes)
+    assert found == [("last_review", problem, "sent all the same")]
+    assert (plan.review, len(plan.versions)) == (None, 1)
+
+
+def test_a_row_without_a_review_has_none(tmp_path: Path) -> None:
+    plan, found = reviewed(tmp_path, review_outcome="M")
+    assert (plan.review, found) == (None, [])

@@ -38,6 +38,9 @@ LABELS = {
     "without_content": "without a document or text", "ceased": "ceased",
     "ceased_now": "ceased now", "ceased_before": "ceased before", "ceased_never_here": "ceased, and never here",
     "cease_refused": "whose end was refused",
+    "reviews": "Last reviews that can be recorded",
+    "reviews_recorded": "Last reviews recorded", "reviews_unchanged": "Last reviews that were here already",
+    "reviews_never_here": "Last reviews of plans that are not here", "reviews_refused": "Last reviews refused",
     "valid": "Versions that can be sent", "issued": "Versions issued", "unchanged": "Versions that were here already",
     "held": "Versions held until a second person has looked",
     "kept_as_history": "Versions older than the current one, kept", "refused": "Versions refused",
@@ -73,7 +76,9 @@ def import_(
         print_json(result)
     else:
         show(result)
-    if result["rows_refused"] or result["versions"].get("refused") or result["plans"].get("cease_refused"):
+    plans = result["plans"]
+    refused = plans.get("cease_refused") or plans.get("reviews_refused") or result["versions"].get("refused")
+    if result["rows_refused"] or refused:
         raise typer.Exit(Exit.CHECK_FAILED)
 
 
@@ -96,7 +101,7 @@ async def preview(asked: Asked, folder: Path) -> Row:
 
 
 async def take_in(asked: Asked, folder: Path, home: Path, by: str | None, *, render: bool, unnamed: str = "import") -> Row:
-    """``unnamed``: in whose name plans cease where no officer is said, since an event needs one."""
+    """``unnamed``: in whose name plans cease and reviews are recorded where no officer is said, since an event needs one."""
     reach = Reach.of(home)
     progress = Progress(folder / "progress.sqlite", reach.council_url)
     ended = False

@@ -14,12 +14,13 @@ from typing import Any, Protocol
 import orjson
 from pydantic import ValidationError
 
-from schemas.lifecycle import CeaseReason
+from schemas.lifecycle import CeaseReason, PastReview, ReviewOutcome
 from schemas.plan import PlanSubmission
 from schemas.refusals import explain
 from services.cli.importing.cells import Cells
 from services.cli.importing.faults import Fault
 from services.cli.importing.tables import Ref
+from services.shared.law import PLANS_SINCE
 
 
 class Lack(StrEnum):
@@ -69,6 +70,8 @@ class ExtractPlan:
     last_review: date | None = None
     amended: bool = False
     """The last review led to something that a new version should say."""
+    review: PastReview | None = None
+    """The last review that came to a decision, as ``reviews_before`` takes it."""
     lacks: frozenset[Lack] = frozenset()
     over: bool = False
     """Not in force any more there, even where the exchange cannot be told so from the extract alone (a transfer)."""
@@ -129,3 +132,20 @@ def cease_reason(cells: Cells, name: str) -> CeaseReason | None:
         if text:
             cells.wrong(name, "it is not a reason that SEN2 knows", "send its number, 1 to 9")
         return None
+
+
+def past_review(
+    cells: Cells, name: str, decided_on: date | None, outcome: str, maintained: frozenset[str], held_on: date | None = None
+) -> PastReview | None:
+    """``name``: the column of the decision. An outcome in words that nobody knows is left out, not guessed: an invented
+    "amend" would wait for a plan that nobody is to write. Without a meeting the day of the decision stands for it."""
+    if decided_on is None:
+        return None
+    if decided_on < PLANS_SINCE:
+        cells.wrong(name, "there were no EHC plans on this day", "send the last review of the plan itself", refuses=False)
+        return None
+    word = ReviewOutcome.MAINTAIN if outcome.casefold() in maintained else outcome.casefold()
+    decision = ReviewOutcome(word) if word in {each.value for each in ReviewOutcome} else None
+    held_on = held_on if held_on is not None and PLANS_SINCE <= held_on <= decided_on else decided_on
+    # The same review has the same reference in every run.
+    return PastReview(review=f"decided-{decided_on}", held_on=held_on, decision=decision, decided_on=decided_on)

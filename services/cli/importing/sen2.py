@@ -14,11 +14,20 @@ from typing import Any
 
 from schemas.base import ContractError
 from schemas.identifiers import CodeScheme, OrganisationCode, check_la_code, check_nhs_number, check_uln, check_upn
-from schemas.lifecycle import CeaseReason
+from schemas.lifecycle import CeaseReason, PastReview
 from services.cli.importing.cells import Cells
 from services.cli.importing.documents import Documents
 from services.cli.importing.faults import NOBODYS, Fault, UnreadableError
-from services.cli.importing.plans import Ceased, ExtractPlan, Lack, Version, as_json, cease_reason, submission_of
+from services.cli.importing.plans import (
+    Ceased,
+    ExtractPlan,
+    Lack,
+    Version,
+    as_json,
+    cease_reason,
+    past_review,
+    submission_of,
+)
 from services.cli.importing.profiles import Profile
 from services.cli.importing.sen2_modules import MODULES, NEEDS, SETTINGS
 from services.cli.importing.tables import Key, Ref, Tables
@@ -147,7 +156,7 @@ class Sen2Extract:
         start = named.day("startdate", self._today) if case.named and named.needed("startdate") else None
         self._check_order(case, start)
         ceased = self._ceased_of(named, start)
-        last_review, amended = self._review_of(active)
+        review, last_review, amended = self._review_of(active, start)
         self._check_needs(case)
         placements, settings = self._placements_of(case, start)
         family = self._family_of(case)
@@ -173,7 +182,7 @@ class Sen2Extract:
         }  # fmt: skip
         return ExtractPlan(
             self._la_code, reference, case.request, () if refused else tuple(found), None if refused else ceased, settings,
-            last_review, amended, frozenset(lack for lack, true in lacking.items() if true),
+            last_review, amended, review, frozenset(lack for lack, true in lacking.items() if true),
             over=named.has("ceasedate") and not _is_after(named, "ceasedate", self._today),
         )  # fmt: skip
 
@@ -261,8 +270,8 @@ class Sen2Extract:
             return None
         return Ceased(on, reason, notified_on) if reason and on <= self._today else None
 
-    def _review_of(self, active: Cells) -> tuple[date | None, bool]:
-        """The last decision, and whether it should have led to a new version."""
+    def _review_of(self, active: Cells, start: date | None) -> tuple[PastReview | None, date | None, bool]:
+        """The last review with a decision, its day, and whether it should have led to a new version."""
         held = active.day("reviewmeeting", self._today, refuses=False)
         decided = active.day("lastreview", self._today, refuses=False)
         drafted = active.day("reviewdraft", refuses=False)
@@ -271,11 +280,15 @@ class Sen2Extract:
         if held is not None and decided is not None and outcome and decided < held:
             active.wrong("lastreview", "the decision is before the meeting", _CHECK_DATES, refuses=False)
             decided = None
+        if start is not None and decided is not None and decided < start:
+            active.wrong("lastreview", "the plan was reviewed before it began", _CHECK_DATES, refuses=False)
+            decided = None
         if held is not None and drafted is not None and drafted < held:
             active.wrong("reviewdraft", "the draft is before the meeting", _CHECK_DATES, refuses=False)
         for name in ("phasetransferduedate", "phasetransferfinaldate"):
             active.day(name, refuses=False)
-        return decided, outcome.casefold() not in self._maintained
+        review = past_review(active, "lastreview", decided, outcome, self._maintained, held)
+        return review, decided, outcome.casefold() not in self._maintained
 
     def _check_needs(self, case: _Case) -> None:
         if case.active is None:
@@ -400,7 +413,8 @@ def _column_of(field: str) -> str:
         "child/family_name": "surname", "child/given_names": "forename", "child/date_of_birth": "personbirthdate",
         "child/upn": "upn", "child/uln": "uniquelearnernumber", "child/nhs_number": "nhsnumber", "child/postcode": "postcode",
         "version/issued_on": "startdate", "event/ceased_on": "ceasedate", "event/reason": "ceasereason",
-        "event/notified_on": "notifiedon",
+        "event/notified_on": "notifiedon", "event/reviews/0/held_on": "reviewmeeting",
+        "event/reviews/0/decided_on": "lastreview",
     }  # fmt: skip
     return known.get(field, field)
 

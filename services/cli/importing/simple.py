@@ -12,11 +12,21 @@ from typing import Any
 
 from schemas.base import ContractError
 from schemas.identifiers import CodeScheme, OrganisationCode, check_la_code, check_nhs_number, check_uln, check_upn
+from schemas.lifecycle import PastReview
 from schemas.plan import PlanSubmission, SectionLetter
 from services.cli.importing.cells import Cells
 from services.cli.importing.documents import Documents
 from services.cli.importing.faults import Fault
-from services.cli.importing.plans import Ceased, ExtractPlan, Lack, Version, as_json, cease_reason, submission_of
+from services.cli.importing.plans import (
+    Ceased,
+    ExtractPlan,
+    Lack,
+    Version,
+    as_json,
+    cease_reason,
+    past_review,
+    submission_of,
+)
 from services.cli.importing.simple_fields import GROUPS, NUMBERS
 from services.cli.importing.tables import Ref, Tables
 
@@ -88,13 +98,14 @@ class SimpleExtract:
         versions: list[Version] = []
         newest: _Read | None = None
         lacks: set[Lack] = set()
-        ceased, last_review, amended = None, None, False
+        ceased, review, last_review, amended = None, None, None, False
         for ref in refs:
             read = self._read(ref)
             document = self._document_of(read, dated, is_newest=newest is None)
             if newest is None:
                 newest = read
-                ceased, last_review, amended = self._state_of(read.cells)
+                ceased = self._ceased_of(read.cells)
+                review, last_review, amended = self._review_of(read.cells)
                 lacks = _lacks_of(read, document)
             submission = submission_of(read.content, _origin(read))
             attachments = self._attachments_of(read.cells)
@@ -107,7 +118,7 @@ class SimpleExtract:
         assert newest is not None, "a plan has a row"
         return ExtractPlan(
             str(newest.content.get("la_code", "")), reference, refs[0], tuple(versions), ceased, newest.settings, last_review,
-            amended, frozenset(lacks), over=ceased is not None,
+            amended, review, frozenset(lacks), over=ceased is not None,
         )  # fmt: skip
 
     def _read(self, ref: Ref) -> _Read:
@@ -216,7 +227,7 @@ class SimpleExtract:
                 cells.wrong("attachments", error.problem, error.instead)
         return tuple(found)
 
-    def _state_of(self, cells: Cells) -> tuple[Ceased | None, date | None, bool]:
+    def _ceased_of(self, cells: Cells) -> Ceased | None:
         today = self._defaults.today
         ceased_on = cells.day("ceased_on")
         ceased = None
@@ -231,8 +242,19 @@ class SimpleExtract:
                 cells.wrong("ceased_on", "the plan ceased before it was issued", "check which of the two dates is wrong")
             elif reason and ceased_on <= today:
                 ceased = Ceased(ceased_on, reason, notified_on)
-        last_review = cells.day("last_review", today, refuses=False)
-        return ceased, last_review, cells.text("review_outcome").casefold() not in self._defaults.maintained
+        return ceased
+
+    def _review_of(self, cells: Cells) -> tuple[PastReview | None, date | None, bool]:
+        """The last one, its day, and whether it should have led to a new version.
+
+        The first day of a plan is not in its rows, whose versions may all be younger than the review: the birth has to do."""
+        decided, born = cells.day("last_review", self._defaults.today, refuses=False), _silently(cells, "date_of_birth")
+        if decided is not None and born is not None and decided < born:
+            cells.wrong("last_review", "the child was not born", "check which of the two dates is wrong", refuses=False)
+            decided = None
+        outcome, maintained = cells.text("review_outcome"), self._defaults.maintained
+        review = past_review(cells, "last_review", decided, outcome, maintained)
+        return review, decided, outcome.casefold() not in maintained
 
 
 def key_of(cells: Cells) -> tuple[str, str]:
@@ -264,6 +286,8 @@ def column_of(field: str, numbers: dict[str, list[int]]) -> str:
         case ["version", ("placements" | "family" | "involved") as part, *_]:
             group = "setting" if part == "placements" else part
             return f"{group}_1_{GROUPS[group][0]}"
+        case ["event", "reviews", *_]:
+            return "last_review"
         case ["event", "reason"]:
             return "cease_reason"
         case ["event", "notified_on"]:
