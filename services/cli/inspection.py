@@ -90,6 +90,9 @@ def head(document: Row) -> Iterator[str]:
         yield f"Only what {scope} should hold."
     yield ""
     yield _headline(document["with_all_current"])
+    looked_into = document["with_all_current"]["looked_into"]
+    if 0 < looked_into < children:
+        yield f"Of the other {children - looked_into} no record could be looked into: the figure says nothing of them."
     if unopened := _unopened(document):
         yield f"{unopened} of the current copies lie in an inbox where nobody has opened them yet."
     if document["with_gaps"]:

@@ -87,6 +87,14 @@ def test_the_text_says_each_finding_in_words() -> None:
     assert "Dudley Group" in said
 
 
+def test_children_of_whom_nothing_was_seen_are_said_beside_the_figure() -> None:
+    one = document()
+    unseen = one["children"][0] | {"all_current": None, "records": [one["children"][0]["records"][0]]}
+    said = inspection.text(one | {"children": [*one["children"], unseen, unseen]})
+    assert "Of the other 2 no record could be looked into: the figure says nothing of them." in said
+    assert "Of the other" not in inspection.text(one)
+
+
 def test_a_choice_says_that_it_stands_for_nobody_else() -> None:
     said = inspection.text(document(population=None))
     assert "chosen and not drawn: the figures say nothing of other children" in said
