@@ -68,10 +68,17 @@ class Guarding:
             guard.ask(each.pieces, each.own, keys, asked)
         known = _coming(new)
         if asked.nhs_numbers or asked.upns or asked.names:
-            # Every council's children, for a question that is answered by yes or no.
-            async with council_transaction(self._pool, self._deciding.directory.councils) as connection:
-                known = guard.both(known, await store_guard.find_known(connection, asked))
+            known = guard.both(known, await self._find_known(asked))
         return [guard.judge(each.pieces, each.own, known, keys, self._may_leave(each.la_code)) for each in looked]
+
+    async def _find_known(self, asked: Asked) -> Known:
+        """Every council's children, for a question that is answered by yes or no."""
+        while True:
+            async with council_transaction(self._pool, self._deciding.directory.councils) as connection:
+                # A child without names yet would be found by nobody: after an upgrade the first answers wait for them.
+                if not asked.names or not await store_guard.has_unnamed(connection):
+                    return await store_guard.find_known(connection, asked)
+            await self.name_some()
 
     def _may_leave(self, la_code: str) -> frozenset[Unread]:
         policy = self._deciding.directory.policies.get(la_code)

@@ -77,10 +77,16 @@ async def rename(connection: Any, child: NamedChild) -> None:
     await insert_names(connection, [child])
 
 
+async def has_unnamed(connection: Any) -> bool:
+    found: bool = await connection.fetchval("SELECT EXISTS (SELECT FROM publisher.child WHERE NOT named)")
+    return found
+
+
 async def lock_unnamed(connection: Any, limit: int) -> list[Row]:
-    """Children whose names were never worked out."""
+    """Children whose names were never worked out. In order, so that two who do it wait for each other and never for ever."""
     rows = await connection.fetch(
-        "SELECT child_id, la_code, wrapped_key, identity FROM publisher.child WHERE NOT named LIMIT $1 FOR UPDATE SKIP LOCKED",
+        "SELECT child_id, la_code, wrapped_key, identity FROM publisher.child WHERE NOT named"
+        " ORDER BY child_id LIMIT $1 FOR UPDATE",
         limit,
     )
     return [dict(row) for row in rows]

@@ -1,15 +1,44 @@
 """What has another child in it, or nothing of this one, leaves only after a second person has looked. Breaches among them."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import httpx2
 import orjson
 import pytest
 
 from tests.support.files import pdf_of, word_of
-from tests.support.lives import ANOTHER, OFFICER, PARENT, TRUST_NAME, Life, begin, begin_with, unique, yesterday
-from tests.support.publisher import Publisher, child_of, part, problem, reference, submission, version
+from tests.support.lives import (
+    ANOTHER,
+    ICB_NAME,
+    OFFICER,
+    PARENT,
+    PRIMARY_NAME,
+    SOCIAL_CARE_NAME,
+    TRUST_NAME,
+    Life,
+    begin,
+    begin_with,
+    unique,
+    yesterday,
+)  # fmt: skip
+from tests.support.publisher import (
+    ICB,
+    Publisher,
+    child_of,
+    code,
+    part,
+    problem,
+    publisher_at_hand,
+    reference,
+    running_publisher,
+    submission,
+    version,
+)  # fmt: skip
+from tests.support.servers import RunningPostgres
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 OWN = "Rowan James Hartley"
@@ -313,11 +342,112 @@ async def test_the_database_shares_nothing_that_is_held(publisher: Publisher) ->
         )  # fmt: skip
 
 
-async def test_children_that_came_before_the_guard_are_named(publisher: Publisher) -> None:
-    """As after an upgrade; the publisher looks for them at its start and each minute."""
-    unnamed = await publisher.owner.fetchval("SELECT count(*) FROM publisher.child WHERE NOT named")
-    missing = await publisher.owner.fetchval(
-        "SELECT count(*) FROM publisher.child c WHERE NOT EXISTS"
-        " (SELECT FROM publisher.child_known_as k WHERE k.child_id = c.child_id)"
+async def test_whoever_a_held_notice_leaves_out_is_left_out_when_it_is_released(publisher: Publisher) -> None:
+    family = [
+        {"reference": "M1", "role": "parent", "name": "Ann Hartley", "email": "ann@example.org"},
+        {"reference": "F1", "role": "parent", "name": "Tom Hartley", "email": "tom@example.org"},
+    ]
+    life = await begin(publisher, family=family)
+    out = {"not_to": [{"member": "F1"}, {"organisation": code(ICB)}], "not_to_reason": "It gives the mother's new address."}
+    scan = part("document", pdf_of(""), "report.pdf")
+    answer = await life.upload("review_held", scan, review="R1", held_on=yesterday(3), **out)
+    body = answer.json()
+    assert (answer.status_code, body["told"], body["left_out"]) == (201, 0, ["parent F1", ICB_NAME]), answer.text
+    # Whatever comes between: the plan goes on.
+    await life.amend("2026-03-02", unique(), family=family)
+    await life.record("confirm", version_id=body["notice_id"], share=True, by=ANOTHER)
+    assert await life.told() == {"review_report": {PARENT, PRIMARY_NAME, SOCIAL_CARE_NAME}}
+    (notice,) = (await life.shown())["notices"]
+    assert [each["who"] for each in notice["left_out"]] == ["parent F1", ICB_NAME]
+
+
+async def test_children_that_came_before_the_guard_are_found_from_the_first_answer(postgres_server: RunningPostgres) -> None:
+    """As after an upgrade: of the children who are there, no names are kept yet."""
+    async with publisher_at_hand(postgres_server) as publisher:
+        others = [other_child(given_names=name, family_name="Before") for name in ("Ada", "Bea", "Cleo")]
+        for other in others:
+            await publisher.issue(other)
+        life = await begin(publisher)
+        await publisher.owner.execute("DELETE FROM publisher.child_known_as")
+        await publisher.owner.execute("UPDATE publisher.child SET named = false")
+        # A look at names waits until all have theirs, with another process at it or not.
+        async with publisher.owner.acquire() as another:
+            work = another.transaction()
+            await work.start()
+            await another.execute("SELECT FROM publisher.child ORDER BY child_id LIMIT 1 FOR UPDATE")
+            asked = asyncio.create_task(amended(life, "Bea Before (born 6 May 2014) sits beside him."))
+            await until(lambda: waits_for_a_lock(publisher), what="the guard waits for the names")
+            await work.rollback()
+        held = await asked
+        assert found(held) == [("other_name", "section A")]
+        assert await publisher.owner.fetchval("SELECT count(*) FROM publisher.child WHERE NOT named") == 0
+        # In the background, with nothing to look at.
+        await publisher.owner.execute("DELETE FROM publisher.child_known_as")
+        await publisher.owner.execute("UPDATE publisher.child SET named = false")
+        naming = asyncio.ensure_future(publisher.parts.work["names"]())
+        await until(lambda: all_named(publisher), what="all children have names")
+        naming.cancel()
+        held = await amended(life, "Cleo Before, born 06/05/2014.", "2026-03-03")
+        assert found(held) == [("other_name", "section A")]
+
+
+async def test_killed_while_something_is_held_and_in_the_middle_of_its_release(postgres_server: RunningPostgres) -> None:
+    async with running_publisher(postgres_server) as publisher:
+        service = publisher.service
+        assert service is not None
+        other = other_child()
+        await publisher.issue(other, "case-system-333")
+        life = await begin(publisher)
+        before, outbox = await life.held(), len(await everything_sent(publisher))
+        held = await amended(life, f"UPN {other['child']['upn']}")
+        await service.kill()
+        await service.start()
+        release = {"version_id": held["version_id"], "share": True, "by": ANOTHER}
+
+        async def is_held() -> None:
+            (row,) = await listed(publisher, "confirmations", life.plan_id)
+            assert row["name"] == held["version_id"]
+            assert (await life.held(), len(await everything_sent(publisher))) == (before, outbox)
+
+        await is_held()
+        # The outbox lets nobody write: the release stands still after its shares were decided.
+        async with publisher.owner.acquire() as another:
+            stop = another.transaction()
+            await stop.start()
+            await another.execute("LOCK TABLE publisher.outbox IN SHARE MODE")
+            asked = asyncio.create_task(life.post("confirm", **release))
+            await until(lambda: waits_for_a_lock(publisher), what="the release waits for the outbox")
+            await service.kill()
+            with pytest.raises(httpx2.TransportError):
+                await asked
+            await stop.rollback()
+        await service.start()
+        await is_held()
+        assert (await life.record("confirm", **release))["shares_changed"] == len(before)
+        sent = len(await everything_sent(publisher))
+        assert sent == outbox + len(before) + 1  # and the plan's own event
+        await service.kill()
+        await service.start()
+        # The answer may have been lost: asked again, it is said and nothing is sent twice.
+        again = await life.post("confirm", **release)
+        assert (again.status_code, again.json()["status"]) == (200, "unchanged")
+        assert len(await everything_sent(publisher)) == sent
+        assert await listed(publisher, "confirmations", life.plan_id) == []
+
+
+async def everything_sent(publisher: Publisher) -> list[Any]:
+    return list(await publisher.owner.fetch("SELECT id FROM publisher.outbox"))
+
+
+async def waits_for_a_lock(publisher: Publisher) -> bool:
+    """``pg_stat_activity`` hides from the owner what another role's session waits for."""
+    waits: bool = await publisher.owner.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE NOT l.granted AND a.datname = current_database())"
     )
-    assert (unnamed, missing) == (0, 0)
+    return waits
+
+
+async def all_named(publisher: Publisher) -> bool:
+    named: bool = await publisher.owner.fetchval("SELECT bool_and(named) FROM publisher.child")
+    return named
