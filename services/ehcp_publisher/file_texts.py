@@ -55,7 +55,7 @@ class FileTexts:
             "kind": file.media_type, "name": file.name, "size": len(file.data), "on": str(on), "names": list(names),
         }  # fmt: skip
         async with self._places:
-            process = self._free.pop() if self._free else await _start()
+            process = await self._process()
             try:
                 async with asyncio.timeout(self._seconds):
                     answer = await _ask(process, orjson.dumps(asked) + b"\n", file.data)
@@ -70,6 +70,14 @@ class FileTexts:
                 raise
             self._free.append(process)
         return text_of(answer)
+
+    async def _process(self) -> asyncio.subprocess.Process:
+        while self._free:
+            process = self._free.pop()
+            # The system may have ended it between two files, for memory: the next file is not to blame.
+            if process.returncode is None:
+                return process
+        return await _start()
 
     async def close(self) -> None:
         while self._free:

@@ -3,6 +3,7 @@
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 
 from pypdf import PdfWriter
@@ -60,3 +61,59 @@ def word_of(text: str, **more: str) -> bytes:
 def _paragraphs(text: str) -> str:
     inside = "".join(f"<w:p><w:r><w:t>{line}</w:t></w:r></w:p>" for line in text.split("\n"))
     return f'<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main">{inside}</w:document>'
+
+
+def hostile_pdfs() -> dict[str, bytes]:
+    """Small files that are made to take a reader's memory, time or stack."""
+    return {
+        "a stream that unpacks to 1 GiB": _pdf_with(_unpacks_to(2**30), b"/Filter [/FlateDecode /FlateDecode]"),
+        "10,000 pages": _pdf_of_pages(10_000),
+        "arrays within arrays": _pdf_with(b"", b"/Deep " + b"[" * 50_000 + b"]" * 50_000),
+        "pages that are their own parents": _whole(
+            [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Count 1 /Kids [2 0 R] /Parent 2 0 R >>"]
+        ),
+    }
+
+
+def encrypted_pdf() -> bytes:
+    writer = PdfWriter()
+    writer.add_blank_page(595, 842)
+    writer.encrypt("secret", algorithm="RC4-128")
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def _unpacks_to(size: int) -> bytes:
+    """Packed twice: what is packed once from so many spaces is itself nearly all the same. After a full flush the packed block
+    stands alone, so it is made once and repeated."""
+    packer, block = zlib.compressobj(9, zlib.DEFLATED, -15), b" " * 2**24
+    packed, check = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH), 1
+    for _ in range(size // len(block)):
+        check = zlib.adler32(block, check)
+    once = b"\x78\x9c" + packed * (size // len(block)) + packer.flush() + check.to_bytes(4, "big")
+    return zlib.compress(once, 9)
+
+
+def _pdf_with(content: bytes, entries: bytes) -> bytes:
+    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R >>"
+    stream = b"<< /Length %d %s >>\nstream\n%s\nendstream" % (len(content), entries, content)
+    return _whole([b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>", page, stream])
+
+
+def _pdf_of_pages(number: int) -> bytes:
+    kids = b" ".join(b"%d 0 R" % (place + 3) for place in range(number))
+    pages = b"<< /Type /Pages /Count %d /Kids [%s] /MediaBox [0 0 595 842] >>" % (number, kids)
+    return _whole([b"<< /Type /Catalog /Pages 2 0 R >>", pages, *[b"<< /Type /Page /Parent 2 0 R >>"] * number])
+
+
+def _whole(objects: Sequence[bytes]) -> bytes:
+    out, places = bytearray(b"%PDF-1.7\n"), []
+    for number, each in enumerate(objects, 1):
+        places.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, each)
+    table = len(out)
+    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
+    out += b"".join(b"%010d 00000 n \n" % place for place in places)
+    out += b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, table)
+    return bytes(out)
