@@ -212,6 +212,27 @@ async def test_share_gaps_and_confirmations(council: CouncilDatabase, pool: Pool
     assert await alerts(council, plan_id) == [("share_gap", None, "settled"), ("unconfirmed", None, "settled")]
 
 
+async def test_what_is_held_is_alerted_until_a_second_person_has_looked_at_all_of_it(
+    council: CouncilDatabase, pool: Pool
+) -> None:
+    plan_id = await write_plan(council)
+    things = [uuid4(), uuid4()]
+    for thing_id, kind in zip(things, ("version", "notice"), strict=True):
+        await council.owner.execute(
+            "INSERT INTO publisher.hold (thing_id, kind, plan_id, la_code, findings, said, asked_by)"
+            " VALUES ($1, $2, $3, '332', '[]', 'a scan', 'officer-1')", thing_id, kind, plan_id,
+        )  # fmt: skip
+    for thing_id, released, cleared in zip(things, (True, False), (None, "settled"), strict=True):
+        await sweep_twice(pool)
+        assert await alerts(council, plan_id) == [("held", None, None)]
+        await council.owner.execute(
+            "UPDATE publisher.hold SET released = $2, decided_by = 'officer-2', decided_at = now() WHERE thing_id = $1",
+            thing_id, released,
+        )  # fmt: skip
+        await sweep_twice(pool)
+        assert await alerts(council, plan_id) == [("held", None, cleared)]
+
+
 async def test_when_a_child_dies_nobody_is_reminded_of_the_family_or_of_a_review(
     council: CouncilDatabase, pool: Pool, today: date
 ) -> None:
