@@ -25,6 +25,7 @@ from services.ehcp_publisher.guard import Asked, Known, Piece
 from services.ehcp_publisher.identities import Identity
 from services.ehcp_publisher.store import NewPlan
 from services.shared.postgres.pool import council_transaction
+from services.shared.sealing.sealing import SealError
 
 log = structlog.get_logger()
 UNNAMED_AT_ONCE = 500
@@ -114,7 +115,12 @@ def _coming(new: Sequence[NewPlan]) -> Known:
 
 
 def _named(deciding: Deciding, row: Any) -> store_guard.NamedChild:
-    key = deciding.keys.child_key(row["la_code"], row["child_id"], row["wrapped_key"])
-    child = Child.model_validate_json(key.open(row["identity"], f"child:{row['child_id']}"))
+    try:
+        key = deciding.keys.child_key(row["la_code"], row["child_id"], row["wrapped_key"])
+        child = Child.model_validate_json(key.open(row["identity"], f"child:{row['child_id']}"))
+    except (SealError, ValueError):
+        # Found by its identifiers alone from now on: one child that cannot be read must not hold up all others.
+        log.error("child_not_named", child_id=str(row["child_id"]), reason="its details cannot be opened")
+        return store_guard.NamedChild(row["child_id"], row["la_code"], [])
     names = guard.names_of(identities.identity(child), deciding.keys)
     return store_guard.NamedChild(row["child_id"], row["la_code"], names)

@@ -389,6 +389,12 @@ async def test_children_that_came_before_the_guard_are_found_from_the_first_answ
         naming.cancel()
         held = await amended(life, "Cleo Before, born 06/05/2014.", "2026-03-03")
         assert found(held) == [("other_name", "section A")]
+        # A child whose details cannot be opened holds up nobody's plan.
+        await publisher.owner.execute("UPDATE publisher.child SET named = false, identity = 'spoilt' WHERE child_id = ANY("
+                                      "SELECT child_id FROM publisher.plan WHERE plan_id <> $1)", life.plan_id)  # fmt: skip
+        answer = await amended(life, "Cleo Before, born 06/05/2014, again.", "2026-03-04")
+        assert found(answer) == [("other_name", "section A")], "her name is still known"
+        assert await publisher.owner.fetchval("SELECT count(*) FROM publisher.child WHERE NOT named") == 0
 
 
 async def test_killed_while_something_is_held_and_in_the_middle_of_its_release(postgres_server: RunningPostgres) -> None:
