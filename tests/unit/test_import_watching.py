@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.commands.watch import summary, with_held
 from services.cli.watching_folder import Kind, WatchedFolder, kind_of
 
 
@@ -109,3 +110,11 @@ def test_kinds(tmp_path: Path) -> None:
     assert kind_of(tmp_path / "e") is Kind.FOLDER
     (tmp_path / "link.json").symlink_to(tmp_path / "a.json")
     assert kind_of(tmp_path / "link.json") is None
+
+
+def test_what_is_held_is_said_like_what_was_refused() -> None:
+    rows = [{"result": "issued"}, {"result": "held"}, {"result": "refused", "problem": "line 3: no"}]
+    said = "held until a second person has looked, see `ehcp confirmations`: 1 of the versions"
+    assert with_held(summary(rows))["problem"] == f"line 3: no; {said}"
+    assert with_held(summary(rows[:2]))["problem"] == said
+    assert with_held(summary(rows[:1]))["problem"] is None

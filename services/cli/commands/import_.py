@@ -42,7 +42,7 @@ LABELS = {
     "reviews_recorded": "Last reviews recorded", "reviews_unchanged": "Last reviews that were here already",
     "reviews_never_here": "Last reviews of plans that are not here", "reviews_refused": "Last reviews refused",
     "valid": "Versions that can be sent", "issued": "Versions issued", "unchanged": "Versions that were here already",
-    "held": "Versions held until a second person has looked",
+    "held": "Versions held until a second person has looked: `ehcp confirmations`",
     "kept_as_history": "Versions older than the current one, kept", "refused": "Versions refused",
     "answered_before": "Versions answered in a run that was broken off",
 }  # fmt: skip
@@ -78,7 +78,7 @@ def import_(
         show(result)
     plans = result["plans"]
     refused = plans.get("cease_refused") or plans.get("reviews_refused") or result["versions"].get("refused")
-    if result["rows_refused"] or refused:
+    if result["rows_refused"] or refused or result["versions"].get("held"):
         raise typer.Exit(Exit.CHECK_FAILED)
 
 

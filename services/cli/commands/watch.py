@@ -53,7 +53,7 @@ def watch(
         print_json(results)
     else:
         print_table(COLUMNS, [{**row, "versions": said_of(row["versions"])} for row in results])
-    if any(row["outcome"] not in ("taken", "waiting") for row in results):
+    if any(row["outcome"] not in ("taken", "waiting") or row["versions"].get("held") for row in results):
         raise typer.Exit(Exit.CHECK_FAILED)
 
 
@@ -118,7 +118,7 @@ class Watcher:
             row = refused(str(error))
         except RefusedError as error:
             row = refused(str(error))
-        result = {"name": dropped.path.name, "at": datetime.now(UTC).isoformat(timespec="seconds"), **row}
+        result = {"name": dropped.path.name, "at": datetime.now(UTC).isoformat(timespec="seconds"), **with_held(row)}
         if result["outcome"] == "waiting" and dropped.result_file.exists():
             return None
         dropped.write_result(result)
@@ -200,6 +200,14 @@ def summary(rows: list[Row]) -> Row:
     for row in rows:
         answers.add(row)
     return answers.summary()
+
+
+def with_held(row: Row) -> Row:
+    """A version that is held was taken, and yet goes to nobody before a person acts: it is said like what was refused."""
+    if not (held := row["versions"].get("held")):
+        return row
+    said = f"held until a second person has looked, see `ehcp confirmations`: {held} of the versions"
+    return row | {"problem": f"{row['problem']}; {said}" if row["problem"] else said}
 
 
 def refused(problem: str) -> Row:
