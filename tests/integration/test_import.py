@@ -235,7 +235,7 @@ async def test_the_sample_return_is_taken_in_compared_and_counted(council: Counc
     code, result = await council.run("reconcile", "extract", *arguments, "--dry-run")
     assert (code, result["dry_run"]) == (1, True)
     assert await council.owner.fetch("SELECT FROM publisher.comparison") == [], "with --dry-run the exchange is told nothing"
-    code, result = await council.run("reconcile", "extract", *arguments, "--csv", tmp_path / "differences.csv")
+    code, result = await council.run("reconcile", "extract", *arguments, "--yes", "--csv", tmp_path / "differences.csv")
     assert code == 1
     without_id = sum(each["plan_id"] is None for each in result["differences"])
     told = await council.owner.fetchrow("SELECT la_code, plans, not_here FROM publisher.comparison")
@@ -260,6 +260,20 @@ async def test_the_sample_return_is_taken_in_compared_and_counted(council: Counc
 
 async def _states(council: Council) -> list[str]:
     return [row["state"] for row in await council.owner.fetch("SELECT state FROM publisher.plan")]
+
+
+async def test_an_extract_that_is_cut_off_is_told_to_nobody(council: Council, tmp_path: Path) -> None:
+    rows = [row(f"CUT-{n}") for n in range(1, 26)]
+    arguments = (written(tmp_path / "plans.csv", *rows), "--council", "332")
+    assert (await council.run("import", *arguments, "--no-render"))[1]["versions"] == {"issued": 25}
+    await council.owner.execute("DELETE FROM publisher.comparison")
+    written(tmp_path / "plans.csv", *rows[:2])
+    code, result = await council.run("reconcile", "extract", *arguments)
+    assert (code, result["not_told"]) == (1, {"332": result["counts"]["unknown_there"]})
+    assert await council.owner.fetch("SELECT FROM publisher.comparison") == []
+    code, result = await council.run("reconcile", "extract", *arguments, "--yes")
+    assert (code, result["not_told"]) == (1, {})
+    assert await council.owner.fetchval("SELECT plans FROM publisher.comparison") == 2
 
 
 async def test_a_plan_that_ceased_there_ceases_here_once_it_is_known_when_the_family_was_told(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from schemas.comparison import DifferenceKind
 from services.cli.commands.import_ import Corrections, Council, Extracted, ProfileOption, bar_for, london_today, profile_of
 from services.cli.exchange import Exchange, Reach, Row
 from services.cli.importing.comparing import Difference, compare, only_here, told
@@ -21,6 +22,8 @@ app = typer.Typer(no_args_is_help=True, help="Compare what others say with what 
 
 COLUMNS = {"case_reference": "Plan", "kind": "Difference", "there": "Case system", "here": "Exchange", "plan_id": "Plan id"}
 SPARE_COLUMNS = ("plan_id",)
+FEW = 20
+"""Plans that may be missing from an extract of any size."""
 CSV_COLUMNS = ("kind", "la_code", "case_reference", "plan_id", "there", "here")
 
 
@@ -80,13 +83,14 @@ def extract(
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Tell the exchange also of an extract that seems to be cut off.")] = False,
 ) -> None:
     """Compare a case system's plans with the exchange's, both ways. Exit code 1 when they differ.
 
     What differs raises an alert, and what does not any more clears it; with --dry-run the exchange is told nothing.
     """
     asked = Asked(path, profile_of(profile, home), london_today(), council, None, tuple(corrections or ()))
-    result = run(differences_of(asked, home, dry_run=dry_run))
+    result = run(differences_of(asked, home, dry_run=dry_run, yes=yes))
     if csv_file is not None:
         write_csv(csv_file, result["differences"])
     if as_json:
@@ -97,7 +101,13 @@ def extract(
         err.print(f"{len(result['differences'])} differences in {result['plans']} plans: {counts}", soft_wrap=True)
     else:
         out.print(f"No difference in {result['plans']} plans.")
-    if not (as_json or dry_run) and result["plans"]:
+    for la_code, missing in result["not_told"].items():
+        err.print(
+            f"Council {la_code}: {missing} plans that are live here are not in the extract, a fifth or more. It may be cut "
+            "off, so no alert is raised or cleared. Check it; then run this again, with --yes if it is whole.",
+            style="red", markup=False, soft_wrap=True,
+        )  # fmt: skip
+    if not (as_json or dry_run or result["not_told"]) and result["plans"]:
         err.print("Alerts follow: raised for what is new, cleared for what is gone.")
     if result["rows_refused"]:
         err.print(
@@ -108,7 +118,7 @@ def extract(
         raise typer.Exit(Exit.CHECK_FAILED)
 
 
-async def differences_of(asked: Asked, home: Path, *, dry_run: bool) -> Row:
+async def differences_of(asked: Asked, home: Path, *, dry_run: bool, yes: bool) -> Row:
     """Tells the exchange, council by council, once the whole extract is read: half of one would clear what still differs."""
     findings = Findings()
     differences: list[Difference] = []
@@ -125,8 +135,11 @@ async def differences_of(asked: Asked, home: Path, *, dry_run: bool) -> Row:
         # The exchange may serve councils whose extract this is not.
         others = (only_here(here) for here in known.unseen() if here["la_code"] in plans)
         differences += [each for each in others if each is not None]
-        if not dry_run:
-            for la_code, count in plans.items():
+        missing = Counter(each.la_code for each in differences if each.kind is DifferenceKind.UNKNOWN_THERE)
+        cut_off = {la_code: missing[la_code] for la_code in plans if seems_cut_off(missing[la_code], plans[la_code])}
+        not_told = {} if yes else cut_off
+        for la_code, count in plans.items() if not dry_run else ():
+            if la_code not in not_told:
                 of_council = (each for each in differences if each.la_code == la_code)
                 await exchange.put_comparison(la_code, told(of_council, count, findings.refused))
     counts = Counter(each.kind.value for each in differences)
@@ -135,9 +148,16 @@ async def differences_of(asked: Asked, home: Path, *, dry_run: bool) -> Row:
         "dry_run": dry_run,
         "plans": plans.total(),
         "rows_refused": findings.refused,
+        "not_told": not_told,
         "counts": dict(counts),
         "differences": [each.as_row() for each in differences],
     }
+
+
+def seems_cut_off(missing: int, there: int) -> bool:
+    """Of the plans of one council, ``there`` are in the extract and ``missing`` live here only. Half an extract would raise an
+    alert for every plan of the other half."""
+    return missing > FEW and missing * 5 >= missing + there
 
 
 def write_csv(file: Path, differences: list[Row]) -> None:
