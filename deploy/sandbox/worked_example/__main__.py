@@ -157,8 +157,8 @@ REPORT = """
 #set document(title: "Report of the annual review", author: "Dudley Metropolitan Borough Council", date: none)
 #set text(font: "Libertinus Serif", lang: "en", region: "GB")
 = Report of the annual review
-Nia has settled at Glasshouse Lane. Her class knows about newts. The meeting recommends new outcomes and fewer sessions of
-therapy, and that the plan is amended. Synthetic: no real child.
+Nia Grace Holloway, NHS number 999 424 2423. Nia has settled at Glasshouse Lane. Her class knows about newts. The meeting
+recommends new outcomes and fewer sessions of therapy, and that the plan is amended. Synthetic: no real child.
 """
 
 

@@ -224,7 +224,9 @@ def sentence(answer: Row) -> str:
     if answer["restricted"]:
         said.append("restricted")
     said.append(f"shares changed: {answer['shares_changed']}")
-    if answer["notice_id"]:
+    if any(not finding["waived"] for finding in answer.get("findings", ())):
+        said.append("nobody is told before a second person has looked (`ehcp confirmations`)")
+    elif answer["notice_id"]:
         said.append(f"told: {answer['told']}")
     if answer.get("left_out"):
         said.append(f"not told, although the law names them: {', '.join(answer['left_out'])}")
