@@ -78,6 +78,7 @@ class Publisher:
     keys: dict[str, OKPKey]
     folder: Path
     _tokens: dict[str, str] = field(default_factory=dict)
+    _asked_at: dict[str, float] = field(default_factory=dict)
 
     def dsn(self, role: str) -> str:
         return self.server.dsn_as(role, self.owner_dsn)
@@ -94,7 +95,9 @@ class Publisher:
         return await self.http.post("/oauth/token", data=form)
 
     async def headers(self, client: str = CASE_SYSTEM) -> dict[str, str]:
-        if client not in self._tokens:
+        # A token is good for ten minutes, and a publisher for all tests is there for longer.
+        if client not in self._tokens or time.monotonic() - self._asked_at.get(client, time.monotonic()) > 300:
+            self._asked_at[client] = time.monotonic()
             answer = await self.request_token(client)
             assert answer.status_code == 200, answer.text
             self._tokens[client] = answer.json()["access_token"]
@@ -412,7 +415,7 @@ async def started_again(
     file = publisher.folder / f"registry-{uuid4()}.json"
     file.write_bytes(orjson.dumps(registry))
     async with built(publisher.environment | {"EHCP_REGISTRY_FILE": str(file)}) as (parts, http):
-        yield replace(publisher, http=http, parts=parts, _tokens={})
+        yield replace(publisher, http=http, parts=parts, _tokens={}, _asked_at={})
 
 
 @asynccontextmanager
