@@ -207,13 +207,20 @@ class Deciding:
         people = await self.read_people(connection, plan_ids)
         current = {each.plan.plan_id: versions.current(each.plan.versions) for each in situations}
         renderings = await store.find_renderings(connection, [each.version_id for each in current.values() if each])
+        needed: dict[UUID, frozenset[str]] = {}
         for each in situations:
             plan, now = each.plan, current[each.plan.plan_id]
             known = renderings.get(now.version_id, {}) if now else {}
-            decided, made = self.wished(each, people, standing.get(plan.plan_id, []), known, at)
+            try:
+                decided, made = self.wished(each, people, standing.get(plan.plan_id, []), known, at)
+            except wishes.RenderingNeededError as error:
+                needed[plan.plan_id] = error.sections
+                continue
             batch.add(actor, each.key, decided.wanted if decided else (), made)
             if decided is not None:
                 batch.decided[plan.plan_id] = (plan.la_code, decided)
+        if needed:
+            raise RenderingNeededError(needed)
         for plan_id, rows in (await store_events.read_waiting_notices(connection, plan_ids)).items():
             situation = next(each for each in situations if each.plan.plan_id == plan_id)
             self._tell_now(actor, situation, people, rows, at, batch)
@@ -253,7 +260,7 @@ class Deciding:
         """Who should hold this plan and what differs from the shares that stand; None where nothing may be decided now. Pure.
 
         ``standing`` are the plan's shares, and those of its notices that have not arrived. ``renderings`` are those of the
-        current version, by their sections. Raises ``RenderingNeededError``.
+        current version, by their sections. Raises ``wishes.RenderingNeededError``.
         """
         asking = self.asking(each.plan.plan_id, each.plan.la_code, each.plan.identity_revision, at)
         of_the_plan = [share for share in standing if not share.notice_id]
@@ -313,10 +320,7 @@ class Deciding:
             k: row for k, row in renderings.items() if not row["typeset"] or row["identity_revision"] == plan.identity_revision
         }
         things = {key: _thing(now, key, row) for key, row in fit.items()}
-        try:
-            return decided, wishes.make(asking, decided.wanted, standing, Current(things, each.changed), each.remove)
-        except wishes.RenderingNeededError as error:
-            raise RenderingNeededError(plan.plan_id, error.sections) from None
+        return decided, wishes.make(asking, decided.wanted, standing, Current(things, each.changed), each.remove)
 
     async def render_again(
         self, pool: "asyncpg.Pool[asyncpg.Record]", plan: KnownPlan, now: versions.Issued, parts: Iterable[str],
@@ -376,11 +380,11 @@ def _version(body: bytes) -> PlanVersion:
 
 
 class RenderingNeededError(Exception):
-    """A recipient is to get sections of this plan's current version that were not rendered yet."""
+    """Recipients are to get sections of these plans' current versions that were not rendered yet; all of them at once, so that
+    a batch is decided twice and not once for each of its plans."""
 
-    def __init__(self, plan_id: UUID, sections: frozenset[str]) -> None:
-        super().__init__("a rendering is needed")
-        self.plan_id = plan_id
+    def __init__(self, sections: Mapping[UUID, frozenset[str]]) -> None:
+        super().__init__("renderings are needed")
         self.sections = sections
 
 

@@ -91,9 +91,9 @@ class Events:
             except RenderingNeededError as needed:
                 if follows.child is not None:
                     # They name the child as it is to be: kept now, they would be found by another correction that came first.
-                    parts |= needed.sections
+                    parts |= needed.sections[plan_id]
                     continue
-                made = await self._rendered(before, needed.sections, None)
+                made = await self._rendered(before, needed.sections[plan_id], None)
                 async with council_transaction(self._pool, caller.la_codes) as connection:
                     await store.insert_renderings(connection, made)
             except asyncpg.UniqueViolationError as error:

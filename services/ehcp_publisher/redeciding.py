@@ -6,7 +6,7 @@ second failure on that is one of its flags, since a person must act.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -59,7 +59,7 @@ class Redeciding:
             try:
                 raised = await self._write(plan_ids)
             except RenderingNeededError as needed:
-                await self._render(needed)
+                await self._render(needed.sections)
                 return
         except Exception as error:
             if transient(error):
@@ -102,13 +102,14 @@ class Redeciding:
             situations.append(Situation(plan, deciding.child_of(plan), around, deciding.key_of(plan)))
         return situations
 
-    async def _render(self, needed: RenderingNeededError) -> None:
-        """The parts that this plan's recipients are to get, before the batch is tried again."""
+    async def _render(self, needed: Mapping[UUID, frozenset[str]]) -> None:
+        """The parts that these plans' recipients are to get, before the batch is tried again."""
         async with council_transaction(self._pool, self._councils) as connection:
-            (plan,) = await store.find_plans(connection, [needed.plan_id], [])
+            plans = await store.find_plans(connection, list(needed), [])
+        for plan in plans:
             now = versions.current(plan.versions)
             if now is None:
-                return
-        made = await self._deciding.render_again(self._pool, plan, now, needed.sections)
-        async with council_transaction(self._pool, self._councils) as connection:
-            await store.insert_renderings(connection, made)
+                continue
+            made = await self._deciding.render_again(self._pool, plan, now, needed[plan.plan_id])
+            async with council_transaction(self._pool, self._councils) as connection:
+                await store.insert_renderings(connection, made)

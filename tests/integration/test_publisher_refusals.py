@@ -142,7 +142,7 @@ DEEP = 100_000
         b'{"la_code": NaN', b"[" * DEEP, b'{"version":' * DEEP, b"\0", b'{"la_code": "332"} {}',
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("path", ["/v1/plans", f"/v1/plans/{uuid4()}/versions"])
+@pytest.mark.parametrize("path", ["/v1/plans", f"/v1/plans/{uuid4()}/versions"], ids=["plan", "version"])
 async def test_what_is_no_json(publisher: Publisher, path: str, body: bytes) -> None:
     problem(await publisher.post(path, body), 400, "malformed")
 

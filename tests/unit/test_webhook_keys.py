@@ -52,7 +52,7 @@ def test_a_private_key_written_with_its_public_key_behind_is_the_same_key() -> N
     assert signed("m", "x", long, NOW) == signed("m", "x", keys_of(private(OURS)), NOW)
 
 
-@pytest.mark.parametrize("signer", [SECRET, OTHER, private(THEIRS)])
+@pytest.mark.parametrize("signer", [SECRET, OTHER, private(THEIRS)], ids=["secret", "other", "private"])
 def test_what_a_receiver_signed_is_known_by_any_of_its_keys(signer: str) -> None:
     keys = keys_of(f"{SECRET} {OTHER} {private(OURS)}", [public(THEIRS)])
     headers = signed("f-1", "share=1&seq=2", keys_of(signer), NOW)
@@ -74,7 +74,7 @@ def test_our_own_private_key_is_not_the_receiver_s() -> None:
         {"webhook-signature": "v1a,***"}, {"webhook-signature": "v1,é"}, {"webhook-signature": "v2,AAAA"},
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("signer", [SECRET, private(THEIRS)])
+@pytest.mark.parametrize("signer", [SECRET, private(THEIRS)], ids=["secret", "private"])
 def test_anything_else_is_no_signature(changes: dict[str, Any], signer: str) -> None:
     keys = keys_of(SECRET, [public(THEIRS)])
     assert not is_signed(signed("f-1", "q", keys_of(signer), NOW) | changes, b"q", keys, NOW)
