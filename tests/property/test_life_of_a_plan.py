@@ -18,7 +18,7 @@ from schemas.lifecycle import PLAN_EVENT, PlanEvent, PlanState, Recall
 from schemas.plan import Child, Circumstances, PlanVersion
 from services.ehcp_publisher import lifecycle, shares, versions, wishes
 from services.ehcp_publisher.consequences import Before, circumstances_after, consequences
-from services.ehcp_publisher.deciding import IN_FORCE, Deciding, People, RenderingNeededError, Situation
+from services.ehcp_publisher.deciding import IN_FORCE, Deciding, People, Situation
 from services.ehcp_publisher.registry import Directory, Known, Registry, organisation_id, person_id
 from services.ehcp_publisher.shares import Decision, Facts
 from services.ehcp_publisher.store import ALL_SECTIONS, KnownPlan, Share, Wish
@@ -189,7 +189,7 @@ class LifeOfAPlan(RuleBasedStateMachine):
             known = self.renderings.get(now.version_id, {}) if now else {}
             try:
                 decided, made = self.deciding.wished(situation, self.people(), list(self.shares.values()), known, AT)
-            except RenderingNeededError as needed:
+            except wishes.RenderingNeededError as needed:
                 assert now
                 self.render(now.version_id, *needed.sections)
                 continue
