@@ -87,6 +87,7 @@ class Events:
             try:
                 return await self._apply(caller, event, before, follows, typeset, notice, findings, hash_, once)
             except _Changed:
+                findings = None  # another name or number may be the child's by now
                 continue
             except RenderingNeededError as needed:
                 if follows.child is not None:
