@@ -330,8 +330,8 @@ class MeshRecord:
     async def _looked(self, connection: Any, row: store.Message, status: str | None) -> None:
         match status:
             case "acknowledged":
-                if await self._good(connection, row, "collected", row.message_id or ""):
-                    return
+                await self._good(connection, row, "collected", row.message_id or "")
+                return
             case "error" | "undeliverable":
                 await self._bad(connection, row, "failed", "MESH could not deliver it")
                 return
@@ -386,10 +386,11 @@ class MeshRecord:
         if proof.reason is not None:
             await self._bad(connection, row, "refused" if proof.final else "failed", proof.reason)
             return True
-        return await self._good(connection, row, "done", proof.record)
+        await self._good(connection, row, "done", proof.record)
+        return True
 
-    async def _good(self, connection: Any, row: store.Message, state: str, record: str) -> bool:
-        """Evidence for the newest wish. False when it came before the dispatcher wrote that the message was sent."""
+    async def _good(self, connection: Any, row: store.Message, state: str, record: str) -> None:
+        """Evidence for the newest wish, also where it came before the dispatcher wrote that the message was sent."""
         if row.about == About.CONTENT:
             status = Status.FILED if state == "done" else Status.COLLECTED
             try:
@@ -397,14 +398,11 @@ class MeshRecord:
             except evidence.EvidenceRefusedError:
                 delivery = await delivery_store.lock_for_evidence(connection, row.share_id)
                 now = delivery["state"] if delivery is not None and delivery["seq"] == row.seq else None
-                if now in _TOO_EARLY:
-                    return False
                 if now == Status.REFUSED:  # the receiver's people put right what was wrong: it is asked for, and found done
                     await store.try_again(connection, row.share_id, row.seq)
         else:
             await store.try_again(connection, row.share_id, row.seq)
         await store.message_told(connection, row.local_id, state, record=record)
-        return True
 
     async def _bad(self, connection: Any, row: store.Message, state: str, reason: str) -> None:
         """The dispatcher asks for it again, gets this as the outcome, and the council hears of it."""
@@ -419,9 +417,6 @@ class MeshRecord:
         await delivery_store.insert_dead_letters(connection, [(letter, reason)])
         self._set_aside.add(message_id)
         log.warning("mesh_message_set_aside", system=self.system, message_id=message_id, reason=reason)
-
-
-_TOO_EARLY = (Status.WAITING, Status.FAILED)
 
 
 def _row(what: Content | Withdrawal | Recall, about: About, to: str) -> store.Message:

@@ -853,6 +853,29 @@ async def test_manual_waits_for_a_person_and_the_record_is_the_evidence(subscrib
     assert await subscriber.said(wish) == [(1, Status.WAITING), (1, Status.SENT)]
 
 
+async def test_a_receipt_that_comes_after_a_failure_says_what_is_there_now_and_the_removal_goes_on(
+    subscriber: SubscriberStub,
+) -> None:
+    """The peer answered too late, and had filed it all the same: the new version, not the one that it held before."""
+    wrong = wanted()
+    right = replace(wrong.next(), remove=(wrong.version_id,))
+    subscriber.council.wants(wrong)
+    await subscriber.park(wrong)
+    async with subscriber.dispatching():
+        await subscriber.until_said(wrong, Status.FILED)
+        subscriber.rna.decide_recall = lambda _: Retry("nobody answers", away=True)
+        subscriber.council.wants(right)
+        await subscriber.park(right)
+        await subscriber.until_said(right, Status.FAILED)
+    assert await record_evidence(subscriber, right, Status.FILED, "Message/2")
+    said = (await subscriber.signed(right))[-1]
+    assert (said.version_id, said.sha256, said.record) == (right.version_id, right.sha256, "Message/2")
+    assert said.remaining == (wrong.version_id,)
+    row = await subscriber.row(right)
+    assert (row["state"], row["held_seq"], row["held_version_id"]) == ("filed", 2, right.version_id)
+    assert row["next_attempt_at"] is not None, "the removal is tried again"
+
+
 async def test_evidence_for_an_older_instruction_is_refused(subscriber: SubscriberStub) -> None:
     wish = wanted(PARENT)
     await subscriber.park(wish)

@@ -134,10 +134,14 @@ def test_what_a_receipt_says_of_an_outcome(outcome: Outcome | WithdrawOutcome | 
 
 FOLLOWS = {
     (Status.WAITING, Status.SENT),
+    (Status.WAITING, Status.COLLECTED),
     (Status.WAITING, Status.OPENED),
+    (Status.WAITING, Status.FILED),
     (Status.WAITING, Status.REFUSED),
     (Status.FAILED, Status.SENT),
+    (Status.FAILED, Status.COLLECTED),
     (Status.FAILED, Status.OPENED),
+    (Status.FAILED, Status.FILED),
     (Status.FAILED, Status.REFUSED),
     (Status.SENT, Status.COLLECTED),
     (Status.SENT, Status.OPENED),

@@ -30,10 +30,12 @@ async def record(
     if not states.accepts(Action(row["action"]), Status(row["state"]), status):
         raise EvidenceRefusedError(f"A delivery that is {row['state']} cannot become {status}.")
     instruction = row["instruction"]
-    proof = proof or row["held_record"]
+    # Until this instruction was delivered, what the books say is held is an earlier version.
+    held_record, held_sha256 = (row["held_record"], row["held_sha256"]) if row["held_seq"] == seq else (None, None)
+    proof = proof or held_record
     await store.save_evidence(connection, share_id, status, proof, held=status is not Status.REFUSED)
     draft = Draft(
-        share_id, seq, status, UUID(instruction["version_id"]), row["held_sha256"] or instruction["sha256"], proof,
+        share_id, seq, status, UUID(instruction["version_id"]), held_sha256 or instruction["sha256"], proof,
         opened_by=opened_by,
     )  # fmt: skip
     await receipts.write(connection, [draft])

@@ -102,15 +102,16 @@ def status_of(outcome: Outcome | WithdrawOutcome | RecallOutcome) -> Status:
 
 
 EVIDENCE: dict[Status, frozenset[Status]] = {
-    Status.WAITING: frozenset({Status.SENT, Status.OPENED, Status.REFUSED}),
-    Status.FAILED: frozenset({Status.SENT, Status.OPENED, Status.REFUSED}),
+    Status.WAITING: frozenset({Status.SENT, Status.COLLECTED, Status.OPENED, Status.FILED, Status.REFUSED}),
+    Status.FAILED: frozenset({Status.SENT, Status.COLLECTED, Status.OPENED, Status.FILED, Status.REFUSED}),
     Status.SENT: frozenset({Status.COLLECTED, Status.OPENED, Status.FILED, Status.REFUSED}),
     Status.COLLECTED: frozenset({Status.OPENED, Status.FILED, Status.REFUSED}),
     Status.OPENED: frozenset({Status.FILED}),
 }
 """Which later evidence may follow which state of the same ``seq``; everything else is refused.
 
-A person may open an item before the dispatcher has written that it lies there, or although it noted a failure.
+A person may open an item, or a recipient's system say that it was collected or filed, before the dispatcher has written that it
+is there, or although it noted a failure: a peer that answered too late may have done it all the same.
 """
 
 

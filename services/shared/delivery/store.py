@@ -389,7 +389,7 @@ async def save_evidence(connection: Any, share_id: UUID, state: str, record: str
         "UPDATE delivery.delivery SET state = $2, held_record = coalesce($3, held_record),"
         # A removal that is tried again goes on being tried.
         " next_attempt_at = CASE WHEN jsonb_array_length(instruction->'remove') > 0 AND removed_seq IS DISTINCT FROM seq"
-        " AND held_seq = seq THEN next_attempt_at END,"
+        " THEN next_attempt_at END,"
         " held_seq = CASE WHEN $4 THEN seq ELSE held_seq END,"
         " held_version_id = CASE WHEN $4 THEN (instruction->>'version_id')::uuid ELSE held_version_id END,"
         " held_sha256 = CASE WHEN $4 THEN sha256 ELSE held_sha256 END,"
