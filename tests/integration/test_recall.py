@@ -1,6 +1,7 @@
 """What must not be there: recall and release on real PostgreSQL, what stands in for them while people act, and what the council
 holds back. And what stands beside the plan: notices."""
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 
 from schemas.receipts import Status
+from services.shared.delivery.differences import Difference
 from services.shared.identity.tokens import Caller, CallerKind
 from services.shared.record_systems.inbox_api import make_inbox_router
 from services.shared.record_systems.manual import make_manual_router
@@ -286,6 +288,61 @@ async def test_the_right_version_does_not_wait_for_people_to_remove_the_wrong_on
         later.version_id, (), (wrong.version_id,), said.removal,
     )  # fmt: skip
     assert len(subscriber.rna.recalls) == 1
+
+
+@pytest.mark.parametrize("outcome", [Awaiting("asked to destroy it"), Refused("not ours"), Retry("it answered 500")])
+async def test_the_right_version_that_is_lost_is_filed_again_while_the_wrong_one_is_still_to_go(
+    subscriber: SubscriberStub, outcome: Any
+) -> None:
+    wrong = wanted()
+    right = replace(wrong.next(), remove=(wrong.version_id,))
+    await lives(subscriber, wrong)
+    subscriber.council.wants(right)
+    subscriber.rna.decide_recall = lambda _: outcome
+    await subscriber.park(right)
+    async with subscriber.dispatching() as dispatcher:
+        await subscriber.until_said(right, Status.FILED)
+        subscriber.rna.held.clear()
+        await subscriber.owner.execute("UPDATE delivery.delivery SET check_at = now() - interval '1 second'")
+        async with asyncio.timeout(30):  # it comes to an end, although the removal is still being tried
+            checked = await subscriber.record_check(dispatcher.wake).once()
+        assert checked.differences == {Difference.MISSING_FROM_RECORD: 1}
+
+        async def filed_again() -> bool:
+            return len(subscriber.rna.delivered) == 3
+
+        await until(filed_again, within=60, what="the right version is filed again")
+
+        async def said_again() -> bool:
+            return [status for _, status in await subscriber.said(right)][-2:] == [Status.FAILED, Status.FILED]
+
+        await until(said_again, within=60, what="that it is filed again is said")
+    last = (await subscriber.signed(right))[-1]
+    assert (last.version_id, last.remaining) == (right.version_id, (wrong.version_id,))
+
+
+async def test_silence_about_removals_alone_is_silence(subscriber: SubscriberStub) -> None:
+    wrong = wanted()
+    right = replace(wrong.next(), remove=(wrong.version_id,))
+    await lives(subscriber, wrong)
+    subscriber.council.wants(right)
+    subscriber.rna.decide_recall = lambda _: Retry("it answered 500")
+    await subscriber.park(right)
+    async with subscriber.dispatching() as dispatcher:
+        await subscriber.until_said(right, Status.FILED)
+        subscriber.rna.decide_recall = lambda _: Retry("nobody answered", away=True)
+        await subscriber.make_due(right)
+        dispatcher.wake()
+
+        async def tried() -> bool:
+            return len(subscriber.rna.recalls) == 2
+
+        await until(tried, within=60, what="the removal is tried again")
+
+        async def left_alone() -> bool:
+            return dispatcher._breakers["rna"].away == 1
+
+        await until(left_alone, within=60, what="the record system is left alone")
 
 
 async def test_a_removal_that_failed_is_tried_again_beside_the_right_version_which_is_not_delivered_twice(

@@ -255,7 +255,7 @@ class Dispatcher:
         onwards: list[Claimed] = [each for each in batch if each not in doomed]
         ended: list[tuple[Claimed, AnyOutcome | StillThere, str | None]] = []
         for (each, _), out in done:
-            if each.action == states.Action.HOLD and each.held_seq == each.seq:
+            if each.action == states.Action.HOLD and states.holds_now(Status(each.state), each.held_seq, each.seq):
                 ended.append((each, StillThere(out), each.held_sha256))
             elif isinstance(out, Removed) and each.action != states.Action.RECALL:
                 onwards.append(replace(each, removed_seq=each.seq, removal=out))
@@ -367,7 +367,7 @@ class Dispatcher:
 
     def _answers(self, lane: str, outcomes: Sequence[object]) -> bool:
         """Learn from a batch whether anybody answers there; True when somebody does again."""
-        outcomes = [each for each in outcomes if not isinstance(each, Paused)]
+        outcomes = [each.removal if isinstance(each, StillThere) else each for each in outcomes if not isinstance(each, Paused)]
         silent = [each for each in outcomes if isinstance(each, Retry) and each.away]
         if not outcomes:
             return False

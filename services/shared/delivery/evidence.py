@@ -59,7 +59,7 @@ async def record_removal(connection: Any, receipts: Receipts, share_id: UUID, se
         await store.save_removal(connection, share_id, Status.RECALLED, proof, due=False)
         version = UUID(row["instruction"]["remove"][0])
         await receipts.write(connection, [Draft(share_id, seq, Status.RECALLED, version, record=proof)])
-    elif row["held_seq"] == seq:  # the right version came first
+    elif states.holds_now(Status(row["state"]), row["held_seq"], seq):  # the right version came first
         await store.save_removal(connection, share_id, row["state"], proof, due=False)
         await receipts.say_removed(connection, [share_id])
     else:

@@ -119,6 +119,12 @@ STATEMENT_OF_REMOVAL = frozenset({Status.WAITING, Status.FAILED, Status.REFUSED}
 """States of a recall that a person may end by stating that it was removed, whatever the record system said before."""
 
 
+def holds_now(state: Status, held_seq: int, seq: int) -> bool:
+    """Whether what this instruction wants held is there. It was once where ``held_seq`` says so; after that a check of the
+    record, or a person who sends it again, may have put it to work anew."""
+    return held_seq == seq and state not in (Status.WAITING, Status.FAILED, Status.REFUSED)
+
+
 def accepts(action: Action, state: Status, evidence: Status) -> bool:
     match action:
         case Action.HOLD:

@@ -101,18 +101,22 @@ async def check_now(connection: Any, share_ids: Sequence[UUID]) -> None:
 
 
 async def put_to_work(connection: Any, believed: Sequence[Believed]) -> set[UUID]:
-    """Do again what the record does not show; returns the shares that were still as they had been looked at."""
+    """Do again what the record does not show; returns the shares that were still as they had been looked at. What is with the
+    record system just now is looked at again a little later."""
     rows = await connection.fetch(
         """
         UPDATE delivery.delivery d SET state = 'failed', next_attempt_at = now(), attempts = 0, check_at = NULL,
             removed_seq = CASE WHEN d.action <> 'recall' THEN d.removed_seq END
         FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS t (share_id, seq, state)
-        WHERE d.share_id = t.share_id AND d.seq = t.seq AND d.state = t.state AND d.next_attempt_at IS NULL
+        WHERE d.share_id = t.share_id AND d.seq = t.seq AND d.state = t.state AND d.claim IS NULL
         RETURNING d.share_id
         """,
         *_states(believed),
     )
-    return {row["share_id"] for row in rows}
+    again = {row["share_id"] for row in rows}
+    if others := [each for each in believed if each.share_id not in again]:
+        await connection.execute(_AS_LOOKED_AT.format("check_at = now() + interval '5 minutes'"), *_states(others))
+    return again
 
 
 DIFFERENCES_KEPT_DAYS = 30
