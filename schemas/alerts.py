@@ -52,6 +52,8 @@ class AlertKind(StrEnum):
 
     PAUSED = "paused"
     """Nothing is delivered to a recipient until its operator resumes it."""
+    AWAY = "away"
+    """A subscriber's record system has not answered for long, so nothing is delivered to it."""
 
 
 class ClearedBecause(StrEnum):
@@ -75,7 +77,7 @@ class ClearedBecause(StrEnum):
     ESCALATED = "escalated"
     """It is still so; an alert of a higher level says it."""
     HEARD = "heard"
-    """It has been heard of again."""
+    """It has been heard of again, or answers again."""
     RESUMED = "resumed"
     """The topic is read again, or the recipient is delivered to again."""
 
@@ -123,7 +125,7 @@ class CouncilAlertRaised(Open):
     """How many plans it concerns, where they have no id here."""
     subscriber: str | None = None
     topic: str | None = None
-    """That is not read."""
+    """That is not read; of a pause the recipient's code, of what is away the record system's name."""
     since: AwareDatetime
     raised_at: AwareDatetime
 

@@ -14,6 +14,16 @@ from schemas.recipients import Pause
 _Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 
+class Away(Open):
+    """Nobody has answered there for long, although something is to be done there."""
+
+    record_system: str | None = None
+    """Its name in the subscriber's settings; null where it is the council's document API."""
+    since: AwareDatetime
+    reason: str
+    """What came of the last attempt, in words without any personal data."""
+
+
 class Heartbeat(Open):
     """The subscriber is alive."""
 
@@ -42,5 +52,7 @@ class Heartbeat(Open):
     """When the oldest of them should have been."""
     paused: tuple[Pause, ...] = ()
     """Recipients to which nothing is delivered until their operator resumes them."""
+    away: tuple[Away, ...] = ()
+    """Where nobody has answered for long: nothing is delivered there, and all of it goes out when somebody does."""
     checkpoint: str | None = None
     """The newest checkpoint of the council's ledger that this subscriber has seen."""

@@ -168,9 +168,12 @@ def _read_heartbeat(record: Record, subscriber: Subscriber) -> Heartbeat | DeadL
         # Kinds of a newer version that nobody here knows are not kept.
         known = {kind: count for kind, count in told.differences.items() if kind in set(Difference)}
         paused = tuple(each.model_copy(update={"paused_at": each.paused_at.astimezone(UTC)}) for each in told.paused)
+        away = tuple(each.model_copy(update={"since": each.since.astimezone(UTC)}) for each in told.away)
         told = told.model_copy(
-            update={"at": told.at.astimezone(UTC), "unasked_since": since, "differences": known, "paused": paused}
-        )
+            update={
+                "at": told.at.astimezone(UTC), "unasked_since": since, "differences": known, "paused": paused, "away": away,
+            }
+        )  # fmt: skip
     except ReceiptError as error:
         return DeadLetter(record, str(error))
     except OverflowError:
@@ -178,7 +181,8 @@ def _read_heartbeat(record: Record, subscriber: Subscriber) -> Heartbeat | DeadL
     if told.subscriber != subscriber.name:
         return DeadLetter(record, "the heartbeat names another subscriber than its topic")
     of_pauses = (text for each in told.paused for text in (each.recipient, each.reason, each.paused_by))
-    if any("\0" in text for text in (*told.stopped_topics, told.checkpoint, *of_pauses) if text):
+    of_away = (text for each in told.away for text in (each.record_system, each.reason))
+    if any("\0" in text for text in (*told.stopped_topics, told.checkpoint, *of_pauses, *of_away) if text):
         return DeadLetter(record, "a text of the heartbeat holds a NUL character, which cannot be stored")
     return Heartbeat(subscriber.name, told)
 

@@ -252,21 +252,22 @@ async def write_heartbeats(connection: Connection, beats: Sequence[Heartbeat]) -
         """
         INSERT INTO audit.heartbeat AS h (subscriber, last_seen, at, waiting, lag_seconds, unsent, dead_letters,
                                           stopped_topics, held, holdings_digest, checkpoint, differences, unasked,
-                                          unasked_since, paused)
+                                          unasked_since, paused, away)
         SELECT subscriber, now(), at, waiting, lag_seconds, unsent, dead_letters,
                ARRAY(SELECT jsonb_array_elements_text(stopped_topics::jsonb)), held, holdings_digest, checkpoint, differences,
-               unasked, unasked_since, paused
+               unasked, unasked_since, paused, away
         FROM unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[],
-                    $8::bigint[], $9::text[], $10::text[], $11::jsonb[], $12::bigint[], $13::timestamptz[], $14::jsonb[])
+                    $8::bigint[], $9::text[], $10::text[], $11::jsonb[], $12::bigint[], $13::timestamptz[], $14::jsonb[],
+                    $15::jsonb[])
             AS t (subscriber, at, waiting, lag_seconds, unsent, dead_letters, stopped_topics, held, holdings_digest, checkpoint,
-                  differences, unasked, unasked_since, paused)
+                  differences, unasked, unasked_since, paused, away)
         WHERE at < now() + interval '1 day'
         ON CONFLICT (subscriber) DO UPDATE SET
             last_seen = excluded.last_seen, at = excluded.at, waiting = excluded.waiting,
             lag_seconds = excluded.lag_seconds, unsent = excluded.unsent, dead_letters = excluded.dead_letters,
             stopped_topics = excluded.stopped_topics, held = excluded.held, holdings_digest = excluded.holdings_digest,
             checkpoint = excluded.checkpoint, differences = excluded.differences, unasked = excluded.unasked,
-            unasked_since = excluded.unasked_since, paused = excluded.paused
+            unasked_since = excluded.unasked_since, paused = excluded.paused, away = excluded.away
         WHERE h.at IS NULL OR h.at < excluded.at
         """,
         [b.subscriber for b in beats], [b.at for b in beats], [b.waiting for b in beats], [b.lag_seconds for b in beats],
@@ -274,6 +275,7 @@ async def write_heartbeats(connection: Connection, beats: Sequence[Heartbeat]) -
         [b.held for b in beats], [b.holdings_digest for b in beats], [b.checkpoint for b in beats],
         [b.differences for b in beats], [b.unasked for b in beats], [b.unasked_since for b in beats],
         [orjson.dumps([pause.model_dump(mode="json") for pause in b.paused]) for b in beats],
+        [orjson.dumps([away.model_dump(mode="json") for away in b.away]) for b in beats],
     )  # fmt: skip
 
 

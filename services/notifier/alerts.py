@@ -156,6 +156,11 @@ def _heading(kind: AlertKind) -> str:
             return "Not ended: records show copies as current that ended or were recalled; they are being ended again"
         case AlertKind.PAUSED:
             return "Paused: nothing is delivered to a recipient until its operator resumes it; what is late is still late"
+        case AlertKind.AWAY:
+            return (
+                "Away: a record system has not answered for long, so nothing is delivered to it; "
+                "where none is named, the subscriber does not reach this council's document API"
+            )
         case AlertKind.UNASKED:
             return "Not asked: records have not said for more than a day what they hold; `ehcp reconcile records` says whose"
         case AlertKind.HELD:
@@ -187,7 +192,7 @@ def _reason(because: ClearedBecause) -> str:
         case ClearedBecause.ESCALATED:
             return "still so, and told again"
         case ClearedBecause.HEARD:
-            return "it has been heard of again"
+            return "it has been heard of again, or it answers again"
         case ClearedBecause.RESUMED:
             return "the topic is read, or the recipient is delivered to, again"
         case _:
@@ -199,7 +204,7 @@ def _name(kind: AlertKind) -> str:
 
 
 def _what(kind: AlertKind) -> str:
-    return "recipient" if kind is AlertKind.PAUSED else "topic"
+    return {AlertKind.PAUSED: "recipient", AlertKind.AWAY: "record system"}.get(kind, "topic")
 
 
 def _about(alert: Alert) -> str:

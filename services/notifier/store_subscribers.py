@@ -21,10 +21,13 @@ async def read_subscribers(connection: Connection) -> dict[str, Subscriber]:
     paused: dict[str, dict[str, datetime]] = defaultdict(dict)
     for row in await connection.fetch("SELECT subscriber, recipient, paused_at FROM audit.v_paused"):
         paused[row["subscriber"]][row["recipient"]] = row["paused_at"]
+    away: dict[str, dict[str, datetime]] = defaultdict(dict)
+    for row in await connection.fetch("SELECT subscriber, record_system, since FROM audit.v_away"):
+        away[row["subscriber"]][row["record_system"] or ""] = row["since"]
     return {
         row["subscriber"]: Subscriber(
             row["subscriber"], row["heard_at"], frozenset(row["stopped"] + row["stopped_here"]), frozenset(row["differences"]),
-            paused.get(row["subscriber"], {}), row["unasked_since"],
+            paused.get(row["subscriber"], {}), away.get(row["subscriber"], {}), row["unasked_since"],
         )
         for row in rows
     }  # fmt: skip

@@ -1,5 +1,5 @@
 """What is wrong with a subscriber: long silence, a topic that is not read because it was mostly garbage, a recipient that is
-paused, or records in which something stands that a person must look at. Pure.
+paused, a record system that does not answer, or records in which something stands that a person must look at. Pure.
 
 A subscriber that is dead, cut off or stuck cannot say so, so its silence is the alarm. If all of them are silent at once, it is
 audit or Kafka that is away. ``now`` is the council's database clock, by which a heartbeat was noted when it came.
@@ -14,7 +14,9 @@ from services.shared.delivery.differences import Difference
 
 OF_RECORDS = {Difference.ORPHAN: AlertKind.ORPHANED, Difference.SHOULD_HAVE_BEEN_WITHDRAWN: AlertKind.NOT_ENDED}
 """Differences that a person must hear of; the others mend themselves, or are missed shares."""
-KINDS = frozenset({AlertKind.SILENT, AlertKind.STOPPED, AlertKind.UNASKED, AlertKind.PAUSED, *OF_RECORDS.values()})
+KINDS = frozenset(
+    {AlertKind.SILENT, AlertKind.STOPPED, AlertKind.UNASKED, AlertKind.PAUSED, AlertKind.AWAY, *OF_RECORDS.values()}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,15 @@ class Subscriber:
     """Kinds of which it found some in its records within a day."""
     paused: Mapping[str, datetime] = field(default_factory=dict)
     """Recipients to which it delivers nothing just now, and since when."""
+    away: Mapping[str, datetime] = field(default_factory=dict)
+    """Record systems where nobody has answered for long, and since when; the empty name is the council's document API."""
     unasked_since: datetime | None = None
     """When copies should have been asked after that, more than a day later, nobody could ask after."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """``about`` is the topic, or the recipient's code; ``since`` from when on, as far as it is known."""
+    """``about`` is the topic, the recipient's code or the record system; ``since`` from when on, as far as it is known."""
 
     kind: AlertKind
     subscriber: str
@@ -56,6 +60,8 @@ def troubles(
                 yield Trouble(kind, each.name, None, now)
         for recipient, since in sorted(each.paused.items()):
             yield Trouble(AlertKind.PAUSED, each.name, recipient, since)
+        for record_system, since in sorted(each.away.items()):
+            yield Trouble(AlertKind.AWAY, each.name, record_system or None, since)
         if each.unasked_since is not None:
             yield Trouble(AlertKind.UNASKED, each.name, None, each.unasked_since)
 
@@ -73,6 +79,8 @@ def why_cleared(
     if kind in OF_RECORDS.values():
         there = {OF_RECORDS.get(Difference(each)) for each in subscriber.differences}
         return None if kind in there else ClearedBecause.SETTLED
+    if kind is AlertKind.AWAY:
+        return None if (about or "") in subscriber.away else ClearedBecause.HEARD
     if kind is AlertKind.PAUSED:
         return None if about in subscriber.paused else ClearedBecause.RESUMED
     return None if about in subscriber.stopped else ClearedBecause.RESUMED

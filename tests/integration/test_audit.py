@@ -19,7 +19,7 @@ from joserfc import jwt
 from joserfc.jwk import OKPKey
 
 from schemas.events import EventType
-from schemas.heartbeats import Heartbeat
+from schemas.heartbeats import Away, Heartbeat
 from schemas.receipts import Receipt, Status
 from schemas.recipients import Pause
 from services.audit.handlers import receipts_handler
@@ -246,6 +246,7 @@ async def test_heartbeat(council: CouncilDatabase, handle: Handler) -> None:
     late = Heartbeat(
         subscriber="family", at=now, waiting=3, lag_seconds=2, unsent=1, dead_letters=4, stopped_topics=("a", "b"), held=12,
         holdings_digest="c" * 64, paused=(Pause(recipient="ods:RNA", reason="a move", paused_by="Ann", paused_at=now),),
+        away=(Away(record_system="rna", since=now, reason="nobody listens"), Away(since=now, reason="503")),
     )  # fmt: skip
     await handle([beat_of(council, early), beat_of(council, late), beat_of(council, late)])
     row = await heartbeat(council, "family")
@@ -254,6 +255,8 @@ async def test_heartbeat(council: CouncilDatabase, handle: Handler) -> None:
     assert (row["held"], row["holdings_digest"], row["checkpoint"]) == (12, "c" * 64, None)
     paused = await council.owner.fetchrow("SELECT * FROM audit.v_paused WHERE subscriber = 'family'")
     assert tuple(paused or ()) == ("family", "ods:RNA", "a move", "Ann", now)
+    away = await council.owner.fetch("SELECT * FROM audit.v_away ORDER BY record_system")
+    assert [tuple(each) for each in away] == [("family", "rna", now, "nobody listens"), ("family", None, now, "503")]
     # What was overtaken, or is put in again out of the dead letters, is no new sign of life.
     await handle([beat_of(council, early)])
     assert await heartbeat(council, "family") == row

@@ -10,10 +10,12 @@ import asyncpg
 import httpx2
 import pytest
 
+from schemas.heartbeats import Away
 from schemas.receipts import Status
 from services.shared.clock import utc_now
 from services.shared.delivery import breaker, evidence, store
 from services.shared.delivery import dispatcher as dispatching
+from services.shared.delivery.heartbeats import Heartbeats
 from services.shared.record_systems.port import Collected, Content, Filed, Outcome, Refused, Retry, Sent, Withdrawal, Withdrawn
 from services.shared.record_systems.systems import Systems, SystemSettings
 from tests.support.subscriber import (
@@ -618,6 +620,74 @@ async def test_while_nobody_answers_the_rest_is_not_tried_one_by_one(
         await subscriber.until_said(near, Status.FILED)
     # The batch that met the silence, and the one that was read while it did.
     assert len(subscriber.rna.batches) <= 2
+
+
+async def test_what_the_council_says_is_no_answer_of_a_silent_record_system(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_REST_SECONDS", 0.0)
+    waiting, restricted = [wanted() for _ in range(20)], replace(wanted(), restricted=True)
+    subscriber.council.wants(*waiting, restricted)
+    subscriber.rna.decide = lambda _: Retry("the record is not reachable", away=True)
+    await subscriber.park(*waiting)
+    async with subscriber.dispatching() as dispatcher:
+        for wish in waiting:
+            await subscriber.until_said(wish, Status.FAILED)
+        await subscriber.owner.execute("UPDATE delivery.delivery SET next_attempt_at = now() + interval '10 hours'")
+        await subscriber.make_due(waiting[0])  # a second silence, so that the next answer would be of one that is back
+        dispatcher.wake()
+        await until(_batches(subscriber, 2))
+        await subscriber.park(restricted)
+        dispatcher.wake()
+        await subscriber.until_said(restricted, Status.WAITING)
+    hurried = "SELECT count(*) FROM delivery.delivery WHERE state = 'failed' AND next_attempt_at < now() + interval '1 minute'"
+    assert await subscriber.owner.fetchval(hurried) <= 1
+
+
+async def test_a_long_silence_is_told_over_restarts_until_somebody_answers(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_REST_SECONDS", 0.0)
+    wish, refused, near = wanted(), wanted(), wanted(RXK)
+    subscriber.council.wants(wish, refused, near)
+    subscriber.rna.decide = lambda content: (
+        Refused("no NHS number") if content.share_id == refused.share_id else Retry("it is not reachable", away=True)
+    )
+    heartbeats = Heartbeats(subscriber.pool, "health", lambda _: b"", lambda: ())
+    await subscriber.park(wish, refused, near)
+    async with subscriber.dispatching():
+        await subscriber.until_said(wish, Status.FAILED)
+        await subscriber.until_said(near, Status.FILED)
+    assert (await heartbeats.beat()).away == ()  # not for long yet
+    since = await subscriber.owner.fetchval(
+        "UPDATE delivery.unanswered SET since = now() - interval '1 hour' WHERE place = 'rna' RETURNING since"
+    )
+    await subscriber.make_due(wish)
+    async with subscriber.dispatching() as dispatcher:
+        await until(_batches(subscriber, 2))
+    async with subscriber.dispatching() as dispatcher:
+        assert (await heartbeats.beat()).away == (Away(record_system="rna", since=since, reason="it is not reachable"),)
+        subscriber.rna.decide = None
+        await subscriber.make_due(wish)
+        dispatcher.wake()
+        await subscriber.until_said(wish, Status.FILED)
+    assert (await heartbeats.beat()).away == ()
+
+
+async def test_a_document_api_that_is_long_away_is_told_as_such_and_ends_with_the_last_share(
+    subscriber: SubscriberStub,
+) -> None:
+    wish = wanted()
+    subscriber.council.wants(wish)
+    subscriber.council.down = _unreachable
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        await subscriber.until_said(wish, Status.FAILED)
+    heartbeats = Heartbeats(subscriber.pool, "health", lambda _: b"", lambda: (), away_after=0)
+    [away] = (await heartbeats.beat()).away
+    assert (away.record_system, away.reason) == (None, "the document API cannot be reached (ConnectError)")
+    await subscriber.park(wish.release())  # nothing is left to be done there
+    assert (await heartbeats.beat()).away == ()
 
 
 def _takes(subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch, *, per_minute: int, at_once: int) -> None:

@@ -72,6 +72,30 @@ async def test_a_paused_recipient_is_told_and_cleared_when_it_is_resumed(council
     assert await alerts(council) == [("332", "paused", "health", "resumed")]
 
 
+async def test_a_record_system_that_is_long_away_is_told_and_cleared_when_it_answers(
+    council: CouncilDatabase, pool: Pool
+) -> None:
+    await council.write_share(la_code="332")
+    await beat(council, "health")
+    away = [
+        {"record_system": name, "since": "2026-11-02T09:00:00Z", "reason": "the record is not reachable (ConnectError)"}
+        for name in ("rna", None)
+    ]
+    await council.owner.execute("UPDATE audit.heartbeat SET away = $1", away)
+    sweep = Sweep(pool, ["heard"])
+    for _ in range(2):
+        await sweep.run_once()
+    assert await alerts(council) == [("332", "away", "health", None)] * 2
+    told = await council.owner.fetch("SELECT about, due_at::text AS since FROM notifier.alert ORDER BY about")
+    assert [tuple(row) for row in told] == [("rna", "2026-11-02 09:00:00+00"), (None, "2026-11-02 09:00:00+00")]
+    await council.owner.execute("UPDATE audit.heartbeat SET away = $1", away[:1])
+    await sweep.run_once()
+    assert sorted(each[3] or "" for each in await alerts(council)) == ["", "heard"]
+    await council.owner.execute("UPDATE audit.heartbeat SET away = '[]'")
+    await sweep.run_once()
+    assert await alerts(council) == [("332", "away", "health", "heard")] * 2
+
+
 async def test_silence_is_told_once_to_the_councils_that_it_delivers_for(council: CouncilDatabase, pool: Pool) -> None:
     await council.write_share(la_code="332")
     await council.write_share(la_code="333", subscriber="school", channel="inbox", kind="school")

@@ -88,6 +88,7 @@ TABLES = (
     "inbox_opening",
     "look",
     "difference",
+    "unanswered",
 )
 _offsets = itertools.count()
 

@@ -62,6 +62,16 @@ def test_each_paused_recipient_is_one_trouble_since_it_was_paused() -> None:
     assert why_cleared(AlertKind.PAUSED, "ods:RZZ", paused, NOW, FIVE) is ClearedBecause.RESUMED
 
 
+def test_each_record_system_that_is_away_is_one_trouble_and_so_is_the_document_api() -> None:
+    away = replace(heard(10), away={"rna": LONG_AGO, "": NOW})
+    assert list(troubles([away], NOW, LONG_AGO, FIVE)) == [
+        Trouble(AlertKind.AWAY, "health", None, NOW), Trouble(AlertKind.AWAY, "health", "rna", LONG_AGO),
+    ]  # fmt: skip
+    assert why_cleared(AlertKind.AWAY, "rna", away, NOW, FIVE) is None
+    assert why_cleared(AlertKind.AWAY, None, away, NOW, FIVE) is None
+    assert why_cleared(AlertKind.AWAY, "rxk", away, NOW, FIVE) is ClearedBecause.HEARD
+
+
 def test_what_a_person_must_see_in_the_records_is_a_trouble_and_what_mends_itself_is_none() -> None:
     since = NOW - timedelta(days=2)
     told = replace(

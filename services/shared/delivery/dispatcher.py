@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -21,7 +22,7 @@ import structlog
 from schemas.documents import ReadAnswer, ReadOutcome, Rendering
 from schemas.receipts import Status
 from services.shared.clock import Clock, utc_now
-from services.shared.delivery import states, store, store_pauses
+from services.shared.delivery import states, store, store_pauses, store_unanswered
 from services.shared.delivery.breaker import Breaker
 from services.shared.delivery.council import (
     BadRenderingError,
@@ -87,6 +88,16 @@ class Paused:
     """The recipient's operator wants nothing delivered for a while. Removals are not held up by that."""
 
     reason: str
+
+
+class Answer(Enum):
+    """Whether anybody answered."""
+
+    NOT_ASKED = auto()
+    SILENCE = auto()
+    ANSWERED = auto()
+    BACK = auto()
+    """It answers again: what waited for that is tried now."""
 
 
 @dataclass(slots=True)
@@ -217,7 +228,8 @@ class Dispatcher:
         try:
             answers = await self._council.read([(each.share_id, each.seq) for each in batch])
         except CouncilAwayError as error:
-            await self._finish(claim, [(each, Retry(str(error), away=True), None) for each in batch])
+            away = Retry(str(error), away=True)
+            await self._finish(claim, [(each, away, None) for each in batch], said=[away], place=store_unanswered.COUNCIL)
             return []
         outcomes: list[tuple[Claimed, AnyOutcome | Conflict | Restricted, str | None]] = []
         contents: list[tuple[Claimed, Content]] = []
@@ -230,16 +242,16 @@ class Dispatcher:
                 else:
                     outcomes.append((each, judged, None))
         rest = [each for each in batch if each.share_id not in answers]
-        for (each, content), out in await self._in_turn(system.deliver if system else None, contents, claim, last=not rest):
-            outcomes.append((each, out, content.sha256))
-        await self._finish(claim, outcomes)
+        done = await self._in_turn(system.deliver if system else None, contents, claim, last=not rest)
+        outcomes += [(each, out, content.sha256) for (each, content), out in done]
+        await self._finish(claim, outcomes, said=[out for _, out in done], council_answered=True)
         return rest
 
     async def _withdraw(self, system: RecordSystem | None, batch: list[Claimed], claim: _Claim) -> None:
         """Also where nothing is known to be held: a copy may be there that a crash kept us from recording."""
         marks = [(each, _withdrawal(each)) for each in batch]
         done = await self._in_turn(system.withdraw if system else None, marks, claim, last=False)
-        await self._finish(claim, [(each, out, None) for (each, _), out in done])
+        await self._finish(claim, [(each, out, None) for (each, _), out in done], said=[out for _, out in done])
 
     async def _remove(self, system: RecordSystem | None, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
         """What must not be there goes first; returns what is left to do.
@@ -263,7 +275,7 @@ class Dispatcher:
                 onwards.append(replace(each, removal=out))
             else:
                 ended.append((each, out, None))
-        await self._finish(claim, ended)
+        await self._finish(claim, ended, said=[out for _, out in done])
         return onwards
 
     async def _leave_paused(self, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
@@ -331,15 +343,22 @@ class Dispatcher:
         self,
         claim: _Claim,
         outcomes: Sequence[tuple[Claimed, AnyOutcome | Conflict | Restricted | Paused | StillThere, str | None]],
+        *,
+        said: Sequence[AnyOutcome] = (),
+        place: str | None = None,
+        council_answered: bool = False,
     ) -> None:
-        """Write it, and go on trying while the database is away: what was filed must not wait for the lease to run out."""
+        """Write it, and go on trying while the database is away: what was filed must not wait for the lease to run out.
+
+        ``said``: of ``outcomes``, what came of asking at ``place``, the record system where it is not another.
+        """
         now = self._clock()
         results, drafts = [], []
         for each, outcome, sha in outcomes:
             result, draft = record(each, outcome, sha, now)
             results.append(result)
             drafts.append(draft)
-        back = self._answers(claim.lane, [outcome for _, outcome, _ in outcomes])
+        answer = self._answers(claim.lane, said)
         put_off = {each.share_id: _code(each) for each, outcome, _ in outcomes if isinstance(outcome, Paused)}
         wait = 0.1
         while True:
@@ -352,8 +371,9 @@ class Dispatcher:
                         for each in results
                     ]
                     mine = await store.finish(connection, claim.claim_id, claim.began, written) - resumed
-                    if back and (again := await store.hasten_lane(connection, claim.lane)):
+                    if answer is Answer.BACK and (again := await store.hasten_lane(connection, claim.lane)):
                         log.info("record_system_back", lane=claim.lane, tried_again=again)
+                    await self._note(connection, claim.lane if place is None else place, answer, said, council_answered)
                     await self._receipts.write(connection, [draft for draft in drafts if draft.share_id in mine])
                     # Evidence that came meanwhile could not know what this attempt removed.
                     late = {each.share_id for each in written if each.removal} - mine
@@ -365,17 +385,28 @@ class Dispatcher:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 2)
 
-    def _answers(self, lane: str, outcomes: Sequence[object]) -> bool:
-        """Learn from a batch whether anybody answers there; True when somebody does again."""
-        outcomes = [each.removal if isinstance(each, StillThere) else each for each in outcomes if not isinstance(each, Paused)]
-        silent = [each for each in outcomes if isinstance(each, Retry) and each.away]
-        if not outcomes:
-            return False
-        if len(silent) < len(outcomes):
-            return self._breakers[lane].answered()
+    @staticmethod
+    async def _note(connection: Any, place: str, answer: "Answer", said: Sequence[AnyOutcome], council_answered: bool) -> None:
+        if answer is Answer.SILENCE:
+            await store_unanswered.note(connection, place, next(each.reason for each in said if isinstance(each, Retry)))
+        heard = [place] if answer in (Answer.ANSWERED, Answer.BACK) else []
+        if council_answered:
+            heard.append(store_unanswered.COUNCIL)
+        if heard:
+            await store_unanswered.forget(connection, heard)
+
+    def _answers(self, lane: str, said: Sequence[AnyOutcome]) -> "Answer":
+        """Learn from what was ``said`` to a batch whether anybody answers there."""
+        if not said:
+            return Answer.NOT_ASKED
+        silent = [each for each in said if isinstance(each, Retry) and each.away]
+        # An adapter may refuse by itself what nobody need be asked about: beside silence that is no answer.
+        refused = [each for each in said if isinstance(each, Refused)] if silent else []
+        if len(silent) + len(refused) < len(said):
+            return Answer.BACK if self._breakers[lane].answered() else Answer.ANSWERED
         rest = self._breakers[lane].nobody_answered(_loop_time(), max(each.after or 0.0 for each in silent))
         log.warning("record_system_left_alone", lane=lane, seconds=round(rest), reason=silent[0].reason)
-        return False
+        return Answer.SILENCE
 
 
 def _judge(

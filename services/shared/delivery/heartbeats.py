@@ -11,10 +11,10 @@ from datetime import datetime
 import asyncpg
 
 from schemas.events import EventType
-from schemas.heartbeats import Heartbeat
+from schemas.heartbeats import Away, Heartbeat
 from schemas.recipients import Pause
 from services.shared.clock import Clock, utc_now
-from services.shared.delivery import store_heartbeat, store_pauses
+from services.shared.delivery import store_heartbeat, store_pauses, store_unanswered
 from services.shared.kafka import cloudevents
 
 HOLDINGS_EVERY = 3600.0
@@ -29,14 +29,17 @@ class Heartbeats:
         sign: Callable[[Heartbeat], bytes],
         stopped: Callable[[], Collection[str]],
         every: float = 60.0,
+        away_after: float = 900.0,
         clock: Clock = utc_now,
     ) -> None:
-        """``stopped``: topics that are not read because too much of them was garbage."""
+        """``stopped``: topics that are not read because too much of them was garbage. ``away_after``: seconds without an
+        answer of a record system, before the council hears of it."""
         self._pool = pool
         self._subscriber = subscriber
         self._sign = sign
         self._stopped = stopped
         self._every = every
+        self._away_after = away_after
         self._clock = clock
         self._holdings: tuple[int, str] | None = None
         self._unasked: tuple[int, datetime | None] = (0, None)
@@ -57,11 +60,15 @@ class Heartbeats:
             fares = await store_heartbeat.how_it_fares(connection, self._subscriber)
             held, digest = self._holdings
             paused = tuple(Pause(**dict(row)) for row in await store_pauses.paused(connection))
+            away = tuple(
+                Away(record_system=row["place"] or None, since=row["since"], reason=row["reason"])
+                for row in await store_unanswered.for_long(connection, self._away_after)
+            )
             beat = Heartbeat(
                 subscriber=self._subscriber, at=self._clock(), waiting=fares["waiting"], lag_seconds=fares["lag_seconds"],
                 unsent=fares["unsent"], dead_letters=fares["dead_letters"], stopped_topics=tuple(sorted(self._stopped())),
                 held=held, holdings_digest=digest, differences=fares["differences"], unasked=self._unasked[0],
-                unasked_since=self._unasked[1], paused=paused,
+                unasked_since=self._unasked[1], paused=paused, away=away,
             )  # fmt: skip
             headers = cloudevents.headers(
                 EventType.HEARTBEAT, f"/subscribers/{self._subscriber}", beat.at, content_type="application/jose"

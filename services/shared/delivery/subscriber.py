@@ -51,6 +51,8 @@ class SubscriberSettings(ServiceSettings):
     feed: Literal["kafka", "https"] = "kafka"
     """How instructions come and receipts go. ``https``: no Kafka is spoken to."""
     heartbeat_seconds: float = 60
+    away_after_seconds: float = 900
+    """Without an answer of a record system, although something waits for it: then the council's people hear of it."""
     operator_token_file: Path | None = None
     """Whoever shows the token in it may see this subscriber's dead letters and pause its recipients; without it nobody may."""
     audit_url: str | None = None
@@ -115,7 +117,8 @@ async def build_subscriber(
         service.progress = [consume(service.broker, [topic], group, parking.handle)]
         service.work["relay"] = Relay(settings.database_url, "delivery.outbox", kafka, name).run
     stopped, resume = stopped_topics(service.progress)
-    service.work["heartbeats"] = Heartbeats(pool, settings.subscriber, sign, stopped, settings.heartbeat_seconds).run
+    heartbeats = Heartbeats(pool, settings.subscriber, sign, stopped, settings.heartbeat_seconds, settings.away_after_seconds)
+    service.work["heartbeats"] = heartbeats.run
     if settings.operator_token_file is not None:
         operator = OperatorToken(settings.operator_token_file)
         app.include_router(make_dead_letters_router(pool, "delivery.dead_letter", parking.handle, operator, stopped, resume))
