@@ -13,8 +13,6 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,6 +20,7 @@ import httpx2
 import orjson
 
 from services.shared.clock import Clock, utc_now
+from services.shared.record_systems.guarded_http import retry_after
 from services.shared.record_systems.port import Refused, Retry
 
 Resource = dict[str, Any]
@@ -39,7 +38,6 @@ _BATCH_BYTES = 4 * 1024 * 1024
 _ALONE_BYTES = 1024 * 1024
 """A larger file is read by itself and raw: inside a Bundle it would be base64 inside JSON."""
 _PAGES = 50
-_LONGEST_WAIT = 24 * 3600.0
 
 
 class FhirError(Exception):
@@ -292,6 +290,7 @@ class FhirClient:
         if fenced and status in (404, 409, 410, 412):
             # Medplum says 412 where HAPI says 409; a document that was deleted meanwhile is 404 or 410.
             return ChangedMeanwhileError(Retry(f"the record changed while it was written ({said})"))
+        asked = retry_after(headers.get("Retry-After", ""), self._clock())
         match status:
             case 400 | 422:
                 return FhirError(Refused(f"the record refused what was sent ({said})"))
@@ -302,26 +301,11 @@ class FhirClient:
             case 401 | 403:
                 return FhirError(Retry(f"the record refused our sign-in ({status})"))
             case 429:
-                return FhirError(Retry("the record asked to be sent less (429)", self._asked_to_wait(headers), away=True))
+                return FhirError(Retry("the record asked to be sent less (429)", asked, away=True))
             case _ if 300 <= status < 400:
                 return FhirError(Retry(f"the record answered from another address ({status}); check the configured one"))
             case _:
-                return FhirError(Retry(f"the record failed ({said})", self._asked_to_wait(headers)))
-
-    def _asked_to_wait(self, headers: httpx2.Headers) -> float | None:
-        """Seconds of Retry-After (RFC 9110, 10.2.3: a number or a date), at most a day."""
-        value = headers.get("Retry-After", "").strip()
-        if value.isdecimal():
-            return min(float(value), _LONGEST_WAIT)
-        try:
-            until = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        until = until if until.tzinfo else until.replace(tzinfo=UTC)
-        return min(max((until - self._now()).total_seconds(), 0.0), _LONGEST_WAIT)
-
-    def _now(self) -> datetime:
-        return self._clock()
+                return FhirError(Retry(f"the record failed ({said})", asked))
 
 
 def _check_statement(statement: Resource) -> None:

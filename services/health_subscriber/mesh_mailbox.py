@@ -21,6 +21,8 @@ from mesh_client import MeshClient
 from urllib3.exceptions import ConnectTimeoutError
 
 from services.health_subscriber.mesh_messages import CONTENT_TYPE, Message
+from services.shared.clock import utc_now
+from services.shared.record_systems.guarded_http import retry_after
 from services.shared.record_systems.port import Refused, Retry
 
 CHUNK_BYTES = 20 * 2**20
@@ -201,7 +203,8 @@ def _judged(response: requests.Response) -> MeshError:
             # An operator must look, and then what waits shall go: nothing is wrong with the plans.
             return MeshError(Retry(f"MESH does not take our mailbox's credentials ({status})", away=True), for_all=True)
         case 429 | 503:
-            return MeshError(Retry(f"MESH asks to wait ({status})", _retry_after(response), away=True), for_all=True)
+            asked = retry_after(response.headers.get("Retry-After", ""), utc_now())
+            return MeshError(Retry(f"MESH asks to wait ({status})", asked, away=True), for_all=True)
         case 417 if code == UNKNOWN_MAILBOX:
             return MeshError(Refused("MESH knows no mailbox of this recipient's name"))
         case 400 | 413 | 417 | 422:
@@ -224,8 +227,3 @@ def _error_code(response: requests.Response) -> str:
     except (ValueError, LookupError, TypeError, AttributeError):
         return ""
     return code if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else ""
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    given = response.headers.get("Retry-After", "")
-    return min(float(given), 24 * 3600.0) if given.isdecimal() else None

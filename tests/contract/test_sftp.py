@@ -38,7 +38,8 @@ from services.shared.record_systems.port import (
 from services.shared.record_systems.sftp import SftpServer, build_sftp
 from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
 from tests.support.contents import content, pdf
-from tests.support.sftp_server import PASSWORD, Link, SftpServerRunning, running_sftp_server
+from tests.support.line import Line
+from tests.support.sftp_server import PASSWORD, SftpServerRunning, running_sftp_server
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio]
 
@@ -465,7 +466,7 @@ async def test_a_full_disk_leaves_nothing_that_looks_whole(adapter: SftpServer, 
 
 
 async def test_a_connection_reset_between_batches_is_made_anew(server: SftpServerRunning) -> None:
-    async with Link(server.port) as link, an_adapter(server, url=server.url_at(link.port)) as adapter:
+    async with Line(server.port) as link, an_adapter(server, url=server.url_at(link.port)) as adapter:
         assert isinstance(await one(adapter, a_version()), Sent)
         link.reset()
         each = a_version()
@@ -478,7 +479,7 @@ async def test_a_connection_reset_between_batches_is_made_anew(server: SftpServe
 
 
 async def test_a_connection_reset_in_the_middle_of_a_file_leaves_nothing_that_looks_whole(server: SftpServerRunning) -> None:
-    async with Link(server.port) as link, an_adapter(server, url=server.url_at(link.port)) as adapter:
+    async with Line(server.port) as link, an_adapter(server, url=server.url_at(link.port)) as adapter:
         large = a_version(document=pdf(size=4_000_000), attachments=[])
         link.cut_after = 1_000_000
         outcome = await one(adapter, large)
@@ -493,7 +494,7 @@ async def test_a_connection_reset_in_the_middle_of_a_file_leaves_nothing_that_lo
 
 
 async def test_a_half_open_connection_costs_one_time_out_for_the_batch(server: SftpServerRunning) -> None:
-    async with Link(server.port) as link, an_adapter(server, url=server.url_at(link.port), timeout=0.5) as adapter:
+    async with Line(server.port) as link, an_adapter(server, url=server.url_at(link.port), timeout=0.5) as adapter:
         assert isinstance(await one(adapter, a_version()), Sent)
         link.go_dead()
         started = asyncio.get_running_loop().time()
@@ -505,7 +506,7 @@ async def test_a_half_open_connection_costs_one_time_out_for_the_batch(server: S
 
 
 async def test_a_server_that_never_says_hello(server: SftpServerRunning) -> None:
-    async with Link(server.port) as link, an_adapter(server, url=server.url_at(link.port), timeout=0.5) as adapter:
+    async with Line(server.port) as link, an_adapter(server, url=server.url_at(link.port), timeout=0.5) as adapter:
         link.go_dead()
         outcome = await one(adapter, a_version())
         assert isinstance(outcome, Retry)

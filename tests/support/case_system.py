@@ -71,6 +71,13 @@ class CaseSystem:
             answer = await http.get(f"http://{HOST}:{self.port}/notices")
         return [notice for notice in answer.json()["notices"] if notice["plan_id"] == str(of.plan_id)]
 
+    async def files(self, record: str) -> list[bytes]:
+        """Of one entry, in their order."""
+        with contextlib.closing(sqlite3.connect(self.folder / "data" / "cases.sqlite3")) as database:
+            number = int(record.removeprefix("SC-"))
+            rows = database.execute("SELECT data FROM file WHERE record = ? ORDER BY position", (number,)).fetchall()
+        return [bytes(row[0]) for row in rows]
+
     async def child_of(self, plan: Content) -> dict[str, Any]:
         """What it knows of the child of this version."""
         with contextlib.closing(sqlite3.connect(self.folder / "data" / "cases.sqlite3")) as database:

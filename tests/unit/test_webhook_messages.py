@@ -12,6 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme
 from schemas.manifest import sha256
+from services.shared.record_systems.guarded_http import retry_after
 from services.shared.record_systems.port import Filed, Held, Outcome, Recipient, Refused, Retry, Withdrawal, Withdrawn
 from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
 from services.shared.record_systems.webhook import build_webhook
@@ -24,7 +25,6 @@ from services.shared.record_systems.webhook_messages import (
     filed,
     held,
     marked,
-    retry_after,
     withdrawn,
 )
 from tests.support.contents import content, pdf

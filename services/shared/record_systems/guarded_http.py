@@ -12,6 +12,8 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import httpx2
 
@@ -19,6 +21,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _ANSWER_BYTES = 256 * 1024
+_LONGEST_WAIT = 24 * 3600.0
 
 
 class PrivateAddressError(Exception):
@@ -38,6 +41,19 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def retry_after(value: str, now: datetime) -> float | None:
+    """Seconds that a ``Retry-After`` asks for (RFC 9110, 10.2.3: a number or a date), at most a day."""
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
+        return min(float(value), _LONGEST_WAIT)
+    try:
+        until = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return min(max((until - now).total_seconds(), 0.0), _LONGEST_WAIT)
 
 
 def is_public(address: Address) -> bool:
@@ -92,7 +108,7 @@ class GuardedHttp:
             # A proxy that the environment happens to name must not see a child's record, and would undo the pinning.
             trust_env=False,
             timeout=None,  # one deadline over the whole request, below
-            verify=_certificates(),
+            verify=_certificates(self.url.scheme),
             limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ehcp-exchange/1"},
         )
@@ -140,8 +156,10 @@ class GuardedHttp:
             return Answer(response.status_code, response.headers, bytes(body))
 
 
-def _certificates() -> ssl.SSLContext:
+def _certificates(scheme: str) -> ssl.SSLContext:
     """The machine's own authorities, so that a council's internal one can be trusted, and the public ones in any case."""
+    if scheme != "https":
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, and trusts nobody; reading the authorities takes long
     context = httpx2.create_ssl_context(trust_env=False)
     context.load_default_certs()
     return context

@@ -60,6 +60,8 @@ class Inbox:
         self._keys = keys
 
     async def deliver(self, batch: Sequence[Content]) -> list[Outcome]:
+        if not batch:
+            return []
         async with self._pool.acquire() as connection:
             keys = await self._keys.of(connection, [address(each.recipient) for each in batch])
             # A plan goes to several inboxes mostly in one batch, and what their readers see is the same.

@@ -8,8 +8,7 @@ and its bytes from the content alone, so that a message that is sent again is th
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, TypeGuard
 from uuid import UUID
 
@@ -17,6 +16,7 @@ import orjson
 
 from schemas.webhooks import WebhookType
 from services.shared.json import dumps
+from services.shared.record_systems.guarded_http import retry_after
 from services.shared.record_systems.port import (
     Content,
     File,
@@ -42,7 +42,6 @@ WITHDRAWN = WebhookType.PLAN_WITHDRAWN.value
 AVAILABLE = WebhookType.AVAILABLE.value
 RECALLED = WebhookType.RECALL_REQUESTED.value
 _SOURCE = "urn:ehcp:exchange"
-_LONGEST_WAIT = 24 * 3600.0
 _LONGEST_RECORD = 200
 
 
@@ -251,19 +250,6 @@ def fault(status: int, headers: Mapping[str, str], now: datetime) -> Verdict:
             return Verdict(Retry(f"the endpoint refused for now ({status})", asked))
         case _:
             return Verdict(Retry(f"the endpoint failed ({status})", asked))
-
-
-def retry_after(value: str, now: datetime) -> float | None:
-    """Seconds that a ``Retry-After`` asks for (RFC 9110, 10.2.3: a number or a date), at most a day."""
-    value = value.strip()
-    if value.isascii() and value.isdecimal():
-        return min(float(value), _LONGEST_WAIT)
-    try:
-        until = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return min(max((until - now).total_seconds(), 0.0), _LONGEST_WAIT)
 
 
 def _answer(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
