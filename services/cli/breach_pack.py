@@ -4,7 +4,6 @@ Invariant: every other file of the archive follows from ``pack.json`` byte for b
 all of it, and a changed byte anywhere is noticed.
 """
 
-import csv
 import io
 import zipfile
 from collections.abc import Sequence
@@ -16,6 +15,8 @@ import orjson
 from joserfc.jwk import OKPKey
 
 from schemas.receipts import Receipt, Status
+from services.cli.exported import BROKEN_ZIP
+from services.cli.output import csv_of
 from services.shared.identity.keys import import_key
 from services.shared.identity.receipts import ReceiptError, verify, words
 from services.shared.identity.signed_documents import SignedDocumentError
@@ -50,7 +51,7 @@ def opened(data: bytes) -> bytes:
             raise SignedDocumentError("A file is in the archive twice: it was changed.")
         signed = files.pop(PACK)
         expected = _beside(orjson.loads(signed)["document"])
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, IndexError):
+    except (*BROKEN_ZIP, KeyError, ValueError, TypeError, AttributeError, IndexError):
         raise SignedDocumentError("This is no breach pack, or a damaged one.") from None
     if wrong := sorted(name for name in files.keys() | expected.keys() if files.get(name) != expected.get(name)):
         raise SignedDocumentError(
@@ -134,12 +135,7 @@ _HELD = (Status.SENT, Status.COLLECTED, Status.FILED, Status.OPENED, Status.WITH
 
 def table(document: dict[str, Any]) -> str:
     """One line for each copy, as CSV."""
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, COLUMNS)
-    writer.writeheader()
-    for row in rows(document):
-        writer.writerow({name: _cell(value) for name, value in row.items()})
-    return file.getvalue()
+    return csv_of(COLUMNS, rows(document))
 
 
 def rows(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -182,11 +178,6 @@ def _readme(document: dict[str, Any]) -> str:
         f"receipts/ the subscribers' signed receipts as they came, keys/ the public keys that verify them.\n\n"
         f"{document['how_to_verify']}\n"
     )
-
-
-def _cell(value: object) -> object:
-    """A spreadsheet takes a text that begins like a formula for one."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def _key(document: dict[str, Any], subscriber: str) -> OKPKey:

@@ -8,6 +8,7 @@ when it should be. Sending the same again is harmless.
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ ARCHIVE = ".zip"
 MAX_BYTES = 4 * 2**30
 """Of all files in an archive, unpacked."""
 MAX_FILES = 10_000
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What reading a damaged archive raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def unpack(path: Path, folder: Path) -> tuple[PlanExport, Path]:
             archive.extractall(folder)  # which leaves no file outside of the folder
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except BROKEN_ZIP as error:
         raise UsageError(f"{path} is no whole ZIP archive: export the plan again.") from error
     found = sorted(folder.glob(f"*/{PLAN_FILE}"))
     if len(found) != 1:

@@ -1,8 +1,10 @@
 """How the command line speaks: data on standard output, progress on standard error, exit codes with one meaning each."""
 
 import asyncio
+import csv
+import io
 import sys
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, NoReturn, TypeVar
@@ -68,6 +70,19 @@ def fail(message: str, code: Exit) -> NoReturn:
 def print_json(content: object) -> None:
     sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
     sys.stdout.flush()
+
+
+def csv_of(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Some words are other people's, and a spreadsheet takes a text that begins like a formula for one: it gets a quote."""
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
+    return file.getvalue()
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], spare: Sequence[str] = ()) -> None:

@@ -129,6 +129,20 @@ def test_nothing_is_written_over(tree: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "services").exists()
 
 
+def test_what_cannot_be_written_whole_is_not_begun(tmp_path: Path) -> None:
+    topics = tmp_path / "deploy" / "kafka" / "topics.yaml"
+    topics.parent.mkdir(parents=True)
+    topics.write_bytes((REPOSITORY / "deploy" / "kafka" / "topics.yaml").read_bytes())
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "runbooks").write_text("a file where a folder belongs")
+    before = topics.read_bytes()
+    refused = new(tmp_path)
+    assert refused.exit_code == 2
+    assert "nothing was made" in refused.output
+    assert topics.read_bytes() == before
+    assert {file for file in tmp_path.rglob("*") if file.is_file()} == {topics, tmp_path / "docs" / "runbooks"}
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     topics = tmp_path / "deploy" / "kafka" / "topics.yaml"
     topics.parent.mkdir(parents=True)

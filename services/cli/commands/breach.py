@@ -1,6 +1,5 @@
 """`ehcp recalls` and `ehcp breach`: what was recalled, who has still to answer, and the pack of one recall."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from services.cli.commands.plans import one_plan
 from services.cli.commands.who import is_plan_id
 from services.cli.exchange import Exchange, ProblemError, Reach, Row
 from services.cli.machine.errors import UsageError
+from services.cli.machine.folder import write_private
 from services.cli.options import DEFAULT_HOME, AsJson, Home
 from services.cli.output import RefusedError, err, out, plain_errors, print_json, print_table, run, to_the_second
 
@@ -123,10 +123,10 @@ def row_of(recipient: Row) -> Row:
 
 def write(output: Path, signed: bytes) -> None:
     """For this user alone: it names officers and a case reference."""
-    data = breach_pack.archive(signed) if output.suffix == ".zip" else signed
+    if output.exists():
+        raise UsageError(f"{output} exists already: choose another name.")
     try:
-        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
+        write_private(output, breach_pack.archive(signed) if output.suffix == ".zip" else signed)
     except OSError as error:
         raise UsageError(f"{output} cannot be written ({error.strerror}).") from error
 

@@ -1,7 +1,6 @@
 """`ehcp reconcile`: compares what others say with what the exchange says."""
 
 import asyncio
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ from services.cli.importing.faults import Findings
 from services.cli.importing.known import KnownPlans
 from services.cli.importing.opening import Asked, opened
 from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
-from services.cli.output import Exit, err, out, print_json, print_table, run, to_the_second
+from services.cli.output import Exit, csv_of, err, out, print_json, print_table, run, to_the_second
 
 app = typer.Typer(no_args_is_help=True, help="Compare what others say with what the exchange says.")
 
@@ -161,7 +160,4 @@ def seems_cut_off(missing: int, there: int) -> bool:
 
 
 def write_csv(file: Path, differences: list[Row]) -> None:
-    with file.open("w", encoding="utf-8-sig", newline="") as opened_file:
-        writer = csv.DictWriter(opened_file, CSV_COLUMNS)
-        writer.writeheader()
-        writer.writerows(differences)
+    file.write_bytes(csv_of(CSV_COLUMNS, differences).encode("utf-8-sig"))

@@ -1,8 +1,6 @@
 """`ehcp sample`: what an inspector would find in the real records of some children, as a signed report."""
 
 import asyncio
-import csv
-import io
 import sys
 import time
 from datetime import UTC, datetime
@@ -18,7 +16,7 @@ from services.cli.exchange import Exchange, ProblemError, Reach, Row
 from services.cli.machine.errors import UsageError
 from services.cli.machine.folder import write_private
 from services.cli.options import DEFAULT_HOME, AsJson, Home
-from services.cli.output import Exit, err, out, print_json, print_table, run
+from services.cli.output import Exit, csv_of, err, out, print_json, print_table, run
 
 LOOK_EVERY = 1.0
 SPARE_COLUMNS = ("not_seen", "altered", "older_version", "absent")
@@ -123,14 +121,11 @@ def name_of(document: Row) -> str:
 
 def save(signed: Row, file: Path, lines: dict[int, int]) -> tuple[Path, Path, Path]:
     """Readable by this user alone: it names children's plans."""
-    rows = io.StringIO()
-    writer = csv.DictWriter(rows, inspection.ROW_COLUMNS)
-    writer.writeheader()
-    writer.writerows(inspection.rows(signed["document"]))
+    rows = csv_of(inspection.ROW_COLUMNS, inspection.rows(signed["document"]))
     files = file, file.with_suffix(".txt"), file.with_suffix(".csv")
     contents = (
         orjson.dumps(signed, option=orjson.OPT_INDENT_2), inspection.text(signed["document"], lines).encode(),
-        rows.getvalue().encode("utf-8-sig"),
+        rows.encode("utf-8-sig"),
     )  # fmt: skip
     try:
         for each, content in zip(files, contents, strict=True):

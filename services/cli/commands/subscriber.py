@@ -4,6 +4,7 @@ Invariant: all or nothing, and never over anything that is there. What it makes 
 """
 
 import re
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from string import Template
@@ -119,7 +120,17 @@ def with_entry(topics: str, name: str, service: str, title: str, hosted_by: Host
 
 
 def write(tree: Path, made: dict[Path, str]) -> None:
-    """The list last: until it names the subscriber, nothing looks for the files."""
-    for path, text in made.items():
-        (tree / path).parent.mkdir(parents=True, exist_ok=True)
-        (tree / path).write_text(text)
+    """All or nothing. The list last: until it names the subscriber, nothing looks for the files."""
+    before = {path: (tree / path).read_text() if (tree / path).exists() else None for path in made}
+    try:
+        for path, text in made.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+    except OSError as error:
+        for path, text_before in before.items():
+            if text_before is None:
+                with suppress(OSError):
+                    (tree / path).unlink()
+            else:
+                (tree / path).write_text(text_before)
+        raise UsageError(f"{error.filename} cannot be written ({error.strerror}); nothing was made.") from error
