@@ -124,8 +124,8 @@ class CouncilAlertRaised(Open):
     count: Annotated[int, Field(ge=1)] | None = None
     """How many plans it concerns, where they have no id here."""
     subscriber: str | None = None
-    topic: str | None = None
-    """That is not read; of a pause the recipient's code, of what is away the record system's name."""
+    about: str | None = None
+    """What of it: a topic that is not read, the code of a recipient that is paused, the name of a record system that is away."""
     since: AwareDatetime
     raised_at: AwareDatetime
 

@@ -195,7 +195,7 @@ def raised_event(alert: Alert) -> AlertRaised | CouncilAlertRaised:
     if alert.plan_id is None:
         return CouncilAlertRaised(
             alert_id=alert.alert_id, kind=alert.kind, la_code=alert.la_code, count=alert.count,
-            subscriber=alert.subscriber, topic=alert.about, since=alert.due_at, raised_at=alert.raised_at,
+            subscriber=alert.subscriber, about=alert.about, since=alert.due_at, raised_at=alert.raised_at,
         )  # fmt: skip
     return AlertRaised(
         alert_id=alert.alert_id, kind=alert.kind, la_code=alert.la_code, plan_id=alert.plan_id, share_id=alert.share_id,

@@ -143,7 +143,7 @@ async def test_a_stopped_topic_on_either_end(council: CouncilDatabase, pool: Poo
         await sweep.run_once()
     assert await alerts(council) == [("332", "stopped", "health", None)] * 2
     rows = await council.owner.fetch("SELECT value FROM notifier.outbox ORDER BY id")
-    assert {CouncilAlertRaised.model_validate_json(row["value"]).topic for row in rows} == {TOPIC, "ehcp.receipts.health.v1"}
+    assert {CouncilAlertRaised.model_validate_json(row["value"]).about for row in rows} == {TOPIC, "ehcp.receipts.health.v1"}
     await beat(council, "health")
     # The process that had stopped it has said nothing for more than a minute: it is gone, and its memory with it.
     await council.owner.execute("UPDATE audit.stopped_topic SET said_at = now() - interval '61 seconds'")
