@@ -11,6 +11,7 @@ import base64
 import binascii
 import ipaddress
 import re
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,6 +120,8 @@ class FhirClient:
             follow_redirects=False,
             # A proxy that the environment happens to name must not see a child's record.
             trust_env=False,
+            # Plain http:// goes to this machine only; reading all authorities for it takes longer than a plan.
+            verify=self._base.scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
 
