@@ -125,7 +125,7 @@ class CouncilAlertRaised(Open):
     """How many plans it concerns, where they have no id here."""
     subscriber: str | None = None
     about: str | None = None
-    """What of it: a topic that is not read, the code of a recipient that is paused, the name of a record system that is away."""
+    """What of it: a topic that is not read, a paused recipient's code, the name of a record system that is away."""
     since: AwareDatetime
     raised_at: AwareDatetime
 
