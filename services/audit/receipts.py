@@ -18,6 +18,7 @@ from schemas.heartbeats import Heartbeat as Told
 from schemas.holdings import Holding
 from schemas.receipts import HostedBy, Receipt, Status, satisfies
 from services.shared.delivery.differences import Difference
+from services.shared.delivery.states import FARTHEST_AHEAD
 from services.shared.identity.receipts import ReceiptError, verify, verify_heartbeat, verify_holding
 from services.shared.kafka.consume import Record
 from services.shared.kafka.header_names import REPLACED
@@ -28,9 +29,6 @@ _ANSWERS = {
 }
 """What a subscriber says when it has ended a share, by what the council wants: the answer to that and to nothing else."""
 _ENDED = frozenset(status for statuses in _ANSWERS.values() for status in statuses)
-FARTHEST_AHEAD = 1_000_000
-"""How far a receipt's ``seq`` may be above the wish. A restored backup explains a few; the publisher answers by wanting again
-above it, so that one receipt for the highest number there is would leave it none to count on with."""
 
 
 def receipts_topic(subscriber: str) -> str:

@@ -173,6 +173,22 @@ async def test_an_instruction_that_no_database_could_hold_is_a_dead_letter(subsc
     assert (await subscriber.row(wish))["seq"] == 1
 
 
+async def test_a_seq_that_would_make_all_that_comes_later_look_old_is_a_dead_letter(subscriber: SubscriberStub) -> None:
+    known, unknown = wanted(), wanted()
+    await subscriber.park(known)
+    forged = [replace(each, seq=2**53 - 1, withdrawn=each is unknown) for each in (known, unknown)]
+    refused = await subscriber.parking.handle([record_of(each) for each in [*forged, known.next()]])
+    reason = "its seq is farther ahead than any backup explains"
+    assert [why for _, why in refused] == [reason] * 2
+    assert [row["reason"] for row in await dead_letters(subscriber)] == [reason] * 2
+    assert (await subscriber.row(known))["seq"] == 2
+    assert await subscriber.row(unknown) is None
+    # The council itself says so: its list is believed.
+    subscriber.council.wants(forged[0])
+    await subscriber.reconcile().once(full=True)
+    assert (await subscriber.row(known))["seq"] == 2**53 - 1
+
+
 async def test_two_that_park_the_same_new_shares_do_not_wait_for_each_other(subscriber: SubscriberStub) -> None:
     """The list and the topic bring the same shares at the same time when books are rebuilt, each in its own order."""
     for _ in range(10):
@@ -856,6 +872,25 @@ async def test_a_stale_instruction_is_never_delivered(subscriber: SubscriberStub
         receipt = await subscriber.until_said(first, Status.FAILED)
     assert receipt.reason == "a newer instruction is on its way"
     assert subscriber.rna.batches == []
+
+
+async def test_an_instruction_that_names_another_recipient_than_the_council_brings_nobody_anothers_plan(
+    subscriber: SubscriberStub,
+) -> None:
+    wish = wanted(RNA)
+    subscriber.council.wants(wish)
+    await subscriber.park(replace(wish, recipient=RXK))
+    async with subscriber.dispatching():
+        said = await subscriber.until_said(wish, Status.CONFLICT)
+    assert said.reason == "the council wants this for another recipient than the instruction names"
+    assert subscriber.rxk.batches == subscriber.rna.batches == []
+    # Wanted again under a higher seq, as the council answers a conflict.
+    again = replace(wish, seq=2)
+    subscriber.council.wants(again)
+    await subscriber.park(again)
+    async with subscriber.dispatching():
+        await subscriber.until_said(again, Status.FILED)
+    assert (subscriber.rna.delivered, subscriber.rxk.delivered) == ([(wish.share_id, 2)], [])
 
 
 async def test_a_share_that_was_withdrawn_meanwhile_is_never_delivered(subscriber: SubscriberStub) -> None:

@@ -66,6 +66,11 @@ def release(seq: int) -> Wish:
         (release(3), hold(4), Parked.NEW),
         (release(3), hold(2), Parked.SUPERSEDED),
         (release(3), recall(3), Parked.CONFLICT),
+        (None, hold(1_000_000), Parked.NEW),
+        (None, hold(1_000_001), Parked.TOO_FAR),
+        (hold(5), hold(1_000_005), Parked.NEW),
+        (hold(5), withdraw(1_000_006), Parked.TOO_FAR),
+        (hold(2_000_000), hold(1_000_001), Parked.SUPERSEDED),
     ],
 )
 def test_what_an_instruction_means_for_what_is_there(known: Wish | None, coming: Wish, parked: Parked) -> None:

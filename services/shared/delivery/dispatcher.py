@@ -68,8 +68,11 @@ T = TypeVar("T", Content, Withdrawal, Recall)
 Out = TypeVar("Out", Outcome, WithdrawOutcome, RecallOutcome)
 
 
+@dataclass(frozen=True, slots=True)
 class Conflict:
-    """The council wants a lower ``seq`` than is here."""
+    """What is here is not what the council wants under this ``seq``: it must want again, higher."""
+
+    reason: str = "the council wants a lower seq than is here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +417,10 @@ def _judge(
 ) -> Content | Retry | Refused | Conflict | Restricted:
     match answer.outcome:
         case ReadOutcome.OK if (rendering := answer.rendering) is not None:
+            code = each.instruction["recipient"]
+            if (rendering.recipient.scheme, rendering.recipient.value) != (code["scheme"], code["value"]):
+                # Nothing but the instruction says whose record system this lane is.
+                return Conflict("the council wants this for another recipient than the instruction names")
             try:
                 return content_of(rendering, each.share_id, each.seq, each.instruction["sha256"], _replaces(each), prove)
             except BadRenderingError as error:
@@ -452,7 +459,7 @@ def record(
     reason: str | None
     match outcome:
         case Conflict():
-            status, reason = Status.CONFLICT, "the council wants a lower seq than is here"
+            status, reason = Status.CONFLICT, outcome.reason
         case Restricted():
             status, reason = Status.WAITING, "the plan is restricted at the council"
         case Paused():

@@ -14,7 +14,7 @@ import httpx2
 import structlog
 
 from schemas.receipts import Status
-from services.shared.delivery import store, store_feed
+from services.shared.delivery import store_feed
 from services.shared.delivery.council import CouncilAwayError
 from services.shared.delivery.handlers import Parking, read_records
 from services.shared.delivery.receipts import Draft, Receipts
@@ -90,18 +90,14 @@ class Feed:
         """One transaction: the newest wish of each share, and a receipt for each instruction that has none."""
         read = read_records(records)
         async with self._pool.acquire() as connection, connection.transaction():
-            if read.unreadable:
-                await store.insert_dead_letters(connection, read.unreadable)
             await self._parking.park_questions(connection, read.asked)
             # What still lies in the outbox was not lost: then a repeat needs no receipt sent again.
             on_their_way = not await store_feed.outbox_is_empty(connection)
-            await self._parking.park(connection, read.instructions, listed=on_their_way)
+            await self._parking.take_in(connection, read, listed=on_their_way)
             parked = await store_feed.unanswered(connection, [each.share_id for each in read.instructions])
             drafts = [Draft(row["share_id"], row["seq"], Status.WAITING, row["version_id"]) for row in parked]
             refusals = [_refusal(record) for record, _ in read.unreadable]
             await self._receipts.write(connection, drafts + [draft for draft in refusals if draft])
-        for record, reason in read.unreadable:
-            log.error("dead_letter", topic=record.topic, offset=record.offset, reason=reason)
         self._parking.woken()
 
     async def _answered(self) -> None:

@@ -45,6 +45,9 @@ class Instruction:
     """A person at the council sent it again: what waits is tried now, what is held is looked at in the record."""
 
 
+_TOO_FAR = "its seq is farther ahead than any backup explains"
+
+
 class UnreadableError(Exception):
     """Why a record is no instruction; nothing of its content."""
 
@@ -54,13 +57,15 @@ class Read:
     """What a batch of records says."""
 
     instructions: list[Instruction]
+    records: list[Record]
+    """Those that the instructions were read from, in the same order."""
     asked: list[HoldingsRequested]
     """The council wants to know what the records really hold."""
     unreadable: list[tuple[Record, str]]
 
 
 def read_records(records: Sequence[Record]) -> Read:
-    read = Read([], [], [])
+    read = Read([], [], [], [])
     for record in records:
         try:
             if record.header("ce_type") == EventType.HOLDINGS_REQUESTED:
@@ -68,6 +73,7 @@ def read_records(records: Sequence[Record]) -> Read:
             else:
                 instruction = read_instruction(record.header("ce_type"), record.value)
                 read.instructions.append(replace(instruction, hurry=bool(record.header(SENT_AGAIN))))
+                read.records.append(record)
         except UnreadableError as error:
             read.unreadable.append((record, str(error)))
     return read
@@ -150,14 +156,10 @@ class Parking:
         """The consumer's handler; returns what nobody can read, with the reason."""
         read = read_records(records)
         async with self._pool.acquire() as connection, connection.transaction():
-            if read.unreadable:
-                await store.insert_dead_letters(connection, read.unreadable)
-            await self.park(connection, read.instructions)
+            refused = await self.take_in(connection, read)
             await self.park_questions(connection, read.asked)
-        for record, reason in read.unreadable:
-            log.warning("dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
         self.woken()
-        return read.unreadable
+        return refused
 
     def woken(self) -> None:
         """After a commit: tell the dispatcher, and who looks into the records."""
@@ -166,6 +168,19 @@ class Parking:
         if self._hurried:
             self._hurried = False
             self._looks.check_now()
+
+    async def take_in(self, connection: Any, read: Read, *, listed: bool = False) -> list[tuple[Record, str]]:
+        """Within the caller's transaction: park instructions as :meth:`park` does; what is none, or cannot be believed, is kept
+        as a dead letter and returned."""
+        done = await self.park(connection, read.instructions, listed=listed)
+        far = {id(each) for each in done.too_far}
+        pairs = zip(read.instructions, read.records, strict=True)
+        refused = read.unreadable + [(record, _TOO_FAR) for each, record in pairs if id(each) in far]
+        if refused:
+            await store.insert_dead_letters(connection, refused)
+        for record, reason in refused:
+            log.warning("dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
+        return refused
 
     async def park(self, connection: Any, instructions: Sequence[Instruction], *, listed: bool = False) -> "Sorted":
         """Within the caller's transaction. ``listed``: they are from the council's list."""
@@ -227,6 +242,8 @@ class Sorted:
     """What the list named and was not here, or only older (then True): its instruction should have come before."""
     hurried: list[UUID]
     """Shares that a person at the council sent again."""
+    too_far: list[Instruction]
+    """What no council gives: it would make everything that comes later look old."""
 
 
 def sort_out(
@@ -245,10 +262,13 @@ def sort_out(
     drafts: list[Draft] = []
     behind: list[tuple[Instruction, bool]] = []
     hurried: list[UUID] = []
+    too_far: list[Instruction] = []
     for each in instructions:
         before = wishes.get(each.share_id)
         match states.park(before, each.wish):
-            case Parked.NEW:
+            case Parked.TOO_FAR if not listed:  # the council's own list is believed
+                too_far.append(each)
+            case Parked.NEW | Parked.TOO_FAR:
                 if before is not None and each.share_id in open_:
                     drafts.append(Draft(each.share_id, before.seq, Status.SUPERSEDED))
                 if listed:
@@ -270,7 +290,7 @@ def sort_out(
             case Parked.CONFLICT:
                 reason = "another instruction with this seq is already here"
                 drafts.append(Draft(each.share_id, each.wish.seq, Status.CONFLICT, each.version_id, reason=reason))
-    return Sorted(list(parked.values()), again, doubted, drafts, behind, hurried)
+    return Sorted(list(parked.values()), again, doubted, drafts, behind, hurried, too_far)
 
 
 def _take(each: Instruction, systems: Systems, now: datetime) -> tuple[store.Parking, list[Draft]]:

@@ -54,9 +54,18 @@ class Parked(StrEnum):
     """A newer one is here: recorded, never delivered."""
     CONFLICT = "conflict"
     """Equal ``seq``, another wish: a restored backup counted again. Refused and reported."""
+    TOO_FAR = "too_far"
+    """So high a ``seq`` that nothing explains it, and that none the council gives later would be higher."""
+
+
+FARTHEST_AHEAD = 1_000_000
+"""How far a ``seq`` may be above the one before. A restored backup explains a few; whoever is told of a higher one counts on
+from there, so that the highest number there is would leave none to count on with."""
 
 
 def park(known: Wish | None, coming: Wish) -> Parked:
+    if coming.seq > (known.seq if known else 0) + FARTHEST_AHEAD:
+        return Parked.TOO_FAR
     if known is None or coming.seq > known.seq:
         return Parked.NEW
     if coming.seq < known.seq:
