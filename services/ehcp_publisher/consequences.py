@@ -396,9 +396,10 @@ def _review_decided(event: ReviewDecided, before: Before, today: date, state: Pl
 def _recall(event: Recall, before: Before, today: date, state: PlanState) -> Consequences:
     aware_on = london_date(event.aware_at)
     _happened(aware_on, "aware_at", today)
-    if any(each.version_id == event.version_id and (each.waits or each.rejected) for each in before.plan.versions):
+    if before.hold is not None and not before.hold["released"]:
+        what = before.hold["kind"]
         raise Problem(
-            409, "held", "Nobody has this version", "It was held and never left: a confirm event with share false rejects it."
+            409, "held", f"Nobody has this {what}", "It was held and never left: a confirm event with share false rejects it."
         )
     if event.reason is RecallReason.WRONG_CHILD and event.version_id in {each.version_id for each in before.plan.versions}:
         # What the recalled version said of family and schools was another child's too.

@@ -133,7 +133,7 @@ class Events:
             if recipient_id := getattr(event, "recipient_id", None):
                 confirmation = await store_events.find_confirmation(connection, plan_id, recipient_id)
             hold = None
-            if isinstance(event, Confirm) and event.version_id:
+            if isinstance(event, Confirm | Recall) and event.version_id:
                 hold = await store_guard.find_hold(connection, plan_id, event.version_id)
             came_on = await store_events.find_since(connection, plan_id) if isinstance(event, Transfer) else None
             people = await self._deciding.read_people(connection, [plan_id])
@@ -379,6 +379,9 @@ class Events:
                 await store_events.save_review(connection, plan.plan_id, plan.la_code, notice.review, sent)
             people = await self._deciding.read_people(connection, [plan.plan_id])
             told, _ = self._deciding.told(situation, people, notice.kind, thing)
+            # It may leave since it was decided again: who waited for it, and was confirmed while it was held, is told already.
+            done = {recipient_id for told_id, recipient_id in batch.told_now if told_id == thing_id}
+            told = tuple(each for each in told if each.recipient.recipient_id not in done)
             batch.told_now += [(thing_id, each.recipient.recipient_id) for each in told]
             self._notify(caller, situation, told, row["left_out"], thing, at, batch)
         elif before.replaces_current and before.current:

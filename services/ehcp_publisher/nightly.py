@@ -2,7 +2,8 @@
 
 Pages through all plans, a few at a time and with a pause between, so that a whole nation's are done by morning and nothing else
 waits. Invariant: how far it came is kept with what it wrote, so a restart goes on there; what changed a plan meanwhile has
-judged it itself, and is not overwritten. Flags go to ``publisher.flag``; what they say is ``currency``'s.
+judged it itself, and is not overwritten; a plan that cannot be opened keeps no other from being judged. Flags go to
+``publisher.flag``; what they say is ``currency``'s.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from services.ehcp_publisher import currency, store, store_events, versions
 from services.ehcp_publisher.deciding import Deciding
 from services.ehcp_publisher.store import KnownPlan
 from services.shared.postgres.pool import council_transaction
+from services.shared.sealing.sealing import SealError
 
 log = structlog.get_logger()
 PAGE = 50
@@ -49,8 +51,12 @@ class Nightly:
         judged: _Judged = {}
         for plan in plans:
             await asyncio.sleep(0)
-            if (now := current.get(plan.plan_id)) is not None:
+            if (now := current.get(plan.plan_id)) is None:
+                continue
+            try:
                 judged[plan.plan_id] = self._judge(plan, now, bodies[now.version_id], moves.get(plan.plan_id), today)
+            except (SealError, ValueError):
+                log.error("plan_not_judged", plan_id=str(plan.plan_id), reason="what is stored of it cannot be opened")
         await self._write(plans, judged, today, plan_ids[-1] if plan_ids else None)
         if not plan_ids:
             log.info("flags_judged", on=str(today))

@@ -193,8 +193,9 @@ def told(event: str, facts: Facts, directory: Directory, on: date) -> tuple[Want
 
 
 def told_later(event: str, facts: Facts, directory: Directory, on: date) -> tuple[Wanted, ...]:
-    """Who must be told too, and waits for a confirmation."""
-    return _told(event, facts, directory, on, unusual=True)
+    """Who must be told too, and waits for a confirmation. Whom a second person has refused waits for nothing."""
+    found = _told(event, facts, directory, on, unusual=True)
+    return tuple(each for each in found if facts.confirmed.get(each.recipient.recipient_id) is None)
 
 
 def _told(event: str, facts: Facts, directory: Directory, on: date, *, unusual: bool) -> tuple[Wanted, ...]:

@@ -131,10 +131,9 @@ async def write_decided(connection: Any, decided: Mapping[UUID, tuple[str, Decid
                 (SELECT e.by FROM publisher.plan_event e JOIN publisher.plan p USING (plan_id)
                  WHERE e.plan_id = t.plan_id AND p.circumstances IS NOT NULL AND e.type = ANY($8)
                  ORDER BY e.revision DESC LIMIT 1),
-                (SELECT coalesce(v.by, v.issued_by) FROM publisher.version v
-                 WHERE v.plan_id = t.plan_id AND v.recalled_at IS NULL
-                 AND NOT EXISTS (SELECT FROM publisher.hold h WHERE h.thing_id = v.version_id AND h.released IS NOT TRUE)
-                 ORDER BY v.issued_on DESC, v.number DESC LIMIT 1)
+                (SELECT coalesce(v.by, v.issued_by)
+                 FROM publisher.may_leave m JOIN publisher.version v ON v.version_id = m.thing_id
+                 WHERE m.plan_id = t.plan_id ORDER BY m.issued_on DESC, m.number DESC LIMIT 1)
             )
             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[])
             AS t (plan_id, recipient_id, la_code, kind, name, reason, once)
@@ -302,15 +301,15 @@ async def insert_notice(connection: Any, notice: NewNotice) -> None:
 
 
 async def read_waiting_notices(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, list[Row]]:
-    """By plan, its notices of which somebody is told once a second person has confirmed them; with their rendering. Not what is
-    held, nor a cease notice that another followed."""
+    """By plan, its notices of which somebody is told once a second person has confirmed them; with their rendering. Not what
+    may not leave, nor a cease notice that another followed."""
     found: dict[UUID, list[Row]] = {}
     for row in await connection.fetch(
         """
         SELECT n.plan_id, n.notice_id, n.kind, n.happened_on, n.body, n.waiting, g.rendering_id, g.sha256
         FROM publisher.notice n JOIN publisher.rendering g USING (notice_id)
-        LEFT JOIN publisher.hold h ON h.thing_id = n.notice_id
-        WHERE n.plan_id = ANY($1) AND n.waiting <> '{}' AND coalesce(h.released, true)
+        WHERE n.plan_id = ANY($1) AND n.waiting <> '{}'
+        AND EXISTS (SELECT FROM publisher.may_leave m WHERE m.thing_id = n.notice_id AND m.kind = 'notice')
         AND NOT (n.kind = 'cease_notice' AND EXISTS (
             SELECT FROM publisher.notice l
             WHERE l.plan_id = n.plan_id AND l.kind = 'cease_notice' AND l.notice_id > n.notice_id))

@@ -160,9 +160,8 @@ FLAGS = """
     SELECT h.plan_id, 'files_not_read', h.said, h.asked_at
     FROM publisher.hold h JOIN publisher.version v ON v.version_id = h.thing_id
     WHERE h.waived AND v.recalled_at IS NULL AND NOT EXISTS (
-        SELECT FROM publisher.version n LEFT JOIN publisher.hold k ON k.thing_id = n.version_id
-        WHERE n.plan_id = v.plan_id AND n.recalled_at IS NULL AND coalesce(k.released, k.thing_id IS NULL)
-        AND (n.issued_on, n.number) > (v.issued_on, v.number)
+        SELECT FROM publisher.may_leave m
+        WHERE m.plan_id = v.plan_id AND m.kind = 'version' AND (m.issued_on, m.number) > (v.issued_on, v.number)
     )
 """
 """What is held, and a current version that left unread, as flags."""

@@ -25,8 +25,8 @@ _SHOULD_HOLD = """
          WHERE c.recipient_id = r.recipient_id AND c.scheme = {scheme} AND c.value = {value}))
 """
 _CURRENT = """
-    SELECT v.version_id FROM publisher.version v WHERE v.plan_id = p.plan_id AND v.recalled_at IS NULL
-    ORDER BY v.issued_on DESC, v.number DESC LIMIT 1
+    SELECT m.thing_id AS version_id FROM publisher.may_leave m WHERE m.plan_id = p.plan_id AND m.kind = 'version'
+    ORDER BY m.issued_on DESC, m.number DESC LIMIT 1
 """
 
 

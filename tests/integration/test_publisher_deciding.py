@@ -30,6 +30,7 @@ from services.ehcp_publisher.registry import organisation_id
 from services.ehcp_publisher.rendering import Renderer, RenderingError
 from services.shared.identity.tokens import Caller, CallerKind
 from services.shared.postgres.pool import council_transaction
+from tests.support.files import pdf_of
 from tests.support.lives import (
     ANOTHER,
     ICB_NAME,
@@ -37,6 +38,7 @@ from tests.support.lives import (
     PARENT,
     PRIMARY_NAME,
     SECONDARY_NAME,
+    SOCIAL_CARE_NAME,
     TRUST_NAME,
     VIRTUAL_SCHOOL_NAME,
     Life,
@@ -562,6 +564,25 @@ async def test_who_is_confirmed_is_told_what_it_missed_while_it_waited(publisher
     assert body["shares_changed"] == 1, "nobody is told twice"
 
 
+async def test_what_is_held_or_recalled_is_told_to_nobody_who_is_confirmed_meanwhile(publisher: PublisherAtHand) -> None:
+    await put(publisher, school("800056", "Distant School", areas=["931"]))
+    life = await begin(publisher, placements=[placed("urn:800056")])
+    scan = part("document", pdf_of(""), "report.pdf")
+    held = (await life.upload("review_held", scan, review="R1", held_on="2026-11-19")).json()
+    recall: dict[str, Any] = {"reason": "wrong_child", "aware_at": "2026-11-20T10:00:00+00:00"}
+    await life.refused(409, "held", "recall", version_id=held["notice_id"], **recall)
+    notice = await life.record("cease_notice", notified_on="2026-11-01", ceases_on="2027-07-20", reason="needs_met")
+    await life.record("recall", version_id=notice["notice_id"], **recall)
+    recipient = str(organisation_id(RecipientKind.SCHOOL, CodeScheme.URN, "800056"))
+    body = await life.record("confirm", recipient_id=recipient, share=True, by=ANOTHER)
+    assert body["shares_changed"] == 1, "the plan alone"
+    assert await life.told() == {}
+    await life.record("confirm", version_id=held["notice_id"], share=True, by=ANOTHER)
+    assert await life.told() == {"review_report": {"Distant School", PARENT, ICB_NAME, SOCIAL_CARE_NAME}}
+    body = await life.record("placement_changed", placements=[placed("urn:800056"), placed(PRIMARY)], changed_on="2026-11-01")
+    assert body["shares_changed"] == 1, "nobody is told twice, nor of what was recalled"
+
+
 async def test_what_a_second_person_refused_stays_refused_by_the_next_version(publisher: PublisherAtHand) -> None:
     await put(publisher, school("800051", "Mistyped School", areas=["931"]))
     sent = submission(version=version(placements=[placed("urn:800051")]))
@@ -575,6 +596,9 @@ async def test_what_a_second_person_refused_stays_refused_by_the_next_version(pu
     await life.amend(placements=[placed("urn:800051")])
     assert "Mistyped School" not in await life.held()
     assert (await life.shown())["to_confirm"] is False
+    notice = await life.record("review_scheduled", review="R1", meeting_on="2027-02-01")
+    waiting = "SELECT waiting FROM publisher.notice WHERE notice_id = $1"
+    assert await publisher.owner.fetchval(waiting, UUID(notice["notice_id"])) == [], "nobody waits for what was refused"
 
 
 async def test_whoever_issued_the_version_is_no_second_person(publisher: PublisherAtHand) -> None:
@@ -802,6 +826,26 @@ async def test_a_ceased_plan_has_no_flags_even_at_night(publisher: PublisherAtHa
     await life.record("cease", ceased_on="2026-07-21", reason="needs_met", notified_on="2026-05-01")
     await night(publisher)
     assert (await life.shown())["flags"] == []
+
+
+async def test_a_plan_that_cannot_be_opened_keeps_nobody_elses_from_being_judged(
+    publisher: PublisherAtHand, clock: mock.Mock
+) -> None:
+    lives = [await begin_with(publisher, sent_at_ten(version(views_recorded_on="2026-02-01"))) for _ in range(2)]
+    spoilt = UUID(lives[0].plan_id)
+    sealed = await publisher.owner.fetchval("SELECT identity FROM publisher.child JOIN publisher.plan USING (child_id)"
+                                            " WHERE plan_id = $1", spoilt)  # fmt: skip
+    change = (
+        "UPDATE publisher.child SET identity = $2 WHERE child_id = (SELECT child_id FROM publisher.plan WHERE plan_id = $1)"
+    )
+    clock.return_value = datetime(2027, 2, 3, 12, tzinfo=UTC)
+    await publisher.owner.execute(change, spoilt, b"spoilt")
+    try:
+        await night(publisher)
+    finally:
+        await publisher.owner.execute(change, spoilt, sealed)
+    flagged = [{each["code"] for each in (await life.shown())["flags"]} for life in lives]
+    assert ["views_not_current" in codes for codes in flagged] == [False, True]
 
 
 async def test_a_night_goes_on_where_it_was_interrupted(publisher: PublisherAtHand, monkeypatch: pytest.MonkeyPatch) -> None:

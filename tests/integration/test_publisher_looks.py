@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from services.ehcp_publisher.looking import Looking
-from tests.support.publisher import PublisherAtHand, problem, publisher_at_hand, reference, submission
+from tests.support.publisher import PublisherAtHand, problem, publisher_at_hand, reference, submission, version
 from tests.support.servers import RunningPostgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
@@ -123,6 +123,25 @@ async def test_a_choice_by_reference_nhs_number_or_id_and_what_leads_to_no_plan(
     ]
     assert number not in str(await publisher.owner.fetch("SELECT asked::text FROM publisher.look"))
     assert (look["seed"], look["population"]) == (None, None)
+
+
+async def test_a_version_that_is_held_is_not_the_one_that_should_be_there(
+    publisher: PublisherAtHand, plans: dict[str, str]
+) -> None:
+    amended, other = list(plans)[:2]
+    strange = version("2026-03-02", f"Number {submission(other)['child']['nhs_number']}")
+    answer = await publisher.post(f"/v1/plans/{plans[amended]}/versions", {"version": strange})
+    assert answer.status_code == 202, answer.text
+    first = submission(version=strange)
+    assert (await publisher.post("/v1/plans", first)).status_code == 202
+    look = await ask(publisher, children=[amended, first["case_reference"]])
+    assert [each["reason"] for each in look["not_looked_at"]] == ["no_version"]
+    wanted = await publisher.owner.fetch(
+        "SELECT v.number FROM publisher.look_plan JOIN publisher.version v USING (version_id) WHERE look_id = $1",
+        UUID(look["look_id"]),
+    )
+    assert [row["number"] for row in wanted] == [1]
+    assert (await ask(publisher, draw={"n": 100, "seed": "1"}))["population"] == 10
 
 
 async def test_one_agency_or_one_kind_alone(publisher: PublisherAtHand, plans: dict[str, str]) -> None:
