@@ -100,6 +100,8 @@ class _Issued(Open):
     case_reference: str
     shares: tuple[SharedWith, ...] = ()
     warnings: tuple[str, ...] = ()
+    noted: tuple[FieldProblem, ...] = ()
+    """Codes that lead to nobody on that day, by the field of the submission: the version is issued all the same."""
     share_gaps: tuple[ShareGap, ...] = ()
     flags: tuple[Flag, ...] = ()
     findings: tuple[Finding, ...] = ()

@@ -418,6 +418,24 @@ def undeliverable(wanted: Iterable[Wanted], directory: Directory, on: date) -> l
     ]
 
 
+def misplaced(wanted: Iterable[Wanted], around: Circumstances, directory: Directory, on: date) -> list[dict[str, str]]:
+    """The same for a program: by the field of the submission that has the code."""
+    why = {
+        OrganisationCode(scheme=each.recipient.scheme, value=each.recipient.value): _why_unknown(each, directory, on)
+        for each in wanted
+        if each.unknown
+    }
+    codes = [
+        (f"version/placements/{place}/setting", placement.setting)
+        for place, placement in enumerate(around.placements)
+        if placement.until is None or placement.until >= on
+    ]
+    codes += [(f"version/commissioning_bodies/{place}", code) for place, code in enumerate(around.commissioning_bodies)]
+    codes.append(("version/detained_at", around.detained_at))
+    instead = "send the code that holds on that day, or register the organisation"
+    return [{"field": field, "problem": why[code], "instead": instead} for field, code in codes if code in why]
+
+
 def _why_unknown(wanted: Wanted, directory: Directory, on: date) -> str:
     known = wanted.recipient
     kinds = shares.SETTINGS if known.kind in shares.SETTINGS else frozenset({known.kind})

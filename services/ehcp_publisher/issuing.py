@@ -31,7 +31,7 @@ from services.ehcp_publisher import (
     versions,
     wishes,
 )
-from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People, undeliverable, waits, without
+from services.ehcp_publisher.deciding import NO_PEOPLE, Batch, Deciding, People, misplaced, undeliverable, waits, without
 from services.ehcp_publisher.documents import Received
 from services.ehcp_publisher.guarding import Guarding, Looked
 from services.ehcp_publisher.idempotency import Answer, Once
@@ -459,8 +459,10 @@ class Issuing:
         batch.decided[ready.plan_id] = (ready.la_code, decided)
         unconfirmed = [waits(each) for each in decided.unconfirmed]
         gaps = [{"who": gap.who, "reason": gap.reason} for gap in decided.gaps]
-        warnings = undeliverable(decided.wanted, self._deciding.directory, self._deciding.today()) + unconfirmed
-        return {"shares": made.answers, "warnings": warnings, "share_gaps": gaps}
+        directory, today = self._deciding.directory, self._deciding.today()
+        warnings = undeliverable(decided.wanted, directory, today) + unconfirmed
+        codes = misplaced(decided.wanted, ready.submission.version.circumstances(), directory, today)
+        return {"shares": made.answers, "warnings": warnings, "noted": codes, "share_gaps": gaps}
 
 
 def _renamed(ready: _Prepared, family: Sequence[tuple[UUID, bytes]]) -> dict[str, str]:

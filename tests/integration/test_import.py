@@ -85,6 +85,7 @@ async def council(postgres_server: RunningPostgres, tmp_path_factory: pytest.Tem
     async with publisher_database(postgres_server) as owner_dsn:
         dsn = postgres_server.dsn_as("ehcp_publisher", owner_dsn)
         settings = write_settings(folder, keys, OKPKey.generate_key("Ed25519"), dsn, NOWHERE) | {"EHCP_ISSUER": url}
+        with_a_closed_school(Path(settings["EHCP_REGISTRY_FILE"]))
         owner = await open_pool(owner_dsn, max_size=2)
         service = RunningService("ehcp_publisher", settings, port, folder / "log")
         try:
@@ -94,6 +95,16 @@ async def council(postgres_server: RunningPostgres, tmp_path_factory: pytest.Tem
         finally:
             await service.stop()
             await owner.close()
+
+
+def with_a_closed_school(registry_file: Path) -> None:
+    registry = orjson.loads(registry_file.read_bytes())
+    registry["recipients"].append(
+        {"kind": "school", "name": "Old Mill School", "subscriber": "school", "channel": "inbox", "areas": ["332"],
+         "codes": [{"scheme": "urn", "value": "993990", "from": "2010-09-01", "until": "2025-08-31"}],
+         "successors": [{"scheme": "urn", "value": "993202"}]}
+    )  # fmt: skip
+    registry_file.write_bytes(orjson.dumps(registry))
 
 
 def row(reference: str, **changes: str) -> dict[str, str]:
@@ -151,6 +162,28 @@ async def test_what_the_publisher_refuses_comes_back_with_its_row(council: Counc
     assert result["versions"] == {"refused": 1, "issued": 1}
     assert [(fault["line"], fault["column"]) for fault in result["faults"]] == [(2, "family_name")]
     assert "Hartly" not in json.dumps(result)
+
+
+async def test_a_code_that_leads_to_nobody_is_noted_with_its_row_and_the_plan_goes_out(
+    council: Council, tmp_path: Path
+) -> None:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "OLD-2.pdf").write_bytes(pdf_document("OLD-2"))
+    gone = {"setting_2_urn": "993990", "setting_2_from": "2024-09-01"}
+    path = written(tmp_path / "plans.csv", row("OLD-1", **gone), row("OLD-2", section_a="", **gone), row("OLD-3"))
+    code, result = await council.run("import", path, "--council", "332", "--no-render")
+    assert (code, result["versions"], result["rows_noted"]) == (0, {"issued": 3}, 2)
+    assert sorted((each["line"], each["column"], each["effect"]) for each in result["faults"]) == [
+        (2, "setting_2_urn", "sent all the same"), (3, "setting_2_urn", "sent all the same"),
+    ]  # fmt: skip
+    assert {each["problem"] for each in result["faults"]} == {
+        "urn:993990 was valid only until 2025-08-31; its successor is urn:993202"
+    }
+    with (Path(result["errors"]) / "plans.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(each["case_reference"], each["error_column"], each["error_effect"]) for each in rows} == {
+        ("OLD-1", "setting_2_urn", "sent all the same"), ("OLD-2", "setting_2_urn", "sent all the same"),
+    }  # fmt: skip
 
 
 async def test_an_import_that_was_killed_goes_on_where_it_was(council: Council, tmp_path: Path) -> None:

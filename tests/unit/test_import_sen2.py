@@ -14,6 +14,7 @@ from services.cli.importing.faults import Findings, UnreadableError
 from services.cli.importing.opening import Asked, opened
 from services.cli.importing.plans import ExtractPlan, Lack
 from services.cli.importing.profiles import Profile
+from services.cli.importing.sending import remarks_of
 from tests.support.publisher import pdf_document
 
 TODAY = date(2026, 11, 22)
@@ -359,3 +360,32 @@ def test_the_sample_return_of_the_sandbox_is_right() -> None:
     assert len(plans) == 17
     assert [plan.case_reference for plan in plans if plan.over] == ["DUD-2018-0066"]
     assert [plan.case_reference for plan in plans if plan.versions] == ["DUD-2026-0101"]
+
+
+def test_what_the_publisher_noted_of_a_code_stands_with_the_row_that_has_it(tmp_path: Path) -> None:
+    rows = one_plan()
+    second = {"placementdetailtableid": "L2", "urn": "", "ukprn": "10001234", "placementrank": "2"}
+    rows["placementdetail"].append(rows["placementdetail"][0] | second)
+    folder = written(tmp_path / "set", rows)
+    (folder / "R1.pdf").write_bytes(pdf_document("plan"))
+    findings = Findings()
+    with opened(Asked(folder, Profile(la_code="332", commissioning_bodies=("QUA",)), TODAY), findings) as extract:
+        (plan,) = extract.plans()
+        noted = [
+            {
+                "field": "version/placements/1/setting",
+                "problem": "ukprn:10001234 is not in the directory",
+                "instead": "send it",
+            },
+            {
+                "field": "version/commissioning_bodies/0",
+                "problem": "ods:QUA was valid only until 2026-03-31",
+                "instead": "send it",
+            },
+        ]
+        extract.refuse(plan.versions[0].source, remarks_of({"noted": noted}))
+        assert extract.notes() == ["the profile's commissioning_bodies: ods:QUA was valid only until 2026-03-31; send it"]
+    assert [(each["file"], each["line"], each["column"], each["effect"]) for each in findings.shown] == [
+        ("placementdetail", 3, "ukprn", "sent all the same")
+    ]
+    assert (findings.refused, findings.noted) == (0, 1)

@@ -7,7 +7,7 @@ the plan detail. Next: ``sending.py``, ``comparing.py`` or ``readiness.py``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class _Case:
     named: Ref | None
     active: Ref | None
     cells: dict[Ref, Cells]
+    placed: list[Ref] = field(default_factory=list)
+    """The row of each placement, in the order of the submission."""
 
     def of(self, ref: Ref | None) -> Cells:
         return self.cells[ref] if ref else Cells((), {}, ())
@@ -97,10 +99,27 @@ class Sen2Extract:
     def refuse(self, source: Ref, refusals: Sequence[Fault]) -> None:
         case = self._case(source)
         assert case is not None, "a version was made of it"
-        for row, is_person in ((case.person, True), (case.main, False)):
-            own = [fault for fault in refusals if fault.column.startswith("child") is is_person]
-            faults = [replace(fault, column=case.cells[row].column(_column_of(fault.column))) for fault in own]
+        self._placements_of(case, _silently(case.of(case.named), "startdate"))
+        by_row: dict[Ref, list[Fault]] = {}
+        for fault in refusals:
+            if fault.column.startswith("version/commissioning_bodies"):
+                self._tables.blame_profile([replace(fault, column="commissioning_bodies")])
+                continue
+            row, column = self._place_of(case, fault.column)
+            by_row.setdefault(row, []).append(replace(fault, column=case.cells[row].column(column)))
+        for row, faults in by_row.items():
             self._tables.report(row, faults, again=True)
+
+    def _place_of(self, case: _Case, field: str) -> tuple[Ref, str]:
+        """The row and the column behind a field of a submission."""
+        match field.split("/"):
+            case ["child", *_]:
+                return case.person, _column_of(field)
+            case ["version", "placements", place, name] if place.isdigit() and int(place) < len(case.placed):
+                row = case.placed[int(place)]
+                codes = (scheme for scheme in _SCHEMES if case.cells[row].has(scheme))
+                return row, {"from": "entrydate", "until": "leavingdate"}.get(name) or next(codes, "sensetting")
+        return case.main, _column_of(field)
 
     def plans(self) -> Iterator[ExtractPlan]:
         """Those in force first: a reference that a child's earlier plan had, too, is the current one's."""
@@ -324,6 +343,7 @@ class Sen2Extract:
             self._check_overlap(cells, spans, code, begins, ends or date.max)
             spans.append((ref, str(code or ""), cells.text("placementrank"), begins, ends or date.max))
             setting = {"scheme": code.scheme.value, "value": code.value} if code else None
+            case.placed.append(ref)
             placements.append(
                 {"setting": setting, "setting_type": words, "from": str(begins), "until": str(ends) if ends else None}
             )

@@ -2,9 +2,10 @@
 
 Of one plan the newest version goes first, so that what everyone gets is the plan in force; the older ones then go straight into
 history. Then the plan's last review, from before the exchange, so that nobody is reminded of one that was held. Invariant:
-every version and review ends in a count, and one that was refused also in the errors folder with the row that it came from.
-Sending again is harmless: the publisher knows a text by case reference, date and content, and an event by what it says. So
-reviews are not noted as answered, and a run that goes on where one was killed sends them all.
+every version and review ends in a count, and one that was refused, or has a code that leads to nobody, also in the errors
+folder with the row that it came from. Sending again is harmless: the publisher knows a text by case reference, date and
+content, and an event by what it says. So reviews are not noted as answered, and a run that goes on where one was killed sends
+them all.
 """
 
 import asyncio
@@ -177,6 +178,7 @@ class Sender:
             self.totals.versions[result] += 1
             if problem is None:
                 noted.append((version, result))
+                self._extract.refuse(version.source, remarks_of(row))
                 if plan_id := row.get("plan_id") or row.get("problem", {}).get("plan_id"):
                     plan_ids[version.source] = str(plan_id)
             else:
@@ -248,6 +250,11 @@ def outcome_of(row: Row) -> tuple[str, Row | str | None]:
         return str(result), None
     problem = row.get("answer") or row["problem"]
     return ("unchanged", None) if _kind(problem) == ALREADY_THERE else ("refused", problem)
+
+
+def remarks_of(row: Row) -> list[Fault]:
+    """What the publisher noted of a version that it took in: somebody does not get it for a code that leads to nobody."""
+    return [Fault(each["field"], each["problem"], each.get("instead") or "", refuses=False) for each in row.get("noted", ())]
 
 
 def faults_of(problem: Row | str) -> list[Fault]:

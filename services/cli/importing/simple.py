@@ -85,8 +85,10 @@ class SimpleExtract:
     def refuse(self, source: Ref, refusals: Sequence[Fault]) -> None:
         cells = self._tables.cells(source)
         numbers = {group: [n for n in NUMBERS if _has_group(cells, group, n)] for group in GROUPS}
-        faults = [replace(fault, column=cells.column(column_of(fault.column, numbers))) for fault in refusals]
-        self._tables.report(source, faults, again=True)
+        faults = [replace(fault, column=cells.column(column_of(fault.column, numbers, cells))) for fault in refusals]
+        ours = [fault for fault in faults if fault.column == "commissioning_bodies" and not cells.has(fault.column)]
+        self._tables.blame_profile(ours)
+        self._tables.report(source, [fault for fault in faults if fault not in ours], again=True)
 
     def plans(self) -> Iterator[ExtractPlan]:
         for reference in self._tables.parents(TABLE):
@@ -266,8 +268,9 @@ def key_of(cells: Cells) -> tuple[str, str]:
     return f"{reference}{_BETWEEN}{day or '?' + cells.text('issued_on')}", reference
 
 
-def column_of(field: str, numbers: dict[str, list[int]]) -> str:
-    """The simple CSV's field that became ``child/upn`` or ``version/placements/0/from`` of a submission."""
+def column_of(field: str, numbers: dict[str, list[int]], cells: Cells | None = None) -> str:
+    """The simple CSV's field that became ``child/upn`` or ``version/placements/0/from`` of a submission. Of a setting, the
+    column that has its code in these ``cells``."""
     match field.split("/"):
         case ["child", "address", line, *_] if line.isdigit():
             return f"address_{int(line) + 1}"
@@ -282,6 +285,8 @@ def column_of(field: str, numbers: dict[str, list[int]]) -> str:
             known = numbers.get(group, [])
             name = {"setting": "type", "": "name"}.get(rest[0] if rest else "", rest[0] if rest else "name")
             number = known[int(place)] if int(place) < len(known) else int(place) + 1
+            if cells and name == "type":
+                name = next((scheme for scheme in _SCHEMES if cells.has(f"setting_{number}_{scheme}")), name)
             return f"{group}_{number}_{name if name in GROUPS[group] else GROUPS[group][0]}"
         case ["version", ("placements" | "family" | "involved") as part, *_]:
             group = "setting" if part == "placements" else part
@@ -300,7 +305,7 @@ def column_of(field: str, numbers: dict[str, list[int]]) -> str:
 
 
 def _origin(read: _Read) -> Callable[[str], tuple[Cells, str]]:
-    return lambda field: (read.cells, read.cells.column(column_of(field, read.numbers)))
+    return lambda field: (read.cells, read.cells.column(column_of(field, read.numbers, read.cells)))
 
 
 def _has_group(cells: Cells, group: str, n: int) -> bool:

@@ -72,6 +72,7 @@ class Tables:
         self._sources = sources
         self._findings = findings
         self.duplicates = 0
+        self._of_the_profile: dict[str, None] = {}
         self.db = sqlite3.connect("", isolation_level=None)
         self.db.executescript(_SCHEMA)
 
@@ -88,7 +89,11 @@ class Tables:
                 found.append(f"{each.file.path.name} was read as Windows-1252")
             if unused := each.unused():
                 found.append(f"{each.file.path.name} has columns that are not used: {', '.join(unused)}")
-        return found
+        return [*found, *self._of_the_profile]
+
+    def blame_profile(self, faults: Sequence[Fault]) -> None:
+        """What is wrong for every row is said once, and no row is in need of correction."""
+        self._of_the_profile |= {f"the profile's {fault.column}: {fault.problem}; {fault.instead}": None for fault in faults}
 
     # --- reading all rows once ------------------------------------------------------------------------------------------
 
