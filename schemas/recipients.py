@@ -25,6 +25,11 @@ class Pause(Open):
     paused_at: AwareDatetime
 
 
+class Paused(Pause):
+    was_paused: bool = False
+    """It was paused before: that pause stands, and nothing was changed."""
+
+
 class RecipientState(Open):
     recipient: str
     record_system: str

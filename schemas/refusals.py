@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from schemas import (
     alerts,
@@ -43,6 +43,8 @@ class Refusal:
         return f"{self.field}: {self.problem}; {self.instead}"
 
 
+WHOLE = "(document)"
+"""The ``field`` of what is wrong with a document as such."""
 _CONTRACT = (
     alerts, breach, directory, documents, events, evidence, identifiers, lifecycle, manifest, notices, plan, policy, receipts,
     recipients, sending_again,
@@ -108,6 +110,12 @@ def explain(errors: Sequence[Any], known: frozenset[str] = frozenset()) -> list[
     return [_explain(error, known) for error in errors]
 
 
+def sentences(error: ValidationError) -> list[str]:
+    """The same of a file, for whoever wrote it."""
+    found = explain(error.errors(include_input=False, include_url=False))
+    return [f"{'the whole file' if each.field == WHOLE else each.field}: {each.problem}; {each.instead}" for each in found]
+
+
 def _explain(error: Mapping[str, Any], known: frozenset[str]) -> Refusal:
     loc: tuple[int | str, ...] = tuple(error["loc"])
     context: Mapping[str, Any] = error.get("ctx") or {}
@@ -138,4 +146,4 @@ def _way(loc: Sequence[int | str], known: frozenset[str]) -> str:
     # Among the models of an event pydantic names the one that it took; whoever sent the event knows its type.
     fields = (part for part in loc if part not in lifecycle.EVENT_MODELS)
     said = (str(part) if isinstance(part, int) or part in _NAMES or part in known else "(unknown)" for part in fields)
-    return "/".join(said) or "(document)"
+    return "/".join(said) or WHOLE

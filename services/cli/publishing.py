@@ -17,6 +17,7 @@ import orjson
 from pydantic import ValidationError
 
 from schemas.plan import PlanSubmission
+from schemas.refusals import sentences
 from services.cli.exchange import Content, Exchange, ProblemError, Row
 from services.cli.machine.errors import UsageError
 from services.cli.output import RefusedError
@@ -72,8 +73,11 @@ def check(version: VersionFile) -> Row:
     try:
         submission = PlanSubmission.model_validate_json(version.content.submission)
     except ValidationError as error:
-        problems = [f"{'/'.join(map(str, each['loc'])) or 'file'}: {each['msg']}" for each in error.errors(include_input=False)]
-        return {"file": str(version.path), "result": "refused", "problem": "; ".join(problems)}
+        return {
+            "file": str(version.path),
+            "result": "refused",
+            "problem": f"{version.path.name}: {'; '.join(sentences(error))}",
+        }
     return {
         "file": str(version.path),
         "case_reference": submission.case_reference,
@@ -110,7 +114,12 @@ async def publish_version(exchange: Exchange, version: VersionFile, council: str
         version = replace(version, content=replace(version.content, submission=in_name_of(version.content.submission, by)))
         submission = submission_of(version)
         row["case_reference"] = submission.get("case_reference")
-        client_id = f"case-system-{council or submission.get('la_code')}"
+        la_code = council or submission.get("la_code")
+        if not isinstance(la_code, str):
+            raise RefusedError(
+                f"{version.path} does not say whose plan it is: write la_code, or name the council with --council."
+            )
+        client_id = f"case-system-{la_code}"
         try:
             if "plan_id" in submission:
                 content = further(version.content, submission)

@@ -188,7 +188,7 @@ async def test_its_archive_is_verified_by_the_command_and_no_file_of_it_can_be_c
 
     code, said = verified(good)
     assert code == 0
-    assert "Good: this breach pack is as it was signed.\n2 receipts in it" in said
+    assert "Good: nothing in this breach pack was changed since it was signed.\nReceipts in it: 2, each signed" in said
     with zipfile.ZipFile(good) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     assert len([name for name in files if name.startswith("receipts/health/")]) == 2

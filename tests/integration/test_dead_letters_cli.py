@@ -85,8 +85,15 @@ async def test_an_operator_sees_mends_and_closes_them(door: AtTheDoor) -> None:
     assert await door.answer("dismiss", str(bad), str(other)) == {"dismissed": [bad, other]}
     assert (await door.answer("list"))["dead_letters"] == []
     assert [each["id"] for each in (await door.answer("list", "--all"))["dead_letters"]] == [bad, other, mended]
+    typo = await door.ehcp("resume", "ehcp.shares.helth.v1")
+    assert (typo.exit_code, "Stopped: ehcp.shares.health.v1." in typo.output) == (1, True)
     assert (await door.ehcp("resume", "ehcp.shares.health.v1")).exit_code == 0
     assert door.stopped == set()
+    for words in (("dismiss", str(bad), "999"), ("replay", "999"), ("replay", "999", "--dry-run")):
+        nothing = await door.ehcp(*words)
+        assert (nothing.exit_code, "Not open here:" in nothing.output, "Reason" in nothing.output) == (1, True, False)
+    empty = await door.ehcp("list")
+    assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", "There are no open dead letters.\n")
 
 
 async def test_a_subscriber_of_the_machine_is_found_by_its_name(door: AtTheDoor, tmp_path: Path) -> None:

@@ -115,6 +115,14 @@ async def test_status_shows_every_part_ready(machine: Machine) -> None:
     assert {part["name"] for part in status.json["parts"]} >= {"postgres", "kafka", "fhir", "ehcp_publisher", "audit"}
 
 
+async def test_the_log_of_a_detached_start_names_no_plan_and_no_recipient(machine: Machine) -> None:
+    text = (machine.home / "logs" / "supervisor.log").read_text()
+    assert "ready" in text
+    for row in machine.first.json:
+        assert row["case_reference"] not in text
+        assert row["recipient"] not in text
+
+
 async def test_a_killed_service_comes_back_and_status_says_so(machine: Machine) -> None:
     def part(status: Outcome) -> dict[str, Any]:
         return next(part for part in status.json["parts"] if part["name"] == "school_subscriber")

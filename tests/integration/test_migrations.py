@@ -70,7 +70,7 @@ async def test_a_file_that_fails_leaves_nothing_behind(
     url = postgres_server.owner_dsn(await database_of(owner))
     broken = files / "002_broken.sql"
     broken.write_text("-- migrate:up\nCREATE TABLE public.goat (x int);\nSELECT nonsense;\n")
-    with pytest.raises(asyncpg.UndefinedColumnError):
+    with pytest.raises(MigrationError, match=r'002_broken\.sql of audit fails \(column "nonsense" does not exist\)'):
         await migrate(url, "audit")
     assert await owner.fetchval("SELECT to_regclass('public.goat')") is None
     broken.write_text("-- migrate:up\nCREATE TABLE public.goat (x int);\n")

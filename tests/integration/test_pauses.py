@@ -191,7 +191,10 @@ async def test_the_operator_pauses_sees_and_resumes(subscriber: SubscriberStub, 
     assert re.fullmatch(r"ods:RNA is paused by Ann since \S+ \S+ UTC: their server moves\n", done.stdout)
     # The first word stands: a second person's does not hide who it was.
     second = json.loads((await ehcp("pause", "ods:RNA", "--reason", "again", "--by", "Bob", "--json")).stdout)
-    assert (second["paused_by"], second["reason"]) == ("Ann", "their server moves")
+    assert (second["paused_by"], second["reason"], second["was_paused"]) == ("Ann", "their server moves", True)
+    told = await ehcp("pause", "ods:RNA", "--reason", "again", "--by", "Bob")
+    assert re.fullmatch(r"ods:RNA was already paused by Ann since \S+ \S+ UTC: their server moves\n", told.stdout)
+    assert "the first pause stands" in told.stderr
     [row] = json.loads((await ehcp("list", "--json")).stdout)["recipients"]
     assert (row["recipient"], row["record_system"], row["waiting"], row["pause"]["paused_by"]) == ("ods:RNA", "rna", 1, "Ann")
     assert "paused by Ann since" in (await ehcp("list")).stdout

@@ -217,7 +217,7 @@ async def test_the_command_says_first_asks_and_follows(running: Publisher) -> No
     assert await told(running, client, "send-again", "--list") == {"jobs": []}
     sent = await ehcp(running, client, *words, "--yes")
     assert sent.exit_code == 0, sent.output
-    assert sent.stdout.endswith(f"{len(shares)} of {len(shares)} sent again\n")
+    assert sent.stdout.endswith(f"{len(shares)} of {len(shares)} shares sent again\n")
     by_share = await told(running, client, "send-again", str(shares[TRUST_NAME]["share_id"]), "--by", "officer-7", "--yes")
     assert (by_share["state"], by_share["total"]) == ("done", 1)
     by_plan = await told(running, client, "send-again", plan_id, "--recipient", "ods:RNA", "--by", "officer-7", "--yes")
@@ -225,7 +225,7 @@ async def test_the_command_says_first_asks_and_follows(running: Publisher) -> No
     listed = (await told(running, client, "send-again", "--list"))["jobs"]
     assert [job["total"] for job in listed] == [1, 1, len(shares)]
     cancelled = await ehcp(running, client, "send-again", "--cancel", by_share["job_id"])
-    assert cancelled.stdout == "1 of 1 sent again\n"
+    assert cancelled.stdout == "1 of 1 share sent again\n"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ async def test_the_command_says_first_asks_and_follows(running: Publisher) -> No
         (("--since", "yesterday", "--by", "x"), 2, "YYYY-MM-DD"),
         (("--cancel", "7"), 2, "--list"),
         (("--cancel", str(uuid4())), 1, "There is no such sending"),
-        (("no-such-plan", "--by", "x", "--yes"), 1, "There is no such share of your councils"),
+        (("no-such-plan", "--by", "x", "--yes"), 1, "Your councils have no share of no-such-plan that waits"),
         (("--by", "x", "--yes"), 1, "it is not said which shares are meant"),
     ],
 )

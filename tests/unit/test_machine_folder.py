@@ -54,6 +54,12 @@ def test_a_broken_machine_file_is_refused(tmp_path: Path, content: bytes) -> Non
         DataFolder(folder.path).create()
 
 
+def test_a_file_in_place_of_the_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot be read \(Not a directory\): name the data folder with --home"):
+        DataFolder(tmp_path / "file").open()
+
+
 def test_a_folder_with_other_things_in_it_is_neither_used_nor_wiped(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     folder = DataFolder(tmp_path)

@@ -1,13 +1,16 @@
 """A policy file is judged whole: whatever could never apply, or contradicts itself, is refused with one sentence."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from schemas.policy import SharingPolicy, read_policy
 from schemas.refusals import explain
+from services.cli.main import app
 from tests.support.services import REPOSITORY
 
 APPROVAL = {"data_sharing_agreement": "DSA-1", "dpia": "DPIA-7", "from": "2025-04-01", "until": "2027-03-31"}
@@ -196,6 +199,14 @@ def test_a_file_that_cannot_be_read(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match="neither") as caught:
         read_policy(text)
     assert str(caught.value) == problem
+
+
+def test_what_is_wrong_with_the_whole_file_is_said_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("hello: 1\n")
+    judged = CliRunner().invoke(app, ["policy", "check", str(file)])
+    assert judged.exit_code == 1
+    assert "the whole file: it has a field that the contract does not know" in judged.output
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "just text"])

@@ -108,3 +108,5 @@ def test_the_command_needs_nothing_but_the_file_and_the_key(tmp_path: Path) -> N
     assert (bad.exit_code, "it was changed after it was signed" in bad.output) == (1, True)
     missing = runner.invoke(app, ["verify", str(tmp_path / "no.json")])
     assert missing.exit_code == 2
+    no_key = runner.invoke(app, ["verify", str(file), "--key", str(tmp_path / "no.jwk")])
+    assert (no_key.exit_code, "no.jwk cannot be read (No such file or directory)" in no_key.output) == (2, True)

@@ -1,6 +1,7 @@
 """`ehcp dead-letters`: records that audit, or a subscriber, could not take in: see them, own them, put them in again."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from services.cli.doors import Name, TokenFile, Url, door, reach_of
 from services.cli.exchange import Door, Exchange, Row
 from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
-from services.cli.output import Exit, err, out, print_json, print_table, run
+from services.cli.output import Exit, err, fail, out, print_json, print_table, run
 
 app = typer.Typer(no_args_is_help=True, help="Records that audit, or a subscriber, could not take in.")
 COLUMNS = {"id": "Id", "at": "Came at", "topic": "Topic", "origin": "Partition:offset", "owner": "Owner", "reason": "Reason"}
@@ -33,7 +34,11 @@ def list_(
     if as_json:
         print_json({"dead_letters": found, "stopped_topics": stopped})
         return
-    print_table(COLUMNS, [row_of(each) for each in found], ("owner", "at"))
+    if found:
+        print_table(COLUMNS, [row_of(each) for each in found], ("owner", "at"))
+    else:
+        where = f" of {topic}" if topic else ""
+        err.print(f"There are no {'' if everything else 'open '}dead letters{where}.", markup=False, soft_wrap=True)
     for each in stopped:
         err.print(f"{each} is not read until you resume it: too much of it was garbage.", markup=False, soft_wrap=True)
 
@@ -87,16 +92,22 @@ def replay(
             print_json({"would_replay": len(meant), "reasons": reasons})
         else:
             out.print(f"{len(meant)} would be put in again")
-            print_table(
-                {"count": "Letters", "reason": "Set aside because"}, [{"reason": r, "count": n} for r, n in reasons.items()]
-            )
+            if meant:
+                print_table(
+                    {"count": "Letters", "reason": "Set aside because"}, [{"reason": r, "count": n} for r, n in reasons.items()]
+                )
+        not_open(ids, [each["id"] for each in meant], as_json=as_json)
         return
-    answer = run(ask(home, door(home, subscriber, url, token_file), "POST", "/replay", chosen))
+    at = door(home, subscriber, url, token_file)
+    known = [each["id"] for each in run(find(home, at, everything=False))[0]] if ids else []
+    answer = run(ask(home, at, "POST", "/replay", chosen))
     if as_json:
         print_json(answer)
     else:
         out.print(f"{answer['replayed']} put in again, {len(answer['refused'])} still refused")
-        print_table({"id": "Id", "reason": "Reason"}, answer["refused"])
+        if answer["refused"]:
+            print_table({"id": "Id", "reason": "Reason"}, answer["refused"])
+    not_open(ids, known, as_json=as_json)
     if answer["refused"]:
         raise typer.Exit(Exit.CHECK_FAILED)
 
@@ -116,6 +127,7 @@ def dismiss(
         print_json(answer)
     else:
         out.print(f"{len(answer['dismissed'])} dismissed")
+    not_open(ids, answer["dismissed"], as_json=as_json)
 
 
 @app.command()
@@ -127,8 +139,22 @@ def resume(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Read a topic again that was stopped because too much of it was garbage."""
-    run(ask(home, door(home, subscriber, url, token_file), "POST", "/resume", {"topic": topic}))
+    at = door(home, subscriber, url, token_file)
+    stopped = run(find(home, at, everything=False))[1]
+    if topic not in stopped:
+        there = f"Stopped: {', '.join(stopped)}." if stopped else "None is."
+        fail(f"{topic} is not a topic that was stopped. {there}", Exit.CHECK_FAILED)
+    run(ask(home, at, "POST", "/resume", {"topic": topic}))
     out.print(f"{topic} is read again", markup=False, soft_wrap=True)
+
+
+def not_open(asked: list[int] | None, found: Sequence[int], *, as_json: bool) -> None:
+    """Exit code 1 where an id that was named is none of an open dead letter: a typing error must not look like work done."""
+    missing = sorted(set(asked or ()) - set(found))
+    if missing:
+        if not as_json:
+            err.print(f"Not open here: {', '.join(map(str, missing))}. Take ids from the list.", style="red", markup=False)
+        raise typer.Exit(Exit.CHECK_FAILED)
 
 
 async def ask(home: Path, at: Door, method: str, path: str, body: Row | None = None) -> Row:

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from schemas.policy import PolicyRule, SharingPolicy, read_policy
-from schemas.refusals import explain as explain_refusal
+from schemas.refusals import sentences
 from services.cli.commands.import_ import london_today
 from services.cli.commands.who import is_plan_id
 from services.cli.exchange import Exchange, Reach, Row
@@ -134,7 +134,7 @@ def judged(file: Path) -> tuple[SharingPolicy | None, list[str]]:
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
     except ValidationError as error:
-        return None, [str(each) for each in explain_refusal(error.errors(include_input=False, include_url=False))]
+        return None, sentences(error)
     except ValueError as error:
         return None, [str(error)]
 

@@ -10,7 +10,7 @@ from services.cli.exchange import Door, Exchange, Reach, Row
 from services.cli.machine.config import SUBSCRIBERS
 from services.cli.machine.errors import UsageError
 from services.cli.options import DEFAULT_HOME, AsJson, Home
-from services.cli.output import RefusedError, out, plain_errors, print_json, print_table, run, to_the_second
+from services.cli.output import RefusedError, err, out, plain_errors, print_json, print_table, run, to_the_second
 
 app = typer.Typer(no_args_is_help=True, help="Whom a subscriber delivers to: see how it stands, pause one, resume it.")
 COLUMNS = {
@@ -62,7 +62,9 @@ def pause(
     if as_json:
         print_json(answer)
     else:
-        out.print(f"{code} is {said(answer)}", markup=False, soft_wrap=True)
+        out.print(f"{code} {'was already' if answer.get('was_paused') else 'is'} {said(answer)}", markup=False, soft_wrap=True)
+        if answer.get("was_paused"):
+            err.print("Nothing was changed: the first pause stands. To say something else, resume it first.", style="yellow")
 
 
 @app.command()

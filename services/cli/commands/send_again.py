@@ -49,14 +49,17 @@ def send_again(
         elif cancel:
             out.print(said(answer), markup=False, soft_wrap=True)
         else:
-            print_table(JOBS, [row | {"begun_at": to_the_second(row["begun_at"])} for row in answer["jobs"]])
+            if answer["jobs"]:
+                print_table(JOBS, [row | {"begun_at": to_the_second(row["begun_at"])} for row in answer["jobs"]])
+            else:
+                err.print("Nothing was sent again yet.")
         return
     with plain_errors():
         choice = choice_of(recipient, subscriber, since, by)
     choice |= {"satisfied_too": satisfied_too}
     choice, found = run(look(home, which, choice))
     if not as_json or not yes:
-        err.print(f"{found['shares']} shares of {found['recipients']} recipients:", markup=False)
+        err.print(f"{counted(found['shares'], 'share')} of {counted(found['recipients'], 'recipient')}:", markup=False)
     if not as_json:
         print_table(TO, found["to"])
         if found["recipients"] > len(found["to"]):
@@ -112,8 +115,15 @@ async def look(home: Path, which: str | None, choice: Row) -> tuple[Row, Row]:
             found = await exchange.send_again(choice | reading, dry_run=True)
             if found["shares"]:
                 return choice | reading, found
-    waits = "" if choice["satisfied_too"] else " that is not satisfied (--satisfied-too for the others)"
-    raise RefusedError(f"There is no such share of your councils{waits}.")
+    waits = "" if choice["satisfied_too"] else " that waits (--satisfied-too for those that are satisfied)"
+    raise RefusedError(f"Your councils have no share of {_named(which, choice)}{waits}.")
+
+
+def _named(which: str | None, choice: Row) -> str:
+    recipient = choice.get("recipient")
+    of = [which, recipient and f"the recipient {recipient['scheme']}:{recipient['value']}",
+          choice.get("subscriber") and f"the subscriber {choice['subscriber']}"]  # fmt: skip
+    return ", ".join(each for each in of if each) + (" that was asked for since then" if "since" in choice else "")
 
 
 async def begin(home: Path, choice: Row) -> Row:
@@ -128,7 +138,7 @@ async def follow(home: Path, job: Row, *, show: bool) -> Row:
         while job["state"] == "running":
             if show and job["sent"] != told:
                 told = job["sent"]
-                err.print(f"{told} of {job['total']}", markup=False)
+                err.print(f"sending: {told} of {counted(job['total'], 'share')} so far", markup=False)
             await asyncio.sleep(LOOK_SECONDS)
             job = await exchange.sendings_again(job["job_id"])
     return job
@@ -140,6 +150,14 @@ async def jobs(home: Path, cancel: str | None) -> Row:
 
 
 def said(job: Row) -> str:
+    total = counted(job["total"], "share")
     if job["state"] == "cancelled":
-        return f"cancelled after {job['sent']} of {job['total']}"
-    return f"{job['sent']} of {job['total']} sent again{'' if job['state'] == 'done' else ' so far'}"
+        return f"cancelled after {job['sent']} of {total}"
+    if job["state"] != "done":
+        return f"{job['sent']} of {total} sent again so far"
+    others = ": the others were satisfied, or ended, before it was their turn" if job["sent"] < job["total"] else ""
+    return f"{job['sent']} of {total} sent again{others}"
+
+
+def counted(number: int, of: str) -> str:
+    return f"{number} {of}{'' if number == 1 else 's'}"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -46,6 +46,8 @@ class Asked:
     as_json: bool
     deadline_seconds: float
     samples: bool
+    detached: bool = False
+    """Nobody sees what is printed: it goes into a log, where no plan belongs. Who started it reads the status file."""
 
 
 def up(
@@ -55,6 +57,7 @@ def up(
     brokers: Annotated[int | None, typer.Option(help="Kafka brokers: 1 or 3. As before, else 1.")] = None,
     port: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER: this port and no other.")] = None,
     samples: Annotated[bool, typer.Option("--samples/--no-samples", help="Publish the sample plans.")] = True,
+    detached: Annotated[bool, typer.Option("--detached", hidden=True)] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
@@ -64,6 +67,7 @@ def up(
         err.print("--detach and --once exclude each other.", style="red")
         raise typer.Exit(Exit.USAGE)
     asked = run(understood(home, brokers, port or [], once=once, as_json=as_json, deadline=deadline, samples=samples))
+    asked = replace(asked, detached=detached)
     if detach:
         run(start_detached(home, sys.argv[1:], as_json=as_json))
         return
@@ -99,14 +103,18 @@ async def bring_up(asked: Asked) -> Exit:
             within = asked.deadline_seconds - (time.monotonic() - started) if asked.once else TABLE_WITHIN_SECONDS
             holders = await unless_stopped(stop, follow(asked.home, watch, within))
             watch.pause()
-            show(holders, refusals, as_json=asked.as_json)
+            if not asked.detached:
+                show(holders, refusals, as_json=asked.as_json)
             if asked.once:
                 return verdict(holders, refusals, asked)
-            for name, address in machine.addresses().items():
-                err.print(f"{name}: {address}", markup=False, soft_wrap=True)
-            err.print("Ready. Ctrl-C stops it; `ehcp status` and `ehcp who PLAN` show more.")
+            if not asked.detached:
+                for name, address in machine.addresses().items():
+                    err.print(f"{name}: {address}", markup=False, soft_wrap=True)
+                err.print("Ready. Ctrl-C stops it; `ehcp status` and `ehcp who PLAN` show more.")
             watch.phase = READY
-            watch.write_status(addresses=machine.addresses())
+            watch.write_status(
+                addresses=machine.addresses(), refused=[{name: row[name] for name in ("file", "problem")} for row in refusals]
+            )
             with watch:
                 await stop.wait()
         except StoppedError:
@@ -214,7 +222,8 @@ async def start_detached(home: Path, arguments: list[str], *, as_json: bool) -> 
         raise UsageError(f"It is already running (process {supervisor.pid}): `ehcp status` shows it, `ehcp down` stops it.")
     folder.status_file.unlink(missing_ok=True)
     log = folder.logs / "supervisor.log"
-    process = spawn_detached(log, [word for word in arguments if word not in ("--detach", "--json")])
+    words = ["--detached" if word == "--detach" else word for word in arguments if word != "--json"]
+    process = spawn_detached(log, words)
     status: Row = {}
     shown = ""
     while status.get("phase") != READY:
@@ -227,7 +236,7 @@ async def start_detached(home: Path, arguments: list[str], *, as_json: bool) -> 
             err.print(shown)
     async with Exchange(Reach.of(home)) as exchange:
         holders = in_order([holder async for holder in exchange.holders()])
-    show(holders, [], as_json=as_json)
+    show(holders, status["refused"], as_json=as_json)
     for name, address in status["addresses"].items():
         err.print(f"{name}: {address}", markup=False, soft_wrap=True)
     err.print(f"Running as process {process.pid}; `ehcp down` stops it.")

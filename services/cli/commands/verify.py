@@ -33,9 +33,12 @@ def verify_(
     if as_json:
         print_json(found)
         return
-    out.print(f"Good: this {found['kind'].replace('-', ' ')} is as it was signed.")
+    out.print(f"Good: nothing in this {found['kind'].replace('-', ' ')} was changed since it was signed.")
     if found.get("receipts") is not None:
-        out.print(f"{found['receipts']} receipts in it are as their subscribers signed them.")
+        out.print(
+            f"Receipts in it: {found['receipts']}, each signed by the subscriber that gave it, and saying what the pack "
+            "says of it.", soft_wrap=True,
+        )  # fmt: skip
     if found.get("other_key_receipts"):
         out.print(
             f"{found['other_key_receipts']} receipts in it are signed with keys that their subscribers have replaced since: "
@@ -43,8 +46,11 @@ def verify_(
             soft_wrap=True,
         )
     if found.get("statements") is not None:
-        out.print(f"{found['statements']} answers of subscribers in it are as they signed them, and say what it says.")
-    out.print(f"Signed with the key {found['fingerprint']}", soft_wrap=True)
+        out.print(
+            f"Answers in it: {found['statements']}, each signed by the subscriber that gave it. The verdicts and figures "
+            "follow from them.", soft_wrap=True,
+        )  # fmt: skip
+    out.print(f"Fingerprint of the key that signed it: {found['fingerprint']}", soft_wrap=True)
     if found["trusted"] is False:
         err.print(
             "Whose key that is the file cannot prove: compare it with the fingerprint that the council published, or give the "
@@ -77,5 +83,7 @@ def check(file: Path, key_file: Path | None, home: Path) -> Row:
 def _key(file: Path) -> OKPKey:
     try:
         return import_key(orjson.loads(file.read_bytes()))
-    except (OSError, ValueError):
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror}).") from None
+    except ValueError:
         raise UsageError(f"{file} is not an Ed25519 JSON Web Key.") from None

@@ -92,6 +92,10 @@ class DataFolder:
             found = content.pop("format")
         except FileNotFoundError:
             raise MachineError(f"There is no machine in {self.path}: start one with `ehcp up`.") from None
+        except OSError as error:
+            raise UsageError(
+                f"{self.machine_file} cannot be read ({error.strerror}): name the data folder with --home."
+            ) from error
         except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
             raise MachineError(
                 f"{self.machine_file} cannot be read as ours. If nothing in it is needed: `ehcp down --wipe`."

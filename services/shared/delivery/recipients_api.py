@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 from fastapi import APIRouter, Depends, Path
 
-from schemas.recipients import Pause, PauseRecord, Recipients, RecipientState, Resumed
+from schemas.recipients import Pause, Paused, PauseRecord, Recipients, RecipientState, Resumed
 from services.shared.dead_letters.api import Operator
 from services.shared.delivery import store_pauses
 from services.shared.record_systems.systems import Systems
@@ -44,13 +44,14 @@ def make_recipients_router(
         )  # fmt: skip
 
     @router.put("/{code}/pause", summary="Put nothing into this recipient's record until it is resumed")
-    async def pause(code: Code, record: PauseRecord, _: OperatorOf) -> Pause:
+    async def pause(code: Code, record: PauseRecord, _: OperatorOf) -> Paused:
         async with pool.acquire() as connection, connection.transaction():
             await _check(connection, systems, code)
             row = await store_pauses.pause(connection, code, record.reason, record.by, systems.lanes())
         wake()
-        log.warning("recipient_paused", recipient=code)
-        return _pause(row)
+        if not row["was_paused"]:
+            log.warning("recipient_paused", recipient=code)
+        return Paused(**dict(row))
 
     @router.delete("/{code}/pause", summary="Deliver to this recipient again")
     async def resume(code: Code, _: OperatorOf) -> Resumed:

@@ -12,10 +12,10 @@ _RECIPIENT = "instruction->'recipient'->>'scheme' || ':' || (instruction->'recip
 
 async def pause(connection: Any, recipient: str, reason: str, by: str, lanes: Sequence[str]) -> Any:
     """From now on; what waits for its next try is looked at now, so that the council hears of the pause. ``lanes`` have a
-    record system. Returns the pause as it stands: the first one, where there was one."""
+    record system. Returns the pause as it stands: the first one, where there was one (``was_paused``)."""
     row = await connection.fetchrow(
         "INSERT INTO delivery.pause (recipient, reason, paused_by) VALUES ($1, $2, $3)"
-        " ON CONFLICT (recipient) DO UPDATE SET recipient = excluded.recipient RETURNING *",
+        " ON CONFLICT (recipient) DO UPDATE SET recipient = excluded.recipient RETURNING *, xmax <> 0 AS was_paused",
         recipient, reason, by,
     )  # fmt: skip
     await connection.execute(

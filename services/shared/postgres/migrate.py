@@ -21,6 +21,13 @@ class MigrationError(Exception):
     """One sentence that says which file is wrong and what to do."""
 
 
+_PASSING = (
+    asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError, asyncpg.LockNotAvailableError,
+)  # fmt: skip
+"""What says nothing of the file, and may be over when it is tried again."""
+
+
 def folders(service: str) -> list[Path]:
     own = SERVICES / service / "migrations"
     shared = [SERVICES / "shared" / "delivery" / "migrations"] if service.endswith("_subscriber") else []
@@ -61,12 +68,20 @@ async def migrate(database_url: str, service: str, role: str | None = None) -> l
                     raise MigrationError(
                         f"{file.name} of {service} changed after it was applied; put the change into a new file instead"
                     )
-                async with connection.transaction():
-                    await connection.execute(up_part(text).replace(":role", role or service))
-                    await connection.execute(
-                        "INSERT INTO public.schema_migrations (service, version, checksum) VALUES ($1, $2, $3)",
-                        service, file.stem, checksum,
-                    )  # fmt: skip
+                try:
+                    async with connection.transaction():
+                        await connection.execute(up_part(text).replace(":role", role or service))
+                        await connection.execute(
+                            "INSERT INTO public.schema_migrations (service, version, checksum) VALUES ($1, $2, $3)",
+                            service, file.stem, checksum,
+                        )  # fmt: skip
+                except _PASSING:
+                    raise
+                except asyncpg.PostgresError as error:
+                    # Its message alone: the detail may hold what lies in a row.
+                    raise MigrationError(
+                        f"{file.name} of {service} fails ({error.args[0]}); nothing of it was applied"
+                    ) from error
                 applied.append(file.stem)
     finally:
         await connection.close()
