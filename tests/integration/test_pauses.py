@@ -113,6 +113,28 @@ async def test_what_waits_for_its_next_try_shows_the_pause_at_once(subscriber: S
         await subscriber.until_said(wish, Status.FILED)
 
 
+async def test_what_is_put_off_uses_up_none_of_what_the_record_system_takes(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber.systems, "per_minute", lambda lane: 1 if lane == "rna" else None)
+    monkeypatch.setattr(subscriber.systems, "at_once", lambda _: {"rna": 5})
+    wishes = [wanted() for _ in range(20)]
+    subscriber.council.wants(*wishes)
+    await pause(subscriber)
+    await subscriber.park(*wishes)
+    async with subscriber.dispatching() as dispatcher:
+        for wish in wishes:
+            await subscriber.until_said(wish, Status.WAITING, within=60)
+        assert await resume(subscriber) == 20
+        dispatcher.wake()
+
+        async def delivered() -> bool:
+            return bool(subscriber.rna.delivered)
+
+        await until(delivered, within=60)
+    assert len(subscriber.rna.delivered) == 5, "no storm: what it takes at once, then the rate"
+
+
 async def test_what_must_be_removed_is_removed_all_the_same(subscriber: SubscriberStub) -> None:
     wrong, renewed = wanted(), wanted()
     subscriber.council.wants(wrong, renewed)

@@ -14,7 +14,7 @@ import pytest
 
 from schemas.receipts import Status
 from services.health_subscriber.fhir import FhirRecord
-from services.shared.delivery import record_check
+from services.shared.delivery import record_check, store_checks
 from services.shared.delivery.differences import Difference
 from services.shared.delivery.heartbeats import Heartbeats
 from services.shared.identity.receipts import signer
@@ -219,6 +219,27 @@ async def test_a_delivery_that_moved_on_while_it_was_looked_at_speaks_for_itself
     assert Status.FAILED not in {status for _, status in await subscriber.said(wish)}
 
 
+async def test_a_record_that_never_shows_what_it_files_is_written_to_ever_more_seldom(subscriber: SubscriberStub) -> None:
+    wish = wanted()
+    await filed(subscriber, wish)
+    minutes = []
+    for _ in range(7):
+        subscriber.rna.held.clear()  # its index is broken
+        await subscriber.owner.execute("UPDATE delivery.delivery SET check_at = now()")
+        await subscriber.record_check().once()
+        await mended(subscriber)
+        waits = await subscriber.owner.fetchval("SELECT extract(epoch FROM check_at - now()) FROM delivery.delivery")
+        minutes.append(round(waits / 60))
+    assert minutes == [5, 25, 125, 625, 1440, 1440, 1440]
+    # Once it shows it, all is as at the beginning.
+    await subscriber.owner.execute("UPDATE delivery.delivery SET check_at = now()")
+    await subscriber.record_check().once()
+    subscriber.rna.held.clear()
+    await subscriber.record_check().once(full=True)
+    await mended(subscriber)
+    assert await subscriber.owner.fetchval("SELECT check_at < now() + interval '6 minutes' FROM delivery.delivery")
+
+
 async def test_500_silent_losses_are_all_found_in_one_reconciliation(subscriber: SubscriberStub) -> None:
     wishes = [wanted(random.choice([RNA, RXK])) for _ in range(1_500)]
     await filed(subscriber, *wishes)
@@ -348,6 +369,16 @@ async def test_a_share_that_the_council_does_not_know_is_an_orphan(subscriber: S
     await subscriber.reconcile().once(full=True)
     assert counted(Difference.ORPHAN) == before + 1
     assert (await subscriber.row(unknown))["state"] == "filed"
+
+
+async def test_all_orphans_are_counted_however_many(subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_checks, "UNLISTED", 3)
+    wishes = [wanted() for _ in range(8)]
+    await subscriber.park(*wishes)
+    await subscriber.owner.execute("UPDATE delivery.delivery SET parked_at = now() - interval '1 day'")
+    await subscriber.reconcile().once(full=True)
+    beat = await Heartbeats(subscriber.pool, "health", signer(subscriber.key), tuple).beat()
+    assert beat.differences == {"orphan": 8}
 
 
 async def test_the_council_hears_with_every_heartbeat_what_was_found_and_what_could_not_be_asked(

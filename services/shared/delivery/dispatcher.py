@@ -287,6 +287,9 @@ class Dispatcher:
         if not put_off:
             return batch
         await self._finish(claim, [(each, paused, None) for each, paused in put_off])
+        if claim.lane in self._paced:  # the record system got none of them: others of the lane need not wait for that
+            self._paced[claim.lane] -= self._systems.seconds_each(claim.lane) * len(put_off)
+            self.wake()
         return [each for each in batch if _code(each) not in claim.pauses]
 
     async def _in_turn(

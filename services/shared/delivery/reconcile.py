@@ -95,12 +95,16 @@ class Reconcile:
     ) -> None:
         """What is held here and the council's list does not name. It stays as it is: only the council can say what it is."""
         listed = [UUID(str(row["share_id"])) for row in rows]
-        async with self._pool.acquire() as connection:
-            unlisted = await store_checks.unlisted(connection, begin, end, listed, asked_at - LATE)
-        for start in range(0, len(unlisted), _ASK):
-            answers = await self._council.read(unlisted[start : start + _ASK])
-            unknown = [share_id for share_id, answer in answers.items() if answer.outcome is ReadOutcome.UNKNOWN]
-            await self._differ([(share_id, Difference.ORPHAN) for share_id in unknown])
+        while True:
+            async with self._pool.acquire() as connection:
+                unlisted = await store_checks.unlisted(connection, begin, end, listed, asked_at - LATE)
+            if not unlisted:
+                return
+            begin = unlisted[-1][0]
+            for start in range(0, len(unlisted), _ASK):
+                answers = await self._council.read(unlisted[start : start + _ASK])
+                unknown = [share_id for share_id, answer in answers.items() if answer.outcome is ReadOutcome.UNKNOWN]
+                await self._differ([(share_id, Difference.ORPHAN) for share_id in unknown])
 
     async def _differ(self, found: Sequence[tuple[UUID, Difference]]) -> None:
         async with self._pool.acquire() as connection:

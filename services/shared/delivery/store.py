@@ -19,6 +19,8 @@ LEASE_SECONDS = 120
 """Longer than the dispatcher's hard deadline for one batch."""
 FIRST_CHECK_SECONDS = 60.0
 """After a change, until the record system is asked whether it holds: servers may show a write only after a while."""
+_CHECK_AT = "now() + make_interval(secs => least({seconds} * power(5, least({d}mended, 5)), 86400))"
+"""Later each time that a copy had to be done again: a minute, five, twenty-five, two hours, ten hours, a day."""
 _CHECKED = ["filed", "opened", "withdrawn", "recalled"]
 """States that say something of the record that it can be asked about; nobody can ask for a letter."""
 
@@ -116,7 +118,7 @@ async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
         ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, action = excluded.action, instruction = excluded.instruction,
             notice = d.notice OR excluded.notice,
             sha256 = excluded.sha256, lane = excluded.lane, next_attempt_at = excluded.next_attempt_at,
-            state = excluded.state, attempts = 0, parked_at = now(), check_at = NULL, away = false, paused = false,
+            state = excluded.state, attempts = 0, parked_at = now(), check_at = NULL, away = false, paused = false, mended = 0,
             removed = array_remove(d.removed, (excluded.instruction->>'version_id')::uuid),
             -- What was proved to be gone, and was not wanted since, need not be proved again beside the right version.
             removed_seq = CASE WHEN excluded.action = 'hold' AND excluded.instruction->'remove' <@ to_jsonb(d.removed)
@@ -266,7 +268,7 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
     that it lies there), the evidence stands and only the attempt is kept, with what it proved to be removed.
     """
     rows = await connection.fetch(
-        """
+        f"""
         WITH result AS (
             SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bool[], $7::uuid[], $8::text[],
                                  $9::timestamptz[], $10::bool[], $11::bool[], $16::bool[], $17::text[])
@@ -295,7 +297,7 @@ async def finish(connection: Any, claim_id: UUID, started_at: datetime, results:
             next_attempt_at = CASE WHEN d.seq = r.seq AND NOT mine.overtaken THEN r.next_attempt_at ELSE d.next_attempt_at END,
             check_at = CASE WHEN d.seq <> r.seq OR mine.overtaken THEN d.check_at
                             WHEN r.status = ANY($14::text[])
-                            THEN now() + make_interval(secs => $15) END
+                            THEN {_CHECK_AT.format(seconds="$15", d="d.")} END
         FROM result r JOIN mine USING (share_id) WHERE d.share_id = r.share_id
         RETURNING d.share_id, mine.overtaken
         """,
@@ -394,7 +396,7 @@ async def save_evidence(connection: Any, share_id: UUID, state: str, record: str
         " held_version_id = CASE WHEN $4 THEN (instruction->>'version_id')::uuid ELSE held_version_id END,"
         " held_sha256 = CASE WHEN $4 THEN sha256 ELSE held_sha256 END,"
         " check_at = CASE WHEN $2 = ANY($5::text[])"
-        " THEN now() + make_interval(secs => $6) END WHERE share_id = $1",
+        f" THEN {_CHECK_AT.format(seconds='$6', d='')} END WHERE share_id = $1",
         share_id, state, record, held, _CHECKED, FIRST_CHECK_SECONDS,
     )  # fmt: skip
 

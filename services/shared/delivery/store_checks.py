@@ -71,7 +71,7 @@ async def save_checked(connection: Any, believed: Sequence[Believed]) -> None:
     await connection.execute(
         """
         UPDATE delivery.delivery d
-        SET check_at = date_trunc('day', now()) + interval '25 hours' + random() * interval '4 hours'
+        SET mended = 0, check_at = date_trunc('day', now()) + interval '25 hours' + random() * interval '4 hours'
         FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS t (share_id, seq, state)
         WHERE d.share_id = t.share_id AND d.seq = t.seq AND d.state = t.state
         """,
@@ -106,7 +106,7 @@ async def put_to_work(connection: Any, believed: Sequence[Believed]) -> set[UUID
     rows = await connection.fetch(
         """
         UPDATE delivery.delivery d SET state = 'failed', next_attempt_at = now(), attempts = 0, check_at = NULL,
-            removed_seq = CASE WHEN d.action <> 'recall' THEN d.removed_seq END
+            mended = least(d.mended + 1, 100), removed_seq = CASE WHEN d.action <> 'recall' THEN d.removed_seq END
         FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS t (share_id, seq, state)
         WHERE d.share_id = t.share_id AND d.seq = t.seq AND d.state = t.state AND d.claim IS NULL
         RETURNING d.share_id
@@ -139,15 +139,19 @@ async def forget_differences(connection: Any) -> None:
     )
 
 
+UNLISTED = 1000
+"""In one reading."""
+
+
 async def unlisted(
     connection: Any, after: UUID | None, upto: UUID | None, listed: Sequence[UUID], before: datetime
 ) -> list[tuple[UUID, int]]:
-    """(share, ``seq``) in this stretch of the council's list, known here since ``before``, that the list does not name."""
+    """The next (share, ``seq``) of this stretch of the council's list, known here since ``before``, that it does not name."""
     rows = await connection.fetch(
         "SELECT share_id, seq FROM delivery.delivery WHERE ($1::uuid IS NULL OR share_id > $1)"
         " AND ($2::uuid IS NULL OR share_id <= $2) AND share_id <> ALL($3) AND action = 'hold' AND parked_at < $4"
-        " ORDER BY share_id LIMIT 1000",
-        after, upto, list(listed), before,
+        " ORDER BY share_id LIMIT $5",
+        after, upto, list(listed), before, UNLISTED,
     )  # fmt: skip
     return [(row["share_id"], row["seq"]) for row in rows]
 
