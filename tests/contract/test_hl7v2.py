@@ -6,13 +6,11 @@ What a user would miss: two current plans, a plan that nobody took and is said t
 import datetime as dt
 import ipaddress
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -28,21 +26,18 @@ from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.notices import Notice, NoticeKind
 from schemas.plan import SectionLetter
 from schemas.receipts import Status, satisfies
-from services.cli.machine.ports import HOST, free_ports
+from services.cli.machine.ports import HOST
 from services.health_subscriber.filing import Stop
 from services.health_subscriber.hl7v2 import NOTHING_TO_SEND, Hl7v2Receiver, build_hl7v2
 from services.health_subscriber.hl7v2_messages import Names, read_answer
 from services.health_subscriber.matching import Doubt
 from services.health_subscriber.store import Document, save_documents
 from services.shared.delivery.handlers import Parking
-from services.shared.postgres.pool import open_pool
 from services.shared.record_systems.port import (
     Awaiting,
     Collected,
     Content,
     Recall,
-    RecordAwayError,
-    RecordSystem,
     Refused,
     Retry,
     Withdrawal,
@@ -52,17 +47,11 @@ from services.shared.record_systems.systems import RecordSystemsFileError, Syste
 from tests.support.contents import RNA, child, content, decision, pdf
 from tests.support.hapi_server import running_hapi
 from tests.support.mllp_receiver import CLOSE, Answers, Engine, Received, running_engine
+from tests.support.record_system_suite import Says, ServerSuite
 from tests.support.servers import RunningPostgres
 from tests.support.subscriber import books, subscriber_on, wanted
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def pool(postgres_server: RunningPostgres) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
-    opened = await open_pool(postgres_server.dsn_as("health_subscriber", await books(postgres_server)))
-    yield opened
-    await opened.close()
 
 
 @pytest_asyncio.fixture
@@ -98,11 +87,23 @@ async def deliver(receiver: Hl7v2Receiver, each: Content) -> object:
     return outcome
 
 
-async def test_it_is_a_record_system(receiver: Hl7v2Receiver) -> None:
-    system: RecordSystem = receiver
-    assert await system.deliver([]) == []
-    assert await system.withdraw([]) == []
-    assert await system.recall([]) == []
+class TestAsEveryRecordSystem(ServerSuite):
+    at_once = once_answered = Says(delivered=Collected, recalled=Awaiting)
+    can_be_asked = False
+
+    @pytest.fixture(autouse=True)
+    def _engine(self, engine: Engine, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self.engine, self.pool = engine, pool
+
+    def port(self) -> int:
+        return self.engine.port
+
+    def at(self, port: int, *, timeout: float = 15) -> Hl7v2Receiver:
+        return a_receiver(self.pool, Engine(port=port), timeout=timeout)
+
+    async def files(self, record: str) -> list[bytes]:
+        availability, files = self.engine.documents[record]
+        return files if availability != "CA" else []
 
 
 class TestDocuments:
@@ -156,12 +157,6 @@ class TestDocuments:
         assert replacement.field("TXA.14") == original.field("TXA.14")
         assert "C, G" in replacement.field("TXA.21")
         assert engine.current() == [[pdf("version 2")]]
-
-    async def test_attachments_go_with_it(self, receiver: Hl7v2Receiver, engine: Engine) -> None:
-        many = [(f"Advice {n}.pdf", pdf(f"advice {n}")) for n in range(5)]
-        await deliver(receiver, content(document=pdf("plan"), attachments=many))
-
-        assert engine.current() == [[pdf("plan"), *(data for _, data in many)]]
 
     async def test_a_version_without_a_document_goes_as_text(self, receiver: Hl7v2Receiver, engine: Engine) -> None:
         assert isinstance(await deliver(receiver, content()), Collected)
@@ -309,17 +304,12 @@ class TestAnswers:
         assert [type(outcome) for outcome in outcomes[1:]] == [Collected] * 9
 
     async def test_a_receiver_that_says_nothing_gives_the_batch_back_soon(
-        self, receiver: Hl7v2Receiver, engine: Engine
+        self, pool: "asyncpg.Pool[asyncpg.Record]", engine: Engine
     ) -> None:
         engine.answer(lambda _: None)
-        began = time.monotonic()
+        receiver = a_receiver(pool, engine, timeout=0.3)
         assert await receiver.deliver([content(document=pdf(str(n))) for n in range(100)]) == [Retry(NOT_IN_TIME)] * 100
-        assert time.monotonic() - began < 20
         assert len(engine.received) == 2
-
-    async def test_nobody_listens(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-        receiver = a_receiver(pool, Engine(port=free_ports(1)[0]))
-        assert await receiver.deliver([content() for _ in range(100)]) == [Retry("the receiver cannot be reached")] * 100
 
 
 class TestNeverTwoCurrent:
@@ -373,10 +363,6 @@ class TestWithdrawAndRecall:
         assert status.field("PID.3.1") == str(first.plan_id)
         assert "Hartley" not in str(status.message)
 
-    async def test_nothing_sent_nothing_to_mark(self, receiver: Hl7v2Receiver, engine: Engine) -> None:
-        assert await receiver.withdraw([withdrawal_of(content())]) == [Withdrawn("")]
-        assert engine.received == []
-
     async def test_a_recalled_version_is_cancelled_and_its_removal_waits_for_a_person(
         self, receiver: Hl7v2Receiver, engine: Engine
     ) -> None:
@@ -392,10 +378,6 @@ class TestWithdrawAndRecall:
         assert engine.received[-1].field("MSH.9") == "MDM^T11^MDM_T01"
         assert sorted(availability for availability, _ in engine.documents.values()) == ["CA", "OB"]
         assert engine.documents[outcome.record][0] == "CA"
-
-    async def test_what_the_record_holds_cannot_be_asked(self, receiver: Hl7v2Receiver) -> None:
-        with pytest.raises(RecordAwayError):
-            await receiver.holds(RNA, [uuid4()])
 
 
 class TestHapi:

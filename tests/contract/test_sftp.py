@@ -18,7 +18,7 @@ from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.manifest import sha256
 from schemas.notices import Notice, NoticeKind
-from services.cli.machine.ports import HOST, free_ports
+from services.cli.machine.ports import HOST
 from services.shared.record_systems import sftp_files
 from services.shared.record_systems.port import (
     Awaiting,
@@ -39,11 +39,13 @@ from services.shared.record_systems.sftp import SftpServer, build_sftp
 from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
 from tests.support.contents import content, pdf
 from tests.support.line import Line
+from tests.support.record_system_suite import Says, ServerSuite
 from tests.support.sftp_server import PASSWORD, SftpServerRunning, running_sftp_server
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio]
 
 COLLEGE = Recipient(RecipientKind.SCHOOL, CodeScheme.URN, "993202", "Oakfield")
+ACADEMY = Recipient(RecipientKind.SCHOOL, CodeScheme.URN, "993207", "Ashwood")
 OTHER = Recipient(RecipientKind.SCHOOL, CodeScheme.URN, "993206", "Elmwood")
 HEX = set("0123456789abcdef")
 
@@ -96,6 +98,14 @@ def lying_there(server: SftpServerRunning, each: Content) -> dict[str, Any]:
     return described
 
 
+def full_disk(server: SftpServerRunning, each: Content) -> Path:
+    """Writing this one fails as on a full disk, and nothing else."""
+    folder_of(server, each.recipient).mkdir(exist_ok=True)
+    aside = folder_of(server, each.recipient) / f"{sftp_files.delivery_name(each)}.pdf.part"
+    aside.symlink_to("/dev/full")
+    return aside
+
+
 def write_receipt(server: SftpServerRunning, each: Content, **changes: Any) -> Path:
     """As the recipient's own system does once it has filed what lay there: hashes taken of what it stored."""
     folder, described = folder_of(server, each.recipient), lying_there(server, each)
@@ -107,6 +117,51 @@ def write_receipt(server: SftpServerRunning, each: Content, **changes: Any) -> P
     path: Path = folder / described["receipt"]
     path.write_text(json.dumps(receipt))
     return path
+
+
+class TestAsEveryRecordSystem(ServerSuite):
+    at_once = Says(delivered=Sent, recalled=Awaiting)
+
+    @pytest.fixture(autouse=True)
+    def _server(self, server: SftpServerRunning) -> None:
+        self.server = server
+
+    def port(self) -> int:
+        return self.server.port
+
+    def at(self, port: int, *, timeout: float = 15) -> SftpServer:
+        given: dict[str, Any] = {"key": self.server.client_key, "timeout": timeout}
+        return SftpServer(self.server.url_at(port), [self.server.host_key], **given)
+
+    def version(self, **more: Any) -> Content:
+        return content(**{"recipient": ACADEMY} | more)
+
+    async def bad(self) -> Content:
+        full = self.version(document=pdf())
+        full_disk(self.server, full)
+        return full
+
+    async def files(self, record: str) -> list[bytes]:
+        path = self.server.folder / f"{record.removeprefix(FILED)}.json"
+        if not path.exists():
+            return []
+        described = json.loads(path.read_bytes())
+        listed = [described["document"], *described["attachments"]]
+        return [(path.parent / each["file"]).read_bytes() for each in listed if each]
+
+    async def answers(self, *came: Content | Withdrawal | Recall) -> None:
+        for each in came:
+            match each:
+                case Content():
+                    name = f"{folder_of(self.server, each.recipient).name}/{sftp_files.delivery_name(each)}"
+                    write_receipt(self.server, each, record=FILED + name)
+                case Recall():
+                    folder = folder_of(self.server, each.recipient)
+                    demand = json.loads((folder / f"{sftp_files.recalled_name(each)}.json").read_bytes())
+                    (folder / demand["receipt"]).write_text(json.dumps({"outcome": "removed", "record": "all of it"}))
+
+
+FILED = "taken over from "
 
 
 # --- what it is for
@@ -149,22 +204,6 @@ async def test_each_recipient_has_a_folder_of_its_own(adapter: SftpServer, serve
     assert not list(folder_of(server).glob(f"*{theirs.plan_id}*"))
 
 
-async def test_a_hundred_at_once_each_get_their_outcome_in_order(adapter: SftpServer) -> None:
-    batch = [a_version() for _ in range(100)]
-    outcomes = await adapter.deliver(batch)
-    assert [outcome.record if isinstance(outcome, Sent) else outcome for outcome in outcomes] == [
-        f"urn-993202/plan-{each.plan_id}-v1-{each.version_id}-{each.sha256[:8]}" for each in batch
-    ]
-
-
-async def test_the_same_again_changes_nothing(adapter: SftpServer, server: SftpServerRunning) -> None:
-    each = a_version()
-    first = await one(adapter, each)
-    before = {path.name: path.read_bytes() for path in folder_of(server).glob(f"*{each.plan_id}*")}
-    assert await one(adapter, each) == first
-    assert {path.name: path.read_bytes() for path in folder_of(server).glob(f"*{each.plan_id}*")} == before
-
-
 async def test_a_plan_without_a_document_is_its_description(adapter: SftpServer, server: SftpServerRunning) -> None:
     each = a_version(document=None, attachments=[])
     assert isinstance(await one(adapter, each), Sent)
@@ -174,18 +213,6 @@ async def test_a_plan_without_a_document_is_its_description(adapter: SftpServer,
 
 
 # --- receipts
-
-
-async def test_a_receipt_with_the_hashes_of_what_was_stored_proves_filing(
-    adapter: SftpServer, server: SftpServerRunning
-) -> None:
-    each = a_version()
-    assert isinstance(await one(adapter, each), Sent)
-    write_receipt(server, each)
-    assert await one(adapter, each) == Filed("EDM-4711", each.sha256)
-    assert await adapter.holds(COLLEGE, [each.plan_id, uuid4()]) == {
-        each.plan_id: Held(each.version_id, each.sha256, "EDM-4711")
-    }
 
 
 async def test_a_file_stored_with_another_hash_is_not_filed(adapter: SftpServer, server: SftpServerRunning) -> None:
@@ -266,12 +293,6 @@ async def test_a_withdrawal_marks_and_leaves_the_copy(adapter: SftpServer, serve
     assert lying_there(server, each)["plan_id"] == str(each.plan_id)
 
 
-async def test_a_withdrawal_comes_also_where_nothing_was_ever_delivered(adapter: SftpServer, server: SftpServerRunning) -> None:
-    [outcome] = await adapter.withdraw([Withdrawal(uuid4(), 1, uuid4(), replace(COLLEGE, value="993298"))])
-    assert isinstance(outcome, Withdrawn)
-    assert (server.folder / outcome.record).is_file()
-
-
 async def test_what_was_withdrawn_is_held_as_such_until_it_is_wanted_again(
     adapter: SftpServer, server: SftpServerRunning
 ) -> None:
@@ -339,12 +360,11 @@ async def test_a_notice_lies_beside_the_plan_and_is_no_version_of_it(adapter: Sf
     described = lying_there(server, each)
     assert (described["type"], described["notice"]["kind"]) == ("ehcp.notice.delivered.v1", "cease_notice")
     write_receipt(server, each)
-    assert isinstance(await one(adapter, each), Filed)
     assert await adapter.holds(COLLEGE, [plan.plan_id]) == {}
-    held = Held(each.version_id, each.sha256, "EDM-4711")
-    assert await adapter.holds_notices(COLLEGE, [each.version_id, uuid4()]) == {each.version_id: held}
     await adapter.withdraw([Withdrawal(each.share_id, 2, each.plan_id, COLLEGE)])
-    assert await adapter.holds_notices(COLLEGE, [each.version_id]) == {each.version_id: replace(held, withdrawn=True)}
+    assert await adapter.holds_notices(COLLEGE, [each.version_id]) == {
+        each.version_id: Held(each.version_id, each.sha256, "EDM-4711", withdrawn=True)
+    }
 
 
 # --- names
@@ -426,15 +446,6 @@ async def test_a_password_right_or_wrong(server: SftpServerRunning) -> None:
 # --- what goes wrong
 
 
-async def test_nobody_listens(server: SftpServerRunning) -> None:
-    [port] = free_ports(1)
-    async with an_adapter(server, url=server.url_at(port)) as adapter:
-        outcomes = await adapter.deliver([a_version() for _ in range(3)])
-        assert all(isinstance(outcome, Retry) and "cannot be reached" in outcome.reason for outcome in outcomes)
-        with pytest.raises(RecordAwayError):
-            await adapter.holds(COLLEGE, [uuid4()])
-
-
 async def test_the_folder_of_the_url_is_not_there(server: SftpServerRunning) -> None:
     async with an_adapter(server, url=server.url + "/elsewhere") as adapter:
         outcome = await one(adapter, a_version())
@@ -452,10 +463,7 @@ async def test_an_account_that_may_not_write() -> None:
 
 async def test_a_full_disk_leaves_nothing_that_looks_whole(adapter: SftpServer, server: SftpServerRunning) -> None:
     full, fits = a_version(), a_version()
-    folder_of(server).mkdir(exist_ok=True)
-    # Writing there fails as on a full disk, and only there.
-    aside = folder_of(server) / f"{sftp_files.delivery_name(full)}.pdf.part"
-    aside.symlink_to("/dev/full")
+    aside = full_disk(server, full)
     [first, second] = await adapter.deliver([full, fits])
     assert isinstance(first, Retry)
     assert "store the file" in first.reason
@@ -503,14 +511,6 @@ async def test_a_half_open_connection_costs_one_time_out_for_the_batch(server: S
         assert asyncio.get_running_loop().time() - started < 10
         link.heal()
         assert isinstance(await one(adapter, a_version()), Sent)
-
-
-async def test_a_server_that_never_says_hello(server: SftpServerRunning) -> None:
-    async with Line(server.port) as link, an_adapter(server, url=server.url_at(link.port), timeout=0.5) as adapter:
-        link.go_dead()
-        outcome = await one(adapter, a_version())
-        assert isinstance(outcome, Retry)
-        assert "in time" in outcome.reason
 
 
 async def test_something_that_speaks_no_ssh() -> None:

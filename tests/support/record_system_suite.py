@@ -83,9 +83,10 @@ class RecordSystemSuite:
 
     async def deliver(self, adapter: RecordSystem, *batch: Content) -> list[Any]:
         outcomes = await adapter.deliver(batch)
-        assert [type(outcome) for outcome in outcomes] == [self.at_once.delivered] * len(batch), outcomes
+        done = (self.at_once.delivered, self.once_answered.delivered)
+        assert [outcome for outcome in outcomes if type(outcome) not in done] == []
         await self.answers(*batch)
-        return outcomes
+        return list(outcomes)
 
     async def test_no_work_is_no_trouble(self, adapter: RecordSystem) -> None:
         assert [await adapter.deliver([]), await adapter.withdraw([]), await adapter.recall([])] == [[], [], []]

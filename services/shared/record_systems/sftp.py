@@ -29,6 +29,7 @@ from services.shared.record_systems.port import (
     RecallOutcome,
     Recipient,
     RecordAwayError,
+    Refused,
     Retry,
     Sent,
     Withdrawal,
@@ -190,17 +191,22 @@ class SftpServer:
         return {str(each.filename): (each.attrs.mtime or 0, each.attrs.size or 0) for each in found}
 
     async def _deliver(self, content: Content, sftp: asyncssh.SFTPClient) -> Outcome:
-        name = files.delivery_name(content)
+        name, folder = files.delivery_name(content), files.folder(content.recipient)
+        # Of an end of this share: an earlier one is over; after a later one this is an old message.
+        mark = files.withdrawn_name(content.plan_id, content.share_id)
+        marks = [self._path(f"{folder}/{mark}.json"), self._path(files.receipt_path(content.recipient, mark))]
+        ended, taken_away = [await self._read(sftp, path) for path in marks]
+        if ended is not None and files.seq_of(ended) > content.seq:
+            return Refused("the recipient's folder already holds a newer instruction than this one")
         receipt = await self._read(sftp, self._path(files.receipt_path(content.recipient, name)))
-        if receipt is not None and (told := files.proved(receipt, name, content.sha256)) is not None:
+        told = files.proved(receipt, name, content.sha256) if receipt is not None else None
+        if told is not None and ended is None and taken_away is None:
             return told
         for each in files.uploads(content):
             await self._put(sftp, content.recipient, each)
-        mark = files.withdrawn_name(content.plan_id, content.share_id)
-        # Of an earlier end of this share.
-        await self._remove(sftp, self._path(f"{files.folder(content.recipient)}/{mark}.json"))
-        await self._remove(sftp, self._path(files.receipt_path(content.recipient, mark)))
-        return Sent(f"{files.folder(content.recipient)}/{name}")
+        for path in marks:
+            await self._remove(sftp, path)
+        return told or Sent(f"{folder}/{name}")
 
     async def _withdraw(self, withdrawal: Withdrawal, sftp: asyncssh.SFTPClient) -> WithdrawOutcome:
         upload = files.withdrawn(withdrawal)
@@ -281,8 +287,14 @@ class SftpServer:
     async def _all(
         self, things: Sequence[_Thing], one: Callable[[_Thing, asyncssh.SFTPClient], Awaitable[_Result]]
     ) -> list[_Result | Retry]:
+        if not things:
+            return []
         until = time.monotonic() + _BUDGET_SECONDS
         away: list[Retry] = []
+        try:
+            await self._connected()  # once for all: a server that says nothing costs a batch one time-out
+        except AwayError as error:
+            return [Retry(f"the SFTP server: {error}", away=True)] * len(things)
 
         async def in_turn(thing: _Thing) -> _Result | Retry:
             async with self._slots:
@@ -294,7 +306,7 @@ class SftpServer:
                     sftp = await self._connected()
                     return await self._within(self._patience(thing), sftp, one(thing, sftp))
                 except AwayError as error:
-                    away.append(Retry(f"the SFTP server: {error}"))
+                    away.append(Retry(f"the SFTP server: {error}", away=True))
                     return away[0]
                 except asyncssh.SFTPError as error:
                     return Retry(f"the SFTP server: {_words(error)}")

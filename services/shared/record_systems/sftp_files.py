@@ -60,6 +60,10 @@ class _Receipt(Open):
     files: Mapping[str, Sha256] = Field(default_factory=dict)
 
 
+class _Mark(Open):
+    seq: int
+
+
 class _Removal(Open):
     """What it says of a recall."""
 
@@ -110,6 +114,12 @@ def withdrawn(withdrawal: Withdrawal) -> Upload:
     """No further version will come; the receiver marks its copy and keeps it under its own retention."""
     event = {"type": WITHDRAWN, **_about(withdrawal)}
     return Upload(f"{withdrawn_name(withdrawal.plan_id, withdrawal.share_id)}.json", dumps(event))
+
+
+def seq_of(mark: bytes) -> int:
+    """Of what :func:`withdrawn` wrote; 0 when somebody else wrote there."""
+    told = _read(_Mark, mark)
+    return told.seq if told is not None else 0
 
 
 def recalled(recall: Recall) -> Upload:
