@@ -160,7 +160,7 @@ def read_through(kind: MediaType, name: str, data: bytes, on: date, names: list[
     """As :class:`services.ehcp_publisher.file_texts.FileText`. ``names``: the words of the child's own name."""
     pages, unread = read(kind, data)
     seen = identities.look(pages, on) if pages else Seen()
-    identities.look([name], on, seen=seen)
+    identities.look([name], on, seen)
     words = [word for page in pages for word in identities.words(page)]
     there = set(names) & set(words)
     # A PDF may part a name in the middle, or letter by letter: then two of it are found side by side without the spaces.

@@ -68,13 +68,16 @@ def sections_of(version: PlanVersion) -> dict[str, str]:
     """The text of each section, items and all, by letter."""
     texts = {}
     for letter, section in (version.sections or {}).items():
-        items = (part for item in section.items for part in (item.text, item.provider, item.frequency) if part)
-        texts[letter.value] = "\n".join((section.text, *items))
+        parts = [section.text]
+        for item in section.items:
+            parts += item.text, item.provider or "", item.frequency or ""
+        texts[letter.value] = "\n".join(filter(None, parts))
     return texts
 
 
 def pieces_of_sections(sections: Mapping[str, str], on: date) -> list[Piece]:
-    return [Piece(f"section {letter}", identities.look([text], on, near=True)) for letter, text in sections.items()]
+    found = identities.look_apart([*sections.values()], on)
+    return [Piece(f"section {letter}", seen) for letter, seen in zip(sections, found, strict=True) if seen]
 
 
 def pieces_of_files(files: Sequence[Received], texts: Sequence[FileText], *, document: bool) -> list[Piece]:
@@ -98,7 +101,7 @@ def ask(pieces_: Iterable[Piece], own: Identity, keys: ChildKeys, asked: Asked) 
         asked.nhs_numbers.update(_hash(keys, "nhs", each) for each in seen.nhs_numbers if each != own.nhs_number)
         asked.upns.update(_hash(keys, "upn", each) for each in seen.upns if each != own.upn)
         if seen.days:  # a name alone is nobody's
-            asked.names.update(map(keys.name_key, seen.names))
+            asked.names.update(keys.name_keys(seen.names))
 
 
 def judge(
@@ -146,9 +149,11 @@ def _of_others(
 
 
 def _others_named(seen: Seen, own: Identity, known: Known, keys: ChildKeys) -> list[list[int]]:
+    if known.names.keys().isdisjoint(keys.name_keys(seen.names)):
+        return []
     found: dict[UUID, list[int]] = {}
-    for pair, pages in seen.names.items() if known.names else ():
-        born = known.names.get(keys.name_key(pair))
+    for (pair, pages), name_key in zip(seen.names.items(), keys.name_keys(seen.names), strict=True):
+        born = known.names.get(name_key)
         if not born:
             continue
         for day in seen.days:

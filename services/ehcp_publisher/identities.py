@@ -7,9 +7,10 @@ whose it is, is found by keyed hashes (``guard``).
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
+from functools import lru_cache
 from itertools import islice, product
 from typing import TypeVar
 
@@ -36,30 +37,44 @@ _INVISIBLE = re.compile("[’‘ʼ`´\u00ad\u200b-\u200d\u2060\ufeff]")
 _MARKS = re.compile("[\u0300-\u036f]+")
 """Accents, once they are apart from their letters."""
 _BETWEEN = frozenset(f" \t\r\n\u00a0\u202f.-{_DASHES}")
-_DIGITS_MARKED = bytes(ord("0") if 48 <= byte <= 57 else 32 for byte in range(256))
-_NAME = re.compile(r"[A-Z\u0100-\uffff][^\W\d_]+")
-_GAP = re.compile(
+_A_NAME = r"[A-Z\u0100-\uffff][^\W\d_]++"
+_A_GAP = (
     r"(?:[\s,:;|/()\"-]|(?:names?|of|and|known|as|called|de|da|do|dos|del|di|du|la|le|van|von|der|den|ter|bin|bint|ibn|al|el|ap|ab)"
-    r"(?=\W)|[A-Z](?=\W)\.?)*"
+    r"(?=\W)|[A-Z](?=\W)\.?)*+"
 )
+_NAME = re.compile(_A_NAME)
+_RUN = re.compile(f"{_A_NAME}(?:{_A_GAP}{_A_NAME})*+")
+"""As far as what is between two names is a gap. A single name is one too: were it none, each of its letters would be tried."""
 _WIDEST_GAP = 40
 _FARTHEST = 4
 """Names between the two of a pair: middle names, or a label such as *Forename*."""
 
 _NAMES_OF_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: n for n, name in enumerate(_NAMES_OF_MONTHS, 1)}
-_MONTH = f"((?i:{'|'.join(_MONTHS)}))[A-Za-z]{{0,6}}\\.?"
 _DAY = re.compile(
     r"([0-9][0-9]?)(?:"
-    rf"(?:st|nd|rd|th)?[\s,.\-/]{{0,3}}(?:(?:day )?of\s{{1,3}})?{_MONTH}[\s,.\-/]{{0,3}}([0-9]{{4}}|[0-9]{{2}})"
+    r"(?:st|nd|rd|th)?[\s,.\-/]{0,3}(?:(?:day )?of\s{1,3})?([A-Za-z]{3})[A-Za-z]{0,6}\.?[\s,.\-/]{0,3}([0-9]{4}|[0-9]{2})"
     r"|\s?[./\-]\s?([0-9][0-9]?)\s?[./\-]\s?([0-9]{4}|[0-9]{2})"
     r"|\s{1,3}([0-9][0-9])\s{1,3}((?:19|20)[0-9]{2})"
     r"|([0-9]{2})[-/.]([0-9][0-9]?)[-/.]([0-9][0-9]?)"
     r"|(?:st|nd|rd|th)?,?\s{1,3}((?:19|20)[0-9]{2})"
     r")(?![0-9])"
 )
-_MONTH_BEFORE = re.compile(rf"(?<![A-Za-z]){_MONTH}\s{{1,3}}$")
-_CALLED = re.compile(r"(?i:born|birth|d\.?\s?o\.?\s?b)")
+_MONTH_BEFORE = re.compile(r"(?<![A-Za-z])([A-Za-z]{3})[A-Za-z]{0,6}\.?\s{1,3}$")
+_SIGNS = bytes(ord("0") if 48 <= byte <= 57 else byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
+_DIGITS = re.compile(rb"0+")
+_MAYBE_NUMBER = re.compile(rb"0(?<!00)(?:[ \t\r\n\xa0.?-]{0,3}0){9}")
+_MAYBE_DAY = re.compile(
+    rb"0(?<!00)(?=0?(?:[^0a-z]{0,4}(?:[jfmasond][aepuco][nbrylgptvc]|(?:day )?of|0(?:000|0?[^0a-z]{1,3}00))"
+    rb"|[snrt][tdh][^0a-z]{0,4}(?:[jfmasond][aepuco][nbrylgptvc]|(?:day )?of|0000))|000[-/.]00?[-/.]0)"
+)
+"""In a text of signs, wherever a number or a day could begin: these leave out almost all of a text at little cost."""
+_SHORT = 120
+"""Characters: longer ones of names are no organisation's."""
+_APART = "\0" * 60
+"""Between two texts: no number, no day and nothing that calls a day one of birth goes across."""
+_FIRST_PAGE = [1]
+_CALLED = re.compile(rb"b(?:orn|irth)|d\.?[\s\xa0?]?o\.?[\s\xa0?]?b")
 
 
 @dataclass(slots=True)
@@ -72,6 +87,9 @@ class Seen:
     days: set[date] = field(default_factory=set)
     too_many: bool = False
     """More than anybody writes: what is beyond was not looked at."""
+
+    def __bool__(self) -> bool:
+        return bool(self.nhs_numbers or self.upns or self.names or self.days or self.too_many)
 
     def note(self, found: dict[What, list[int]], what: What, page: int) -> None:
         if (pages := found.get(what)) is None:
@@ -114,18 +132,42 @@ def identity(child: Child) -> Identity:
     return Identity(child.nhs_number, child.upn, child.date_of_birth, given, telling or family)
 
 
-def look(pages: Sequence[str], on: date, *, near: bool = False, seen: Seen | None = None) -> Seen:
-    """``on`` is the day on which the text was issued. ``near``: names only where a day of birth is near."""
-    seen = seen or Seen()
+def look(pages: Sequence[str], on: date, seen: Seen | None = None) -> Seen:
+    """``on`` is the day on which the text was issued."""
+    seen = Seen() if seen is None else seen
     for number, page in enumerate(pages, 1):
-        groups = _groups_of_digits(page)
-        _look_for_numbers(page, groups, number, seen)
-        births = [(day, at, called) for day, at in _days(page, groups) if (called := _birth(page, day, at, on)) is not None]
-        seen.days.update(day for day, _, _ in births)
-        for part in _around(page, births) if near else (page,):
-            for name in _names(folded(part)):
-                seen.note(seen.names, name, number)
+        signs = _signs(page)
+        _look_for_numbers(page, signs, number, seen)
+        seen.days.update(day for day, _, _ in _births(page, signs, on))
+        for pairs in _pairs(folded(page)):
+            for pair in pairs:
+                seen.note(seen.names, pair, number)
     return seen
+
+
+def look_apart(texts: Sequence[str], on: date) -> list[Seen]:
+    """What each says by itself, names only where a day of birth is near. In one go over all: every plan waits for it."""
+    found = [Seen() for _ in texts]
+    joined = _APART.join(texts)
+    signs = _signs(joined)
+    if _MAYBE_NUMBER.search(signs):
+        for text, seen in zip(texts, found, strict=True):
+            _look_for_numbers(text, _signs(text), 1, seen)
+    near: dict[int, list[tuple[date, int, bool]]] = {}
+    number, begins, ends = -1, 0, -len(_APART)
+    for day, at, called in _births(joined, signs, on):
+        while at >= ends:
+            number, begins = number + 1, ends + len(_APART)
+            ends = begins + len(texts[number])
+        near.setdefault(number, []).append((day, at - begins, called))
+    for number, births in near.items():
+        seen = found[number]
+        seen.days.update(day for day, _, _ in births)
+        for part in _around(texts[number], births):
+            for pairs in _pairs(folded(part)):
+                seen.names.update(dict.fromkeys(pairs, _FIRST_PAGE))
+        seen.too_many = seen.too_many or len(seen.names) > MOST
+    return found
 
 
 def folded(text: str) -> str:
@@ -141,26 +183,21 @@ def words(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", folded(text).lower())
 
 
+def _signs(text: str) -> bytes:
+    """A byte for each character: a digit as 0, a letter as a small one. What is searched this way is found far faster."""
+    return text.encode("latin-1", "replace").translate(_SIGNS)
+
+
 # --- numbers ---
 
 
-def _groups_of_digits(text: str) -> list[tuple[int, int]]:
-    """Where each begins and ends. By marking bytes: three times as fast as a pattern, and this is on every plan's way."""
-    marked = text.encode("latin-1", "replace").translate(_DIGITS_MARKED) + b" "
-    groups = []
-    start = marked.find(b"0")
-    while start >= 0:
-        end = marked.find(b" ", start)
-        groups.append((start, end))
-        start = marked.find(b"0", end)
-    return groups
-
-
-def _look_for_numbers(text: str, groups: Sequence[tuple[int, int]], page: int, seen: Seen) -> None:
+def _look_for_numbers(text: str, signs: bytes, page: int, seen: Seen) -> None:
     """Groups of digits side by side are read together where they make up the length of a number."""
+    if not _MAYBE_NUMBER.search(signs):
+        return
     chain: list[tuple[int, int]] = []
     length = 0
-    for start, end in groups:
+    for start, end in (match.span() for match in _DIGITS.finditer(signs)):
         if chain and not (start - chain[-1][1] <= 3 and _BETWEEN.issuperset(text[chain[-1][1] : start])):
             if length >= 10:
                 _read_together(text, chain, page, seen)
@@ -223,56 +260,74 @@ def _around(text: str, births: Sequence[tuple[date, int, bool]]) -> Iterator[str
         yield text[start:end]
 
 
-def _names(text: str) -> Iterator[Pair]:
-    run: list[str] = []
-    end = -1
-    for match in _NAME.finditer(text):
-        if run:
-            gap = text[end : match.start()]
-            if gap != " " and (len(gap) > _WIDEST_GAP or not _GAP.fullmatch(gap)):
-                run.clear()
+def _pairs(text: str) -> Iterator[Iterable[Pair]]:
+    """Of names that follow one another with gaps between them, each with those that are near enough."""
+    for match in _RUN.finditer(text):
+        run = match[0]
+        if run.isalpha():  # one name
+            continue
+        yield _pairs_of_short(run) if len(run) < _SHORT else _pairs_of(run)
+
+
+@lru_cache(10_000)
+def _pairs_of_short(run: str) -> tuple[Pair, ...]:
+    """Kept: most are the organisations of the area, again and again."""
+    return tuple(_pairs_of(run))
+
+
+def _pairs_of(run: str) -> Iterator[Pair]:
+    names: list[str] = []
+    end = 0
+    for match in _NAME.finditer(run):
+        if match.start() - end > _WIDEST_GAP:
+            names.clear()
         name = match[0].lower()
-        for other in run[-_FARTHEST:]:
+        for other in names[-_FARTHEST:]:
             yield (other, name) if other <= name else (name, other)
-        run.append(name)
+        names.append(name)
         end = match.end()
 
 
 # --- days ---
 
 
-def _days(text: str, groups: Sequence[tuple[int, int]]) -> Iterator[tuple[date, int]]:
-    """Each day with its place, in the order of the text."""
-    for at, end in groups:
-        match = _DAY.match(text, at) if end - at in (1, 2, 4, 8) else None
-        if match is None:
+def _births(text: str, signs: bytes, on: date) -> Iterator[tuple[date, int, bool]]:
+    """Each day that can be one of birth with its place, in the order of the text, and whether it is called one."""
+    oldest, grown = on - timedelta(days=OLDEST), on - timedelta(days=GROWN)
+    for maybe in _MAYBE_DAY.finditer(signs):
+        at = maybe.start()
+        if (match := _DAY.match(text, at)) is None:
             continue
-        first, month, year, of_numbers, its_year, in_box, box_year, iso_year, iso_month, iso_day, after_month = match.groups()
-        if year:
-            yield from _day(year, _MONTHS[month.lower()], first, at)
-        elif its_year:
-            yield from _day(its_year, of_numbers, first, at)
-        elif box_year:
-            yield from _day(box_year, in_box, first, at)
-        elif iso_year:
-            yield from _day(first + iso_year, iso_month, iso_day, at)
-        elif before := _MONTH_BEFORE.search(text, max(0, at - 14), at):
-            yield from _day(after_month, _MONTHS[before[1].lower()], first, at)
+        match match.lastindex:
+            case 3:
+                first, month, year = match.group(1, 2, 3)
+                day = _day(year, _MONTHS.get(month.lower()), first)
+            case 5:
+                first, month, year = match.group(1, 4, 5)
+                day = _day(year, month, first)
+            case 7:
+                first, month, year = match.group(1, 6, 7)
+                day = _day(year, month, first)
+            case 10:
+                century, rest, month, first = match.group(1, 8, 9, 10)
+                day = _day(century + rest, month, first)
+            case _:
+                before = _MONTH_BEFORE.search(text, max(0, at - 14), at)
+                day = _day(match[11], _MONTHS.get(before[1].lower()), match[1]) if before else None
+        if day is not None and oldest < day <= on:
+            called = _CALLED.search(signs, max(0, at - 60), at) is not None
+            if called or day <= grown:
+                yield day, at, called
 
 
-def _day(year: str, month: str | int, day: str, at: int) -> Iterator[tuple[date, int]]:
-    # Two digits of a year: nobody with a plan was born before 1990, nor is anybody before 2090.
-    full = int(year) if len(year) == 4 else 2000 + int(year) if int(year) < 90 else 1900 + int(year)
-    try:
-        yield date(full, int(month), int(day)), at
-    except ValueError:
-        return
-
-
-def _birth(text: str, day: date, at: int, on: date) -> bool | None:
-    """Whether the day is called one of birth; None where it can be none."""
-    age = (on - day).days
-    if not 0 <= age < OLDEST:
+def _day(year: str, month: str | int | None, day: str) -> date | None:
+    if month is None:
         return None
-    called = _CALLED.search(text, max(0, at - 60), at) is not None
-    return called if called or age >= GROWN else None
+    # Two digits of a year: nobody with a plan was born before 1990, nor is anybody before 2090.
+    full = int(year)
+    if len(year) == 2:
+        full += 2000 if full < 90 else 1900
+    try:
+        return date(full, int(month), int(day))
+    except ValueError:
+        return None

@@ -213,13 +213,15 @@ class Issuing:
         )
         if isinstance(decision, versions.First | versions.Next | versions.History):
             flags = currency.flags(version, child, version.circumstances(), self._deciding.today(), None, la_code)
-            ready = replace(ready, flags=flags, by_directory=self._deciding.directory.revision)
+            by_directory = self._deciding.directory.revision
+            decided = None
             if not isinstance(decision, versions.History):
-                ready = replace(ready, decided=self._decide(ready, people, plan.doubts if plan else {}))
+                decided = self._decide(ready, people, plan.doubts if plan else {})
             looked = await self._guarding.read(
                 la_code, child, version.issued_on, version, submission.document, submission.attachments
             )
-            ready = replace(ready, looked=looked, version=await self._new_version(caller, ready))
+            ready = replace(ready, flags=flags, by_directory=by_directory, decided=decided, looked=looked)
+            ready = replace(ready, version=await self._new_version(caller, ready))
         return ready
 
     async def _look(self, prepared: dict[int, _Prepared]) -> None:

@@ -2,9 +2,11 @@
 
 import unicodedata
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import repeat
 from uuid import UUID
 
 from schemas.plan import Child
@@ -14,10 +16,15 @@ from services.shared.sealing.sealing import Key, new_key
 _KEPT = 10_000
 
 
-@lru_cache(100_000)
 def _short(key: bytes, value: str) -> int:
-    """A keyed hash as ``bigint`` has it. Kept, since texts of one council have most words in common."""
+    """A keyed hash as ``bigint`` has it."""
     return int.from_bytes(blake2b(value.encode(), key=key, digest_size=8).digest(), signed=True)
+
+
+@lru_cache(100_000)
+def _short_of_pair(key: bytes, pair: tuple[str, str]) -> int:
+    """Kept, since texts of one council have most words in common."""
+    return _short(key, " ".join(pair))
 
 
 class ChildKeys:
@@ -58,7 +65,11 @@ class ChildKeys:
 
     def name_key(self, pair: tuple[str, str]) -> int:
         """By a given and a family name alone. 64 bits do: two names with one key are told apart by :meth:`born_key`."""
-        return _short(self._names.bytes_, " ".join(pair))
+        return _short_of_pair(self._names.bytes_, pair)
+
+    def name_keys(self, pairs: Iterable[tuple[str, str]]) -> Iterator[int]:
+        """:meth:`name_key` of each."""
+        return map(_short_of_pair, repeat(self._names.bytes_), pairs)
 
     def born_key(self, pair: tuple[str, str], born: date) -> int:
         return _short(self._names.bytes_, f"{' '.join(pair)}:{born}")

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import assert_never
 from uuid import UUID
 
@@ -406,6 +407,7 @@ def _parties(facts: Facts) -> tuple[str, ...]:
     return tuple(sorted({str(code) for code in codes if code} | {f"{CodeScheme.LA}:{la_code}" for la_code in councils}))
 
 
+@lru_cache(64)
 def due_at(channel: Channel, requested_at: datetime) -> datetime:
     """When a share is missed: one day for systems, five working days for people (local policy, no law says otherwise)."""
     if channel in SYSTEM_CHANNELS:

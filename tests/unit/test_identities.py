@@ -5,14 +5,14 @@ from datetime import date
 import pytest
 
 from schemas.plan import Child
-from services.ehcp_publisher.identities import Seen, folded, identity, look
+from services.ehcp_publisher.identities import Seen, folded, identity, look, look_apart
 
 ON = date(2026, 11, 2)
 THIRD_OF_MARCH = date(2014, 3, 3)
 
 
 def seen(text: str, *, near: bool = False) -> Seen:
-    return look([text], ON, near=near)
+    return look_apart([text], ON)[0] if near else look([text], ON)
 
 
 @pytest.mark.parametrize(
