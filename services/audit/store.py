@@ -96,14 +96,15 @@ async def append_receipts(connection: Connection, judged: Sequence[Judged]) -> s
             SELECT * FROM unnest(
                 $1::uuid[], $2::bigint[], $3::text[], $4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::bool[],
                 $9::uuid[], $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[],
-                $15::bytea[], $16::jsonb[], $17::text[], $18::text[]
+                $15::bytea[], $16::jsonb[], $17::text[], $18::text[], $19::text[]
             ) AS t (share_id, number, la_code, plan_id, seq, subscriber, status, satisfies, version_id, sha256,
-                    record, reason, next_try_at, at, signed, details, act, removed)
+                    record, reason, next_try_at, at, signed, details, act, removed, remaining)
         ), new AS (
             INSERT INTO audit.receipt (share_id, number, la_code, seq, subscriber, status, satisfies, version_id,
-                                       sha256, record, reason, next_try_at, at, signed, removed)
+                                       sha256, record, reason, next_try_at, at, signed, removed, remaining)
             SELECT share_id, number, la_code, seq, subscriber, status, satisfies, version_id, sha256, record, reason,
-                   next_try_at, at, signed, string_to_array(removed, ' ')::uuid[] FROM told
+                   next_try_at, at, signed, string_to_array(removed, ' ')::uuid[], string_to_array(remaining, ' ')::uuid[]
+            FROM told
             ON CONFLICT (share_id, number) DO NOTHING RETURNING share_id, number
         ), acts AS (
             INSERT INTO audit.pending (act, actor, la_code, plan_id, version_id, share_id, seq, details)
@@ -118,7 +119,7 @@ async def append_receipts(connection: Connection, judged: Sequence[Judged]) -> s
         [r.sha256 for r in receipts], [r.record for r in receipts], [each.reason for each in judged],
         [r.next_try_at for r in receipts], [r.at for r in receipts], [each.record.value for each in judged],
         [_details(each) for each in judged], [r.status.value for r in receipts],
-        [_spaced(r.removed) for r in receipts],
+        [_spaced(r.removed) for r in receipts], [_spaced(r.remaining) for r in receipts],
     )  # fmt: skip
     return {(row["share_id"], row["number"]) for row in rows}
 
@@ -143,14 +144,14 @@ async def write_former(connection: Connection, former: Sequence[Former]) -> None
         WITH told AS (
             SELECT DISTINCT ON (share_id, subscriber, number) * FROM unnest(
                 $1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::uuid[],
-                $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::bytea[]
+                $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::bytea[], $14::text[]
             ) AS t (share_id, subscriber, number, la_code, plan_id, seq, status, version_id, removed, record, reason, at,
-                    signed)
+                    signed, remaining)
         ), new AS (
             INSERT INTO audit.former_receipt (share_id, subscriber, number, la_code, seq, status, version_id, removed, record,
-                                              reason, at, signed)
+                                              reason, at, signed, remaining)
             SELECT share_id, subscriber, number, la_code, seq, status, version_id, string_to_array(removed, ' ')::uuid[],
-                   record, reason, at, signed FROM told
+                   record, reason, at, signed, string_to_array(remaining, ' ')::uuid[] FROM told
             ON CONFLICT DO NOTHING RETURNING share_id, subscriber, number
         )
         INSERT INTO audit.pending (act, actor, la_code, plan_id, version_id, share_id, seq, details)
@@ -162,7 +163,7 @@ async def write_former(connection: Connection, former: Sequence[Former]) -> None
         [each.share.la_code for each in former], [each.share.plan_id for each in former], [r.seq for r in receipts],
         [r.status.value for r in receipts], [r.version_id for r in receipts], [_spaced(r.removed) for r in receipts],
         [r.removal or r.record for r in receipts], [r.reason for r in receipts], [r.at for r in receipts],
-        [each.record.value for each in former],
+        [each.record.value for each in former], [_spaced(r.remaining) for r in receipts],
     )  # fmt: skip
 
 

@@ -124,10 +124,12 @@ def _borne_out(recipient: dict[str, Any], said: Sequence[Receipt]) -> bool:
 
 
 def _proves(said: Receipt, things: set[str]) -> bool:
-    """That these versions or notices are gone: it says so, or says that what was to come after their removal is there."""
-    if said.status is Status.RECALLED or things <= {str(each) for each in said.removed}:
-        return True
-    return said.status in _HELD and str(said.version_id) not in things and not said.remaining
+    """That these versions or notices are gone: it says so. One that names neither what was removed nor what remains, as a
+    subscriber that does not know these words: it answers the recall, or says that what was to come after the removal is there."""
+    removed, remaining = {str(each) for each in said.removed}, {str(each) for each in said.remaining}
+    if removed or remaining:
+        return things <= removed and not things & remaining
+    return said.status is Status.RECALLED or (said.status in _HELD and str(said.version_id) not in things)
 
 
 _HELD = (Status.SENT, Status.COLLECTED, Status.FILED, Status.OPENED, Status.WITHDRAWN, Status.RELEASED)

@@ -169,6 +169,30 @@ async def test_the_first_receipt_that_proves_a_removal_is_in_the_pack_though_mor
     assert breach_pack.check_receipts(pack).good == 3  # the filing, the proof, the newest failure
 
 
+async def test_what_a_receipt_says_was_removed_counts_and_not_its_status_alone(audit: AuditAtHand) -> None:
+    life = await begin(audit.publisher)
+    for name in (TRUST_NAME, ICB_NAME):
+        await filed(audit, life, name)
+    await recall(life)
+    await removed(audit, life, TRUST_NAME, removed=[], remaining=[life.version_id])
+    await removed(audit, life, ICB_NAME, removed=[str(uuid4())])
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
+    pack = (await audit.breach_pack(listed["recall_id"]))["document"]
+    assert (listed["outstanding"], {each["removal"]["state"] for each in pack["recipients"]}) == (4, {"outstanding"})
+    for name in (TRUST_NAME, ICB_NAME):  # offline neither
+        claimed = deepcopy(pack)
+        of_it = from_(claimed)[name]
+        of_it["removal"].update(state="removed", at=of_it["receipts"][-1]["at"])
+        claimed["recall"]["outstanding"] = 3
+        with pytest.raises(SignedDocumentError, match="not what its receipts say"):
+            breach_pack.check_receipts(claimed)
+    await removed(audit, life, TRUST_NAME)
+    await removed(audit, life, ICB_NAME, removed=[])  # a subscriber of before: it names neither
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
+    assert listed["outstanding"] == 2
+    assert breach_pack.check_receipts((await audit.breach_pack(listed["recall_id"]))["document"]).good == 6
+
+
 async def test_its_archive_is_verified_by_the_command_and_no_file_of_it_can_be_changed(
     audit: AuditAtHand, tmp_path: Path
 ) -> None:
