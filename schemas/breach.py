@@ -22,8 +22,16 @@ CopyState = Literal["removed", "outstanding", "wanted_again"]
 """``wanted_again``: a later decision gives the recipient what was recalled after all, so that nothing is to be removed."""
 
 
+class RecallWord(Open):
+    """One officer's word that it is to be recalled."""
+
+    by: str
+    aware_at: datetime
+    recorded_at: datetime
+
+
 class RecallEntry(Open):
-    """One recall, as a list shows it."""
+    """One recall, as a list shows it. What several officers recall for the same reason is one."""
 
     recall_id: UUID
     la_code: str
@@ -35,8 +43,12 @@ class RecallEntry(Open):
     version: VersionNumber
     notice: NoticeKind | None = None
     recorded_by: str
+    """Who recorded it first; everybody is among ``words``."""
     recorded_at: datetime
     aware_at: datetime
+    """When the first of them says that the council became aware."""
+    words: tuple[RecallWord, ...] = ()
+    """In the order in which they were recorded."""
     report_by: datetime
     """When the time to report the breach has run out (UK GDPR art. 33(1))."""
     hours_since_aware: int
@@ -80,7 +92,37 @@ class SignedReceipt(Open):
     signed: str
     """Compact JWS (RFC 7515) with Ed25519 over the receipt's JSON."""
     signature: Literal["good", "other-key"]
-    """``other-key``: it was verified when it came; the subscriber's key in this pack is a newer one."""
+    """``other-key``: it was verified when it came, with a key that was replaced before the exchange kept replaced keys."""
+    key: str | None = None
+    """Fingerprint of the key in ``receipt_keys`` that verifies it."""
+    la_code: str | None = None
+    """The council in whose time it came."""
+
+
+class ReceiptKey(Open):
+    """A key with which a subscriber signed receipts, and when it held."""
+
+    subscriber: str
+    fingerprint: str
+    """RFC 7638, SHA-256, as ``ehcp verify`` shows fingerprints."""
+    key: dict[str, Any]
+    """Public (RFC 7517)."""
+    valid_from: datetime | None = None
+    """Null: from before the exchange kept this."""
+    valid_until: datetime | None = None
+    """When another took its place; null while it holds."""
+
+
+class CouncilBefore(Open):
+    """A council of this exchange that had the plan before."""
+
+    la_code: str
+    name: str | None = None
+    case_reference: str
+    from_date: date
+    until_date: date
+    receipts: int
+    """Of its time, in this pack."""
 
 
 class CopyOf(Open):
@@ -96,6 +138,8 @@ class CopyOf(Open):
     """Those of the rendering; none for a document without sections, and for a notice."""
     whole: bool
     """False where the recipient was given some sections only."""
+    shared_by: str
+    """LA code of the council that had the plan when it was first shared."""
     instructed_at: datetime
     """When the recipient's subscriber was first told to deliver it."""
     fetched: tuple[Fetched, ...]
@@ -158,7 +202,12 @@ class BreachPack(Open):
     """To report it; 0 when the time has run out."""
     recipients: tuple[RecalledFrom, ...]
     keys: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Each subscriber's public key (RFC 7517), for the receipts."""
+    """Each subscriber's public key (RFC 7517) of now."""
+    receipt_keys: tuple[ReceiptKey, ...] = ()
+    """Every key that signed a receipt in it, also one that was replaced since."""
+    earlier_councils: tuple[CouncilBefore, ...] = ()
+    to_be_asked: tuple[str, ...] = ()
+    """What only somebody else can say, in sentences: whom a council outside this exchange gave the plan."""
     how_to_verify: str
 
 

@@ -129,12 +129,25 @@ def router(pool: store.Pool, verifier: Verifier, signer: DocumentSigner | None =
             things = sorted({thing for row in copies for thing in row["things"]})
             told = await store_recalls.read_told(connection, share_ids, things)
             fetched = await store_recalls.read_fetched(connection, share_ids, things)
-            receipts = await store_recalls.read_receipts(connection, share_ids)
+            keys = await store_recalls.read_keys(connection, sorted({row["subscriber"] for row in copies}))
+            custody = await store_recalls.read_custody(connection, recall["plan_id"])
+            moves = await store_recalls.read_moves(connection, recall["plan_id"])
             await store_recalls.write_act(
                 connection, "breach_pack_read", caller.client_id, recall["la_code"], recall["plan_id"],
                 {"recall_id": recall_id},
             )  # fmt: skip
-        pack = breach.pack(recall, copies, told, fetched, receipts, caller.client_id)
+        earlier = {row["la_code"] for row in custody} - {recall["la_code"]}
+        async with council_transaction(pool, {recall["la_code"], *earlier}) as connection:
+            receipts = await store_recalls.read_receipts(connection, recall_id)
+            # What came in another council's time is shown for this recall alone, and that one's ledger says so.
+            for la_code in sorted(earlier & {row["la_code"] for row in receipts}):
+                shown = sum(row["la_code"] == la_code for row in receipts)
+                await store_recalls.write_act(
+                    connection, "breach_pack_read", caller.client_id, la_code, recall["plan_id"],
+                    {"recall_id": recall_id, "for": recall["la_code"], "receipts": shown},
+                )  # fmt: skip
+        found = breach.Found(recall, copies, told, fetched, receipts, keys, custody, moves)
+        pack = breach.pack(found, caller.client_id)
         return json_answer(signer.sign(breach.KIND, pack.model_dump(mode="json")), private=True)
 
     @api.post("/receipts", summary="Signed receipts and heartbeats of the calling subscriber, as a batch of CloudEvents")

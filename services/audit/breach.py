@@ -10,23 +10,23 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
-
 from schemas.breach import (
     BreachPack,
     CopyOf,
     CopyState,
+    CouncilBefore,
     Fetched,
     Opened,
     RecalledFrom,
     RecallEntry,
+    ReceiptKey,
     Removal,
     SignedReceipt,
 )
 from schemas.receipts import Receipt, Status
-from services.audit import store_recalls
-from services.shared.identity.receipts import ReceiptError, verify, words
+from services.shared.identity.keys import import_key
+from services.shared.identity.receipts import ReceiptError, held, verify, words
+from services.shared.identity.signed_documents import fingerprint
 from services.shared.law import clock
 from services.shared.law.counting import london_date
 
@@ -35,24 +35,45 @@ CLOCK = "report_breach"
 HOW_TO_VERIFY = (
     "`ehcp verify FILE` checks all of it without a network. By hand: signature.jws is a detached JWS (RFC 7515 appendix F, "
     "Ed25519) over the canonical JSON (RFC 8785) of `document`, made with the council's key for documents. Each `signed` in a "
-    "recipient's `receipts` is a compact JWS (Ed25519) by the subscriber that `keys` names; its payload is the receipt."
+    "recipient's `receipts` is a compact JWS (Ed25519) by that subscriber; its payload is the receipt. `key` names the one of "
+    "`receipt_keys` that verifies it, by its fingerprint (RFC 7638, SHA-256): it held when the receipt was received."
 )
 _ARRIVED = frozenset({Status.SENT, Status.COLLECTED, Status.FILED, Status.OPENED})
 
 
+_ELSEWHERE = {
+    "taken_over": "The plan came from a council outside this exchange on {day}: that one must say who has it.",
+    "transfer": "The plan went to a council outside this exchange on {day}: that one must say who has it.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A stored receipt, and its words."""
+    """A stored receipt, and its words. ``key``: the one that verifies it."""
 
     row: Mapping[str, Any]
     receipt: Receipt
-    good: bool
+    key: ReceiptKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The rows of :mod:`services.audit.store_recalls`."""
+
+    recall: Mapping[str, Any]
+    copies: Sequence[Mapping[str, Any]]
+    told: Sequence[Mapping[str, Any]]
+    fetched: Sequence[Mapping[str, Any]]
+    receipts: Sequence[Mapping[str, Any]]
+    keys: Sequence[Mapping[str, Any]]
+    custody: Sequence[Mapping[str, Any]] = ()
+    moves: Sequence[Mapping[str, Any]] = ()
 
 
 def entry(row: Mapping[str, Any]) -> RecallEntry:
     now: datetime = row["now"]
     names = ("recall_id", "la_code", "plan_id", "case_reference", "reason", "version", "notice", "recorded_by", "recorded_at",
-             "aware_at", "copies", "outstanding")  # fmt: skip
+             "aware_at", "words", "copies", "outstanding")  # fmt: skip
     return RecallEntry(
         **{name: row[name] for name in names}, version_id=row["thing_id"], report_by=report_by(row),
         hours_since_aware=max(0, int((now - row["aware_at"]).total_seconds() // 3600)),
@@ -64,30 +85,49 @@ def report_by(row: Mapping[str, Any]) -> datetime:
     return clock(CLOCK, london_date(row["recorded_at"])).ends(row["aware_at"])
 
 
-def pack(
-    recall: Mapping[str, Any], copies: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any]],
-    fetched: Sequence[Mapping[str, Any]], receipts: Sequence[Mapping[str, Any]], made_by: str,
-) -> BreachPack:  # fmt: skip
-    """From the rows of :mod:`services.audit.store_recalls`."""
+def pack(found: Found, made_by: str) -> BreachPack:
+    recall = found.recall
     now: datetime = recall["now"]
     until = report_by(recall)
-    keys = {row["subscriber"]: store_recalls.key_of(row) for row in copies}
-    said = [_read(row, keys) for row in receipts]
+    known = [key for row in found.keys if (key := _key(row)) is not None]
+    said = [_read(row, known) for row in found.receipts]
+    recipients = tuple(_recipient(row, found.told, found.fetched, said) for row in found.copies)
+    used = {receipt.key for each in recipients for receipt in each.receipts}
     return BreachPack(
         recall=entry(recall), council=recall["council"],
         law=clock(CLOCK, london_date(recall["recorded_at"])).reference, made_at=now, made_by=made_by,
         minutes_since_aware=max(0, int((now - recall["aware_at"]).total_seconds() // 60)),
         minutes_left=max(0, int((until - now).total_seconds() // 60)),
-        recipients=tuple(_recipient(row, told, fetched, said) for row in copies), keys=keys, how_to_verify=HOW_TO_VERIFY,
+        recipients=recipients, keys={row["subscriber"]: row["receipt_key"] for row in found.copies},
+        receipt_keys=tuple(key for key in known if key.fingerprint in used),
+        earlier_councils=tuple(_before(row, recipients) for row in found.custody),
+        to_be_asked=tuple(_ELSEWHERE[row["type"]].format(day=row["happened_on"]) for row in found.moves),
+        how_to_verify=HOW_TO_VERIFY,
     )  # fmt: skip
 
 
-def _read(row: Mapping[str, Any], keys: Mapping[str, dict[str, Any]]) -> Said:
+def _key(row: Mapping[str, Any]) -> ReceiptKey | None:
+    """None for a broken entry, which verified nothing."""
     try:
-        key = OKPKey.import_key(keys[row["subscriber"]])
-        return Said(row, verify(row["signed"], key), good=True)
-    except (KeyError, JoseError, ValueError, ReceiptError):
-        return Said(row, words(row["signed"]), good=False)
+        import_key(row["key"])
+    except ValueError:
+        return None
+    return ReceiptKey(**row, fingerprint=fingerprint(row["key"]))
+
+
+def _before(row: Mapping[str, Any], recipients: Sequence[RecalledFrom]) -> CouncilBefore:
+    came = sum(receipt.la_code == row["la_code"] for each in recipients for receipt in each.receipts)
+    return CouncilBefore(**row, receipts=came)
+
+
+def _read(row: Mapping[str, Any], known: Sequence[ReceiptKey]) -> Said:
+    for key in known:
+        if key.subscriber == row["subscriber"] and held(key.valid_from, key.valid_until, row["received_at"]):
+            try:
+                return Said(row, verify(row["signed"], import_key(key.key)), key)
+            except ReceiptError:
+                continue
+    return Said(row, words(row["signed"]), None)
 
 
 def _recipient(
@@ -124,7 +164,8 @@ def _copy(
     best = arrived[-1] if arrived else None
     return CopyOf(
         version_id=thing, version=last["version"], notice=last["notice"], issued_on=last["issued_on"], sha256=last["sha256"],
-        sections=tuple(last["sections"] or ()), whole=last["whole"], instructed_at=first["requested_at"],
+        sections=tuple(last["sections"] or ()), whole=last["whole"], shared_by=first["told_by"],
+        instructed_at=first["requested_at"],
         fetched=tuple(
             Fetched(at=row["at"], by=row["actor"])
             for row in fetched
@@ -152,5 +193,6 @@ def _signed(said: Said) -> SignedReceipt:
     row = said.row
     return SignedReceipt(
         number=row["number"], seq=row["seq"], status=said.receipt.status, at=said.receipt.at, received_at=row["received_at"],
-        signed=bytes(row["signed"]).decode(), signature="good" if said.good else "other-key",
+        signed=bytes(row["signed"]).decode(), signature="good" if said.key else "other-key",
+        key=said.key and said.key.fingerprint, la_code=row["la_code"],
     )  # fmt: skip

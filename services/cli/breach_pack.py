@@ -18,7 +18,7 @@ from schemas.receipts import Receipt, Status
 from services.cli.exported import BROKEN_ZIP
 from services.cli.output import csv_of
 from services.shared.identity.keys import import_key
-from services.shared.identity.receipts import ReceiptError, verify, words
+from services.shared.identity.receipts import ReceiptError, held, verify, words
 from services.shared.identity.signed_documents import SignedDocumentError
 
 KIND = "breach-pack"
@@ -98,7 +98,7 @@ def check_receipts(document: dict[str, Any]) -> Checked:
 
 def _verified(document: dict[str, Any], recipient: dict[str, Any], receipt: dict[str, Any]) -> Receipt:
     try:
-        said = verify(receipt["signed"].encode(), _key(document, recipient["subscriber"]))
+        said = verify(receipt["signed"].encode(), _key(document, recipient["subscriber"], receipt))
     except (ReceiptError, KeyError, ValueError):
         raise SignedDocumentError(
             f"Receipt {receipt['number']} of {recipient['recipient']} is not signed by {recipient['subscriber']}."
@@ -125,7 +125,7 @@ def _borne_out(recipient: dict[str, Any], said: Sequence[Receipt]) -> bool:
 
 def _proves(said: Receipt, things: set[str]) -> bool:
     """That these versions or notices are gone: it says so. One that names neither what was removed nor what remains, as a
-    subscriber that does not know these words: it answers the recall, or says that what was to come after the removal is there."""
+    subscriber that does not know these words: it answers the recall, or says that what comes after the removal is there."""
     removed, remaining = {str(each) for each in said.removed}, {str(each) for each in said.remaining}
     if removed or remaining:
         return things <= removed and not things & remaining
@@ -161,8 +161,9 @@ def rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _beside(document: dict[str, Any]) -> dict[str, bytes]:
     files = {"README.txt": _readme(document).encode(), "recipients.csv": table(document).encode()}
-    for name, key in document["keys"].items():
-        files[f"keys/{name}.jwk"] = orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
+    keys = [(f"keys/{name}.jwk", key) for name, key in document["keys"].items()]
+    keys += [(f"keys/{_file_of(each)}.jwk", each["key"]) for each in document.get("receipt_keys", ())]
+    files |= {name: orjson.dumps(key, option=orjson.OPT_SORT_KEYS) for name, key in keys}
     for recipient in document["recipients"]:
         for receipt in recipient["receipts"]:
             place = f"receipts/{recipient['subscriber']}/{recipient['share_id']}-{receipt['number']}.jws"
@@ -170,17 +171,40 @@ def _beside(document: dict[str, Any]) -> dict[str, bytes]:
     return files
 
 
+def _file_of(key: dict[str, Any]) -> str:
+    """Several of one subscriber are told apart by the beginning of their fingerprints."""
+    return f"{key['subscriber']}-{key['fingerprint'].split()[0]}"
+
+
+def _by(recall: dict[str, Any]) -> str:
+    said = (f"{each['by']} at {each['recorded_at']} (aware at {each['aware_at']})" for each in recall.get("words", ()))
+    named = "; ".join(said)
+    return f" Recalled by {named}." if named else ""
+
+
 def _readme(document: dict[str, Any]) -> str:
     recall = document["recall"]
     return (
         f"Breach pack of {document['council']}, plan {recall['case_reference']}, recall {recall['recall_id']}.\n"
-        f"Made at {document['made_at']} by {document['made_by']}. Aware since {recall['aware_at']}; to be reported by "
-        f"{recall['report_by']} ({document['law']}).\n\n"
+        f"Made at {document['made_at']} by {document['made_by']}.{_by(recall)} "
+        f"Aware since {recall['aware_at']}; to be reported by {recall['report_by']} ({document['law']}).\n\n"
         f"{PACK} is the signed document. The other files say the same for people and other tools: recipients.csv as a table,\n"
         f"receipts/ the subscribers' signed receipts as they came, keys/ the public keys that verify them.\n\n"
         f"{document['how_to_verify']}\n"
     )
 
 
-def _key(document: dict[str, Any], subscriber: str) -> OKPKey:
-    return import_key(document["keys"][subscriber])
+def _key(document: dict[str, Any], subscriber: str, receipt: dict[str, Any]) -> OKPKey:
+    """The one that the pack names for this receipt, which held when it came. Raises ``ValueError``."""
+    if receipt.get("key") is None:  # a pack from before it carried replaced keys
+        return import_key(document["keys"][subscriber])
+    received = datetime.fromisoformat(receipt["received_at"])
+    for each in document["receipt_keys"]:
+        is_it = (each["subscriber"], each["fingerprint"]) == (subscriber, receipt["key"])
+        if is_it and held(_time(each["valid_from"]), _time(each["valid_until"]), received):
+            return import_key(each["key"])
+    raise ValueError("no key of this subscriber held then")
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -91,10 +91,19 @@ def of_notices(asking: Asking, removals: Removals) -> wishes.Made:
 
 
 async def write(connection: Any, event: Recall, plan: KnownPlan, removals: Removals, at: datetime) -> UUID:
-    """Keep the recall and its copies, and ask former subscribers too; call when the wishes are written."""
-    recall = NewRecall(new_id(), plan.plan_id, plan.la_code, event.version_id, event.reason, event.by, event.aware_at)
+    """Keep the recall and its copies, and ask former subscribers too; call when the wishes are written.
+
+    What another officer recalled before is the same breach: that recall gets this one's copies too, and its clock runs from
+    whoever was aware first.
+    """
     things = removals.things
-    await store_recalls.insert(connection, recall, things, at)
+    known = await store_recalls.find_same(connection, plan.plan_id, event.version_id, event.reason, list(event.shares))
+    recall = NewRecall(known or new_id(), plan.plan_id, plan.la_code, event.version_id, event.reason, event.by, event.aware_at)
+    if known:
+        await store_recalls.insert_word(connection, recall)
+    else:
+        await store_recalls.insert(connection, recall)
+    await store_recalls.insert_copies(connection, recall.recall_id, things, at)
     asked, copies, acts = [], [], []
     for row in await store_recalls.lock_former(connection, list(things)):
         remove = tuple(dict.fromkeys([*_asked_before(row), *things[row["share_id"]]]))

@@ -168,6 +168,8 @@ class Share:
     """The newest instruction is known to be satisfied: what it wanted removed is gone."""
     notice: NoticeKind | None = None
     """What kind of notice it is of."""
+    owed: Mapping[str, tuple[UUID, ...]] = field(default_factory=dict)
+    """By subscriber, what was recalled from it and is not proved to be gone: who had the recipient before may have it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,7 +473,14 @@ async def lock_shares(
         f"""
         SELECT s.share_id, s.plan_id, s.recipient_id, s.seq, s.action, said.la_code, s.subscriber, s.version_id, s.notice_id,
                s.rendering_id, s.identity_revision, s.removing, r.kind, r.name, r.subscriber AS serves, r.channel,
-               said.recipient AS code, said.notice, coalesce(n.satisfied_seq, 0) >= s.seq AS satisfied
+               said.recipient AS code, said.notice, coalesce(n.satisfied_seq, 0) >= s.seq AS satisfied, (
+                   SELECT jsonb_object_agg(o.subscriber, o.things) FROM (
+                       SELECT c.subscriber, jsonb_agg(DISTINCT t.thing) AS things
+                       FROM publisher.recalled_copy c CROSS JOIN unnest(c.things) AS t (thing)
+                       WHERE c.share_id = s.share_id
+                       AND audit.proof_of_removal(c.share_id, c.subscriber, c.seq, ARRAY[t.thing]) IS NULL GROUP BY 1
+                   ) o
+               ) AS owed
         FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)
         JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
         CROSS JOIN jsonb_to_record(convert_from(i.data, 'UTF8')::jsonb) AS said (la_code text, recipient jsonb, notice text)
@@ -490,6 +499,7 @@ async def lock_shares(
             values.pop("name"), values.pop("serves"), Channel(values.pop("channel")),
         )  # fmt: skip
         values["removing"] = tuple(values["removing"])
+        values["owed"] = {name: tuple(map(UUID, things)) for name, things in (values["owed"] or {}).items()}
         values["notice"] = NoticeKind(values["notice"]) if values["notice"] else None
         shares.setdefault(row["plan_id"], []).append(Share(**values, recipient=recipient))
     return shares

@@ -404,7 +404,7 @@ async def confirm(connection: Any, plan_id: UUID, recipient_id: UUID, by: str, *
 # --- transfer between two councils of this exchange ---
 
 _OF_A_PLAN = ("plan_event", "review", "notice", "hold", "decision", "confirmation", "share_gap", "flag", "decision_queue",
-              "recipient", "recall")  # fmt: skip
+              "recipient", "recall", "recall_word")  # fmt: skip
 _OF_A_SHARE = ("share", "share_ground", "instruction", "unsatisfied", "handover", "recalled_copy")
 
 

@@ -56,23 +56,59 @@ async def is_notice(connection: Any, plan_id: UUID, thing_id: UUID) -> bool:
     return found
 
 
-async def insert(connection: Any, recall: NewRecall, things: Mapping[UUID, tuple[UUID, ...]], at: datetime) -> None:
-    """The recall, and a copy for each of these shares that asks for the removal. Call when the wishes are written."""
+async def find_same(connection: Any, plan_id: UUID, thing_id: UUID, reason: str, share_ids: Sequence[UUID]) -> UUID | None:
+    """The recall that asks for the same already: of this version or notice for this reason; of wrong recipients, of one of
+    these shares. Call with the plan's lock held."""
+    found: UUID | None = await connection.fetchval(
+        "SELECT recall_id FROM publisher.recall r WHERE plan_id = $1 AND thing_id = $2 AND reason = $3"
+        " AND ($4::uuid[] = '{}' OR EXISTS (SELECT FROM publisher.recalled_copy c WHERE c.recall_id = r.recall_id"
+        " AND c.share_id = ANY($4))) ORDER BY recall_id LIMIT 1",
+        plan_id, thing_id, reason, list(share_ids),
+    )  # fmt: skip
+    return found
+
+
+async def insert(connection: Any, recall: NewRecall) -> None:
     await connection.execute(
         "INSERT INTO publisher.recall (recall_id, plan_id, la_code, thing_id, reason, recorded_by, aware_at)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)",
         recall.recall_id, recall.plan_id, recall.la_code, recall.thing_id, recall.reason, recall.recorded_by, recall.aware_at,
     )  # fmt: skip
+
+
+async def insert_word(connection: Any, recall: NewRecall) -> None:
+    """Of a further officer."""
     await connection.execute(
-        """
-        INSERT INTO publisher.recalled_copy (recall_id, share_id, subscriber, la_code, seq, things, asked_at, due_at)
+        "INSERT INTO publisher.recall_word (recall_id, plan_id, la_code, recorded_by, aware_at) VALUES ($1, $2, $3, $4, $5)",
+        recall.recall_id, recall.plan_id, recall.la_code, recall.recorded_by, recall.aware_at,
+    )  # fmt: skip
+
+
+_ASKED_AGAIN = """
+    ON CONFLICT (recall_id, share_id, subscriber) DO UPDATE SET
+        things = ARRAY(SELECT unnest(c.things) UNION SELECT unnest(excluded.things) ORDER BY 1),
+        (seq, due_at) = (
+            SELECT CASE WHEN stands THEN c.seq ELSE excluded.seq END, CASE WHEN stands THEN c.due_at ELSE excluded.due_at END
+            FROM (SELECT excluded.things <@ c.things
+                  AND audit.proof_of_removal(c.share_id, c.subscriber, c.seq, c.things) IS NULL) AS asked (stands)
+        )
+"""
+"""A copy that was asked for already: what is outstanding goes on being so; what was proved to be gone is to be proved anew."""
+
+
+async def insert_copies(connection: Any, recall_id: UUID, things: Mapping[UUID, tuple[UUID, ...]], at: datetime) -> None:
+    """A copy for each of these shares that asks for the removal. Call when the wishes are written."""
+    await connection.execute(
+        f"""
+        INSERT INTO publisher.recalled_copy AS c (recall_id, share_id, subscriber, la_code, seq, things, asked_at, due_at)
         SELECT $1, s.share_id, s.subscriber, s.la_code, s.seq, string_to_array(t.things, ' ')::uuid[], $4, i.due_at
         FROM unnest($2::uuid[], $3::text[]) AS t (share_id, things)
         JOIN publisher.share s USING (share_id)
         JOIN publisher.instruction i ON i.share_id = s.share_id AND i.seq = s.seq
         WHERE s.subscriber IS NOT NULL AND s.removing && string_to_array(t.things, ' ')::uuid[]
+        {_ASKED_AGAIN}
         """,
-        recall.recall_id, list(things), [" ".join(map(str, each)) for each in things.values()], at,
+        recall_id, list(things), [" ".join(map(str, each)) for each in things.values()], at,
     )  # fmt: skip
 
 
@@ -94,8 +130,8 @@ async def insert_former(
 ) -> None:
     """(former subscriber, what must go, by when) of each."""
     await connection.executemany(
-        "INSERT INTO publisher.recalled_copy (recall_id, share_id, subscriber, la_code, seq, things, asked_at, due_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO publisher.recalled_copy AS c (recall_id, share_id, subscriber, la_code, seq, things, asked_at, due_at)"
+        f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8) {_ASKED_AGAIN}",
         [
             (recall_id, each.share_id, each.subscriber, each.la_code, each.seq, list(things), at, due_at)
             for each, things, due_at in copies

@@ -99,7 +99,8 @@ def make(
         share = before.pop(want.recipient.recipient_id, None)
         thing = current.things[sections_key(want)]
         # Who is to hold again what was recalled from it: to remove it as well would be two wishes in one.
-        removing = tuple(each for each in _removing(share, remove) if each != thing.thing_id)
+        asked = _removing(share, remove, want.recipient.subscriber)
+        removing = tuple(each for each in asked if each != thing.thing_id)
         seq = share.seq if share else 0
         share_id = share.share_id if share else registry.share_id(asking.plan_id, want.recipient.recipient_id)
         if share is None or _differs(share, asking, want.recipient, thing, removing):
@@ -110,7 +111,7 @@ def make(
             made.grounds.append((share_id, want.grounds))
         made.answers.append(_answer(asking, share_id, seq, want))
     for share in before.values():
-        removing = _removing(share, remove)
+        removing = _removing(share, remove, share.subscriber)
         stands = (share.action, _asked(share), share.la_code) == ("recall", removing, asking.la_code)
         if removing and not stands:
             made.wishes.append(recall(asking, share, removing))
@@ -186,11 +187,13 @@ def _differs(share: Share, asking: Asking, recipient: Known, thing: Thing, remov
     return stands != wanted or _asked(share) != removing
 
 
-def _removing(share: Share | None, remove: Mapping[UUID, tuple[UUID, ...]]) -> tuple[UUID, ...]:
-    """What this share's copies must lose: what is not proved yet, and what is recalled now."""
+def _removing(share: Share | None, remove: Mapping[UUID, tuple[UUID, ...]], subscriber: str | None) -> tuple[UUID, ...]:
+    """What this share's copies at this subscriber must lose: what is not proved yet, and what is recalled now. Another
+    subscriber's proof is none of this one's, which may have had the recipient before."""
     if share is None:
         return ()
-    return tuple(dict.fromkeys([*_asked(share), *remove.get(share.share_id, ())]))
+    owed = share.owed.get(subscriber, ()) if subscriber else ()
+    return tuple(dict.fromkeys([*_asked(share), *owed, *remove.get(share.share_id, ())]))
 
 
 def _asked(share: Share) -> tuple[UUID, ...]:

@@ -1,12 +1,13 @@
 """Recalls and breach packs: the publisher's own recall, receipts as subscribers sign them, the pack as a council gets it."""
 
+import io
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import orjson
 import pytest
@@ -18,12 +19,14 @@ from schemas.breach import BreachPack
 from schemas.receipts import Status
 from services.cli import breach_pack
 from services.cli.main import app
+from services.ehcp_publisher import store_events
 from services.shared.identity.receipts import ReceiptError
 from services.shared.identity.receipts import verify as verify_receipt
 from services.shared.identity.signed_documents import SignedDocumentError, verify
-from tests.integration.test_publisher_handover import BY_SCHOOL, register
+from services.shared.postgres.pool import council_transaction
+from tests.integration.test_publisher_handover import BY_HEALTH, BY_SCHOOL, register
 from tests.support.audit import AuditAtHand, audit_at_hand
-from tests.support.lives import ICB_NAME, PARENT, PRIMARY_NAME, TRUST_NAME, Life, begin, unique
+from tests.support.lives import ICB_NAME, PARENT, PRIMARY_NAME, TRUST_NAME, Life, begin, unique, yesterday
 from tests.support.publisher import CHILD, PublisherAtHand, part, pdf_document, problem, publisher_at_hand
 from tests.support.servers import RunningPostgres
 
@@ -312,6 +315,120 @@ async def test_a_recipient_that_moves_while_a_removal_is_outstanding_owes_it_sti
         await register(publisher, BY_SCHOOL | {"subscriber": "health", "channel": "fhir"})
 
 
+async def test_a_recipient_that_comes_back_while_a_removal_is_outstanding_is_asked_again(audit: AuditAtHand) -> None:
+    publisher = audit.publisher
+    life = await begin(publisher)
+    wrong = await life.amend()
+    await recall(life, version_id=wrong["version_id"])
+    share_id = (await life.shares())[TRUST_NAME]["share_id"]
+    await register(publisher, BY_SCHOOL)
+    try:
+        share = (await life.shares())[TRUST_NAME]
+        what = {"version_id": share["version_id"], "sha256": share["sha256"], "record": "inbox/1"}
+        await audit.said("school", share_id, 4, Status.OPENED, **what, removed=share["removing"])
+        await publisher.resend.sweep()  # health is told to remove it, and says nothing
+    finally:
+        await register(publisher, BY_HEALTH)
+    said = await life.instruction(TRUST_NAME)
+    assert (said["type"], said["seq"], said["remove"]) == ("requested", 5, [wrong["version_id"]])
+    # A decision that changes nothing raises nothing.
+    await decide_again(publisher)
+    assert (await life.shares())[TRUST_NAME]["seq"] == 5
+    await filed(audit, life, TRUST_NAME, removed=[wrong["version_id"]])
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
+    pack = (await audit.breach_pack(listed["recall_id"]))["document"]
+    assert {each["removal"]["state"] for each in pack["recipients"] if each["recipient"] == TRUST_NAME} == {"removed"}
+    await decide_again(publisher)
+    assert (await life.shares())[TRUST_NAME]["seq"] == 5, "what is proved is asked no more"
+
+
+async def decide_again(publisher: PublisherAtHand) -> None:
+    """All plans, as each night."""
+    async with council_transaction(publisher.pool, {"332"}) as connection:
+        await store_events.queue_plans(connection, "test", "332")
+    while await publisher.redeciding.step():
+        pass
+
+
+async def test_the_pack_shows_who_got_it_from_the_council_that_had_the_plan_before(audit: AuditAtHand, tmp_path: Path) -> None:
+    life = await begin(audit.publisher)
+    await filed(audit, life, TRUST_NAME)
+    await filed(audit, life, PRIMARY_NAME, Status.OPENED, opened_by="account-7")
+    old_name = life.sent["case_reference"]
+    await life.record("transfer", to_la_code="333", moved_on=yesterday(), aware_on=yesterday())
+    life.client = "case-system-333"
+    await filed(audit, life, ICB_NAME)
+    await recall(life)
+    await removed(audit, life, TRUST_NAME)
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}", "case-system-333")
+    signed = await audit.breach_pack(listed["recall_id"], "case-system-333")
+    pack = signed["document"]
+    trust, school, icb = (from_(pack)[name] for name in (TRUST_NAME, PRIMARY_NAME, ICB_NAME))
+    assert (trust["copies"][0]["held_as"], trust["removal"]["state"]) == ("filed", "removed")
+    assert [each["by"] for each in school["copies"][0]["opened"]] == ["account-7"]
+    assert [(each["status"], each["la_code"]) for each in trust["receipts"]] == [("filed", "332"), ("recalled", "333")]
+    assert {each["copies"][0]["shared_by"] for each in (trust, school, icb)} == {"332"}
+    [before] = pack["earlier_councils"]
+    assert (before["la_code"], before["case_reference"], before["receipts"]) == ("332", old_name, 2)
+    assert breach_pack.check_receipts(pack).good == 4
+    file = tmp_path / "pack.json"
+    file.write_bytes(orjson.dumps(signed))
+    assert verify(file.read_bytes(), audit.document_key).kind == "breach-pack"
+    # Each council's rights stay: the former one sees no recall of the plan, and its ledger says what was shown of its time.
+    assert await audit.recalls(f"?plan_id={life.plan_id}", "case-system-332") == []
+    rows = await audit.publisher.owner.fetch(
+        "SELECT la_code, actor, details->>'for' AS for_, details->>'receipts' AS receipts FROM audit.pending"
+        " WHERE plan_id = $1 AND act = 'breach_pack_read' ORDER BY la_code", UUID(life.plan_id),
+    )  # fmt: skip
+    assert [tuple(row) for row in rows] == [
+        ("332", "case-system-333", "333", "2"), ("333", "case-system-333", None, None),
+    ]  # fmt: skip
+
+
+async def test_what_only_a_council_elsewhere_can_say_is_in_the_pack(audit: AuditAtHand) -> None:
+    life = await begin(audit.publisher)
+    await life.record("taken_over", from_la_code="305", transferred_on=yesterday(3))
+    await life.record("transfer", to_la_code="301", moved_on=yesterday(), aware_on=yesterday())
+    await recall(life)
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
+    pack = (await audit.breach_pack(listed["recall_id"]))["document"]
+    assert pack["to_be_asked"] == [
+        f"The plan came from a council outside this exchange on {yesterday(3)}: that one must say who has it.",
+        f"The plan went to a council outside this exchange on {yesterday()}: that one must say who has it.",
+    ]
+
+
+async def test_receipts_are_verified_offline_also_with_a_key_that_was_replaced_since(audit: AuditAtHand) -> None:
+    life = await begin(audit.publisher)
+    await filed(audit, life, TRUST_NAME)
+    await recall(life)
+    await removed(audit, life, TRUST_NAME)
+    former, audit.keys["health"] = audit.keys["health"], OKPKey.generate_key("Ed25519")
+    await audit.publisher.owner.execute(
+        "UPDATE publisher.subscriber SET receipt_key = $1 WHERE subscriber = 'health'",
+        audit.keys["health"].as_dict(private=False),
+    )
+    await removed(audit, life, ICB_NAME)
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
+    signed = await audit.breach_pack(listed["recall_id"])
+    pack = signed["document"]
+    assert breach_pack.check_receipts(pack) == breach_pack.Checked(good=3, other_key=0)
+    now, before = pack["receipt_keys"]
+    assert [each["key"] for each in (now, before)] == [
+        audit.keys["health"].as_dict(private=False), former.as_dict(private=False),
+    ]  # fmt: skip
+    assert (now["valid_until"], now["valid_from"]) == (None, before["valid_until"])
+    trust = from_(pack)[TRUST_NAME]["receipts"]
+    assert {each["key"] for each in trust} == {before["fingerprint"]}
+    with zipfile.ZipFile(io.BytesIO(breach_pack.archive(orjson.dumps(signed)))) as archive:
+        kept = {orjson.loads(archive.read(name))["x"] for name in archive.namelist() if name.startswith("keys/health")}
+    assert kept == {key.as_dict(private=False)["x"] for key in (former, audit.keys["health"])}
+    # A key that did not hold when the receipt came verifies nothing: it may be in the wrong hands since.
+    trust[0]["received_at"] = (datetime.fromisoformat(before["valid_until"]) + timedelta(hours=1)).isoformat()
+    with pytest.raises(SignedDocumentError, match="not signed by health"):
+        breach_pack.check_receipts(pack)
+
+
 async def test_one_whose_share_was_withdrawn_long_ago_is_asked_too_and_one_that_only_fetched(audit: AuditAtHand) -> None:
     life = await begin(audit.publisher)
     await filed(audit, life, TRUST_NAME)
@@ -334,6 +451,40 @@ async def test_one_whose_share_was_withdrawn_long_ago_is_asked_too_and_one_that_
     assert {name: each["removal"]["state"] for name, each in pack.items()} == {
         PARENT: "outstanding", PRIMARY_NAME: "outstanding", ICB_NAME: "removed", TRUST_NAME: "removed",
     }  # fmt: skip
+
+
+async def test_two_officers_recall_the_same_and_it_is_one_breach_with_one_clock(audit: AuditAtHand) -> None:
+    life = await begin(audit.publisher)
+    await recall(life, hours_ago=10)
+    await removed(audit, life, TRUST_NAME)
+    await recall(life, hours_ago=30, by="officer-2")
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
+    assert (listed["copies"], listed["hours_since_aware"], listed["recorded_by"]) == (4, 30, "officer-1")
+    assert [(each["by"], each["recorded_at"] <= listed["recorded_at"]) for each in listed["words"]] == [
+        ("officer-1", True), ("officer-2", False),
+    ]  # fmt: skip
+    assert min(each["aware_at"] for each in listed["words"]) == listed["aware_at"]
+    aware = datetime.fromisoformat(listed["aware_at"])
+    assert datetime.fromisoformat(listed["report_by"]) == aware + timedelta(hours=72)
+    # It is asked for anew, and what was proved before does not count for that.
+    assert listed["outstanding"] == 4
+    for name in EVERYONE:
+        await removed(audit, life, name)
+    await recall(life, hours_ago=5)  # the first one again, who says when anew: no clock runs later for that
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
+    assert (listed["hours_since_aware"], len(listed["words"])) == (30, 3)
+    pack = (await audit.breach_pack(listed["recall_id"]))["document"]
+    assert pack["recall"]["words"] == listed["words"]
+    assert len({each["share_id"] for each in pack["recipients"]}) == 4
+    # Wrong recipients are breaches of their own, but not one of them twice.
+    shares = await life.shares()
+    one, other = str(shares[TRUST_NAME]["share_id"]), str(shares[ICB_NAME]["share_id"])
+    for which in ([one], [other], [one, other]):
+        await recall(life, "wrong_recipient", shares=which)
+    found = await audit.recalls(f"?plan_id={life.plan_id}")
+    assert [(each["reason"], each["copies"], len(each["words"])) for each in found] == [
+        ("wrong_child", 4, 3), ("wrong_recipient", 2, 2), ("wrong_recipient", 1, 1),
+    ]  # fmt: skip
 
 
 async def test_a_notice_that_went_to_the_wrong_recipient_is_recalled_from_that_one(audit: AuditAtHand) -> None:

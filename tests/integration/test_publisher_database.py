@@ -120,6 +120,7 @@ async def test_other_services_read_the_views_and_no_table(publisher: Publisher, 
         "v_share", "v_plan", "v_version", "v_unsatisfied", "v_subscriber", "v_council", "v_review", "v_event", "v_gap",
         "v_flag", "v_confirmation", "v_handover", "v_look", "v_look_plan", "v_look_share", "v_comparison", "v_difference",
         "v_served", "v_recall", "v_recalled_copy", "v_told", "v_hold", "may_leave",
+        "v_receipt_key", "v_custody",
     }  # fmt: skip
     async with pool_of(publisher, role) as pool:
         for row in relations:

@@ -183,3 +183,13 @@ def test_a_notice_is_a_share_of_its_own_for_everyone_who_must_know() -> None:
     data = said(made.wishes[0])
     assert (data["notice"], data["version_id"], data["version"]) == ("cease_notice", str(notice.thing_id), 1)
     assert made.wishes[0].due_at > made.wishes[1].due_at, "people have five working days, a system one"
+
+
+def test_who_has_the_recipient_again_is_asked_for_what_it_still_owes_and_nobody_else_is() -> None:
+    share = stands(owed={"school": (OLD,), "health": (uuid4(),)}, satisfied=True)
+    (wish,) = make([wanted()], [share])
+    assert (wish.seq, wish.action, wish.removing) == (2, "hold", (OLD,))
+    assert make([wanted()], [replace(share, removing=(OLD,), satisfied=False)]) == [], "it is asked for already"
+    assert make([wanted()], [replace(share, owed={"school": (NEW,)})]) == [], "what it is to hold it need not remove"
+    (gone,) = make([], [share])
+    assert (gone.action, gone.removing) == ("recall", (OLD,))

@@ -55,7 +55,9 @@ def recalls(
     elif not found:
         err.print("Nothing is outstanding." if outstanding else "Nothing was recalled.")
     else:
-        print_table(RECALLS, [row | {"report_by": to_the_second(row["report_by"])} for row in found])
+        print_table(
+            RECALLS, [row | {"report_by": to_the_second(row["report_by"]), "recorded_by": officers(row)} for row in found]
+        )
 
 
 def breach(
@@ -98,11 +100,25 @@ def show(document: Row) -> None:
     clock = f"{left} h {rest} min left" if document["minutes_left"] else "the time has run out"
     out.print(
         f"Aware for {hours} h {minutes} min; to be reported by {to_the_second(recall['report_by'])} UTC ({clock}; "
-        f"{document['law']}).",
+        f"{document['law']}). Recalled by {officers(recall)}.",
         markup=False, soft_wrap=True,
     )  # fmt: skip
     out.print(f"{recall['outstanding']} of {recall['copies']} copies are outstanding.", markup=False)
     print_table(RECIPIENTS, [row_of(each) for each in document["recipients"]], SPARE)
+    for each in document.get("earlier_councils", ()):
+        name = each["name"] or each["la_code"]
+        out.print(
+            f"{name} had the plan until {each['until_date']} as {each['case_reference']}: receipts of its time in this: "
+            f"{each['receipts']}.",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+    for sentence in document.get("to_be_asked", ()):
+        out.print(sentence, markup=False, soft_wrap=True)
+
+
+def officers(recall: Row) -> str:
+    """Everybody who recalled it, once each."""
+    return ", ".join(dict.fromkeys(each["by"] for each in recall.get("words") or [{"by": recall["recorded_by"]}]))
 
 
 def row_of(recipient: Row) -> Row:

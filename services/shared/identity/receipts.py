@@ -7,6 +7,7 @@ path of every receipt the JOSE library's generality costs more than the signatur
 
 import base64
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypeVar
 
 import orjson
@@ -60,6 +61,15 @@ def verify(token: bytes, key: OKPKey) -> Receipt:
     if header.get("typ") in (_TYPES[Heartbeat], _TYPES[Holding]):
         raise ReceiptError("the payload is not a receipt")
     return _read(Receipt, payload, "a receipt")
+
+
+RACE = timedelta(minutes=5)
+"""A receipt is verified before it is stored: its key may be replaced in between."""
+
+
+def held(valid_from: datetime | None, valid_until: datetime | None, received_at: datetime) -> bool:
+    """Whether a key held when the council took a receipt in; None on a side that has no end, or none that is known."""
+    return (valid_from is None or valid_from <= received_at) and (valid_until is None or received_at <= valid_until + RACE)
 
 
 def words(token: bytes) -> Receipt:
