@@ -15,19 +15,23 @@ import pytest_asyncio
 from joserfc.jwk import OKPKey
 from typer.testing import CliRunner
 
+from schemas.base import RecipientKind
 from schemas.breach import BreachPack
+from schemas.identifiers import CodeScheme
 from schemas.receipts import Status
 from services.cli import breach_pack
 from services.cli.main import app
 from services.ehcp_publisher import store_events
+from services.ehcp_publisher.registry import organisation_id
 from services.shared.identity.receipts import ReceiptError
 from services.shared.identity.receipts import verify as verify_receipt
 from services.shared.identity.signed_documents import SignedDocumentError, verify
 from services.shared.postgres.pool import council_transaction
+from tests.integration.test_publisher_deciding import put, school
 from tests.integration.test_publisher_handover import BY_HEALTH, BY_SCHOOL, register
 from tests.support.audit import AuditAtHand, audit_at_hand
-from tests.support.lives import ICB_NAME, PARENT, PRIMARY_NAME, TRUST_NAME, Life, begin, unique, yesterday
-from tests.support.publisher import CHILD, PublisherAtHand, part, pdf_document, problem, publisher_at_hand
+from tests.support.lives import ANOTHER, ICB_NAME, PARENT, PRIMARY_NAME, TRUST_NAME, Life, begin, unique, yesterday
+from tests.support.publisher import CHILD, PRIMARY, PublisherAtHand, part, pdf_document, placed, problem, publisher_at_hand
 from tests.support.servers import RunningPostgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
@@ -512,6 +516,41 @@ async def test_a_notice_that_went_to_the_wrong_recipient_is_recalled_from_that_o
     await recall(life, version_id=notice_id)
     actions = await audit.publisher.owner.fetch("SELECT action FROM publisher.share WHERE notice_id = $1", notice_id)
     assert {row["action"] for row in actions} == {"recall"}
+
+
+async def test_a_recalled_report_reaches_everybody_who_got_it_and_nobody_is_told_of_it_later(audit: AuditAtHand) -> None:
+    publisher = audit.publisher
+    await put(publisher, school("800057", "Outlying School", areas=["931"]))
+    life = await begin(publisher, placements=[placed(PRIMARY), placed("urn:800057")])
+    report = part("document", pdf_document("Report of another child"), "report.pdf", "application/pdf")
+    notice_id = (await life.upload("review_held", report, review="R1", held_on="2026-11-02")).json()["notice_id"]
+    rows = await publisher.owner.fetch(
+        "SELECT s.share_id, r.name FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)"
+        " WHERE s.notice_id = $1", notice_id,
+    )  # fmt: skip
+    told = {row["name"]: row["share_id"] for row in rows}
+    assert {PARENT, PRIMARY_NAME} <= told.keys()
+    await publisher.read("subscriber-family", (told[PARENT], 1))  # and no receipt yet: it counts as not arrived
+    await audit.said("school", told[PRIMARY_NAME], 1, Status.OPENED, version_id=notice_id, record="inbox/1", opened_by="senco")
+    # The parent is of the family no more: the notice is taken back from them, who have read it.
+    await life.record("family_changed", family=[{"reference": "F9", "role": "parent", "name": "Ben"}], changed_on="2026-11-03")
+    taken_back = (await publisher.outbox(told[PARENT]))[-1]
+    assert taken_back["type"] == "ehcp.share.withdrawn.v1"
+    await recall(life, version_id=notice_id)
+    for name, share_id in told.items():
+        said = (await publisher.outbox(share_id))[-1]
+        assert (said["type"], said["data"]["remove"]) == ("ehcp.share.recalled.v1", [notice_id]), name
+    [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
+    pack = from_((await audit.breach_pack(listed["recall_id"]))["document"])
+    assert pack.keys() == told.keys()
+    assert listed["outstanding"] == len(told)
+    assert [each["by"] for each in pack[PARENT]["copies"][0]["fetched"]] == ["subscriber-family"]
+    assert [each["by"] for each in pack[PRIMARY_NAME]["copies"][0]["opened"]] == ["senco"]
+    # Who waited for a second person's confirmation when it went out is not told now.
+    recipient = str(organisation_id(RecipientKind.SCHOOL, CodeScheme.URN, "800057"))
+    await life.record("confirm", recipient_id=recipient, share=True, by=ANOTHER)
+    assert "Outlying School" in await life.held()
+    assert "review_report" not in await life.told()
 
 
 async def test_a_wrong_recipient_of_the_plan_loses_its_notices_too(audit: AuditAtHand) -> None:

@@ -270,6 +270,8 @@ async def test_a_review_report_of_another_child_is_told_to_nobody(publisher: Pub
     assert "held" in body["warnings"][0]
     assert await life.told() == {}
     assert (await life.shown())["reviews"][0]["reported_on"] is None
+    now = {"reason": "wrong_child", "aware_at": "2026-11-20T10:00:00+00:00"}
+    await life.refused(409, "held", "recall", version_id=body["notice_id"], **now)
     await life.refused(409, "same-person", "confirm", version_id=body["notice_id"], share=True)
     released = await life.record("confirm", version_id=body["notice_id"], share=True, by=ANOTHER)
     assert released["told"] > 0
