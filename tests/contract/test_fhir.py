@@ -5,7 +5,6 @@ What a user would miss: a plan in the wrong record, two current plans, a plan th
 
 import asyncio
 import base64
-import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,7 +25,7 @@ from joserfc.jwk import RSAKey
 from jsonschema import Draft6Validator
 
 from schemas.base import RecipientKind
-from schemas.identifiers import CodeScheme, OrganisationCode, check_nhs_number
+from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.plan import Child
 from services.health_subscriber.fhir import FhirRecord, build_fhir
 from services.health_subscriber.filing import OTHER_PATIENT, Stop
@@ -46,7 +45,7 @@ from services.shared.record_systems.port import (
 )
 from services.shared.record_systems.systems import RecordSystemsFileError, SystemSettings
 from tests.support import fault_proxy
-from tests.support.contents import RNA, child, content, decision, invitation, pdf
+from tests.support.contents import RNA, child, content, decision, invitation, nhs_numbers, pdf
 from tests.support.fault_proxy import FaultProxy, Request
 from tests.support.fhir_server import SERVER, FhirServer
 from tests.support.record_system_suite import HttpSuite
@@ -57,16 +56,7 @@ FIRST, SECOND = date(2026, 3, 12), date(2026, 6, 1)
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio]
 
 
-def _nhs_numbers() -> Iterator[str]:
-    for body in itertools.count(943476000):
-        for digit in "0123456789":
-            try:
-                yield check_nhs_number(f"{body}{digit}")
-            except ValueError:
-                continue
-
-
-numbers = _nhs_numbers()
+numbers = nhs_numbers()
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,14 @@
 """Plan versions as an adapter gets them, for tests of record systems: valid in every field, each field to be overridden."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
 
 from schemas.base import RecipientKind
 from schemas.documents import Council, Sections
-from schemas.identifiers import CodeScheme
+from schemas.identifiers import CodeScheme, check_nhs_number
 from schemas.lifecycle import ReviewOutcome
 from schemas.manifest import FileEntry, Manifest, section_hash, sha256
 from schemas.notices import Notice, NoticeKind
@@ -118,3 +119,13 @@ def content(
 
 def _entry(file: File) -> FileEntry:
     return FileEntry(name=file.name, media_type=file.media_type, size=len(file.data), sha256=file.sha256)
+
+
+def nhs_numbers() -> Iterator[str]:
+    """Valid ones, in order."""
+    for body in itertools.count(943476000):
+        for digit in "0123456789":
+            try:
+                yield check_nhs_number(f"{body}{digit}")
+            except ValueError:
+                continue
