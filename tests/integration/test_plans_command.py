@@ -53,6 +53,20 @@ async def test_a_document_goes_with_the_event(publisher: Publisher, tmp_path_fac
     assert review["reported_on"] is not None
 
 
+async def test_a_version_is_recalled_by_its_number(publisher: Publisher) -> None:
+    case_reference = reference()
+    plan_id = (await publisher.issue(submission(case_reference)))["plan_id"]
+    wrong = await publisher.amend(plan_id, version("2026-03-02", "Another child's."))
+    recall = ("record", "recall", case_reference, "--reason", "wrong_child", "--aware-at", "2026-11-02T09:00+00:00", *BY)
+    unknown = await ehcp(publisher, COUNCIL, *recall, "--version-id", "7")
+    assert (unknown.exit_code, unknown.stderr) == (1, f"{case_reference} has no version 7; it has 1, 2.\n")
+    would = await told(publisher, COUNCIL, *recall, "--version-id", "2", "--dry-run")
+    assert would["version_id"] == wrong["version_id"]
+    assert (await told(publisher, COUNCIL, *recall, "--version-id", "2"))["status"] == "recorded"
+    shown = await told(publisher, COUNCIL, "plan", case_reference)
+    assert [each["version"] for each in shown["versions"] if each["recalled_at"]] == [2]
+
+
 async def test_a_dry_run_sends_nothing(publisher: Publisher) -> None:
     case_reference = reference()
     await publisher.issue(submission(case_reference))

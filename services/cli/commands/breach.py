@@ -8,7 +8,7 @@ import orjson
 import typer
 
 from services.cli import breach_pack
-from services.cli.commands.plans import one_plan
+from services.cli.commands.plans import is_version_number, one_plan
 from services.cli.commands.who import is_plan_id
 from services.cli.exchange import Exchange, ProblemError, Reach, Row
 from services.cli.machine.errors import UsageError
@@ -42,14 +42,20 @@ RECIPIENTS = {
 SPARE = ("subscriber", "opened_by", "fetched_at")
 
 
+Version = Annotated[
+    str | None, typer.Option("--version-id", help="Of this version alone, by its number or id; or of the notice with this id.")
+]
+
+
 def recalls(
     plan: Annotated[str | None, typer.Argument(help="Plan id or case reference: only its recalls.")] = None,
+    version: Version = None,
     outstanding: Annotated[bool, typer.Option("--outstanding", help="Only those that somebody has not answered.")] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
     """List recalls: how long the council has been aware, until when to report, how many copies are outstanding."""
-    found = run(find(home, plan, outstanding=outstanding))
+    found = run(find(home, plan, version, outstanding=outstanding))
     if as_json:
         print_json(found)
     elif not found:
@@ -62,6 +68,7 @@ def recalls(
 
 def breach(
     recall: Annotated[str, typer.Argument(help="The recall, as `ehcp recalls` shows it; or its plan.")],
+    version: Version = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write: .zip with everything, or .json.", dir_okay=False)
     ] = None,
@@ -75,7 +82,7 @@ def breach(
             raise UsageError("--output ends in .zip or .json.")
         if output is not None and output.exists():
             raise UsageError(f"{output} exists already: give another name.")
-    signed = run(fetch(home, recall))
+    signed = run(fetch(home, recall, version))
     document = orjson.loads(signed)["document"]
     if output is not None:
         with plain_errors():
@@ -93,8 +100,7 @@ def breach(
 
 def show(document: Row) -> None:
     recall = document["recall"]
-    what = f"{recall['notice'].replace('_', ' ')}" if recall["notice"] else f"version {recall['version']}"
-    out.print(f"{recall['case_reference']}: {what} recalled, {recall['reason'].replace('_', ' ')}", style="bold", markup=False)
+    out.print(f"{recall['case_reference']}: {said(recall)}", style="bold", markup=False)
     hours, minutes = divmod(document["minutes_since_aware"], 60)
     left, rest = divmod(document["minutes_left"], 60)
     clock = f"{left} h {rest} min left" if document["minutes_left"] else "the time has run out"
@@ -147,13 +153,43 @@ def write(output: Path, signed: bytes) -> None:
         raise UsageError(f"{output} cannot be written ({error.strerror}).") from error
 
 
-async def find(home: Path, plan: str | None, *, outstanding: bool) -> list[Row]:
+def is_of(row: Row, version: str | None) -> bool:
+    """Whether a recall is of this version (by number or id), or of this notice (by id)."""
+    if version is None:
+        return True
+    if is_version_number(version):
+        return row["notice"] is None and row["version"] == int(version)
+    return bool(row["version_id"] == version.lower())
+
+
+async def find(home: Path, plan: str | None, version: str | None, *, outstanding: bool) -> list[Row]:
+    if version and is_version_number(version) and plan is None:
+        raise UsageError("Each plan has a version of this number: name the plan too.")
     async with Exchange(Reach.of(home)) as exchange:
         plan_id = (await one_plan(exchange, plan, None))["plan_id"] if plan else None
-        return [row async for row in exchange.recalls(plan_id=plan_id, outstanding=outstanding)]
+        rows = [row async for row in exchange.recalls(plan_id=plan_id, outstanding=outstanding)]
+    return [row for row in rows if is_of(row, version)]
 
 
-async def fetch(home: Path, recall: str) -> bytes:
+def the_one(case_reference: str, found: list[Row], version: str | None) -> Row:
+    """Raises :class:`RefusedError`, which tells several recalls apart."""
+    if not found and version is not None:
+        what = f"Version {version}" if is_version_number(version) else f"What has the id {version}"
+        raise RefusedError(f"{what} of {case_reference} was not recalled.")
+    if not found:
+        raise RefusedError(f"Nothing of {case_reference} was recalled.")
+    if len(found) > 1:
+        named = "; ".join(f"{row['recall_id']} ({said(row)}, by {officers(row)})" for row in found)
+        raise RefusedError(f"{case_reference} has {len(found)} recalls, each a breach of its own. Name one: {named}.")
+    return found[0]
+
+
+def said(recall: Row) -> str:
+    what = recall["notice"].replace("_", " ") if recall["notice"] else f"version {recall['version']}"
+    return f"{what} recalled, {recall['reason'].replace('_', ' ')}"
+
+
+async def fetch(home: Path, recall: str, version: str | None) -> bytes:
     async with Exchange(Reach.of(home)) as exchange:
         if is_plan_id(recall):
             try:
@@ -162,9 +198,6 @@ async def fetch(home: Path, recall: str) -> bytes:
                 if error.kind != "no-such-recall":
                     raise
         plan = await one_plan(exchange, recall, None)
-        found = [row["recall_id"] async for row in exchange.recalls(plan_id=plan["plan_id"])]
-        if len(found) > 1:
-            raise RefusedError(f"{plan['case_reference']} has {len(found)} recalls: name one of {', '.join(found)}.")
-        if not found:
-            raise RefusedError(f"Nothing of {plan['case_reference']} was recalled.")
-        return await exchange.breach_pack(found[0])
+        rows = [row async for row in exchange.recalls(plan_id=plan["plan_id"])]
+        one = the_one(plan["case_reference"], [row for row in rows if is_of(row, version)], version)
+        return await exchange.breach_pack(one["recall_id"])

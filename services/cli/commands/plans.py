@@ -154,6 +154,20 @@ async def one_plan(exchange: Exchange, plan: str, council: str | None) -> Row:
     return found[0]
 
 
+def is_version_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+async def version_id_of(exchange: Exchange, plan: Row, number: str, council: str | None) -> str:
+    """Of the version with this number. Raises :class:`RefusedError`."""
+    versions = (await exchange.plan(plan["plan_id"], client_of(council)))["versions"]
+    for each in versions:
+        if each["version"] == int(number):
+            return str(each["version_id"])
+    there = ", ".join(str(each["version"]) for each in versions)
+    raise RefusedError(f"{plan['case_reference']} has no version {number}; it has {there}.")
+
+
 def client_of(council: str | None) -> str:
     return f"case-system-{council}" if council else OPERATOR
 

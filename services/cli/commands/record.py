@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.lifecycle import EVENT_MODELS, LeftOut, Recorded
 from schemas.refusals import explain
-from services.cli.commands.plans import one_plan
+from services.cli.commands.plans import is_version_number, one_plan, version_id_of
 from services.cli.exchange import Content, Exchange, Reach, Row
 from services.cli.machine.errors import UsageError
 from services.cli.options import DEFAULT_HOME, AsJson, DryRun, Home
@@ -40,6 +40,7 @@ Attach = Annotated[list[Path] | None, typer.Option(help="A further file; give it
 Council = Annotated[str | None, typer.Option(help="LA code to act for; else the one whose plan it is.")]
 HELP = {
     "by": "The council's own id of the officer who decided it.",
+    "version_id": "The version, by its number or id; or the id of a notice.",
     date: "YYYY-MM-DD.",
     datetime: "YYYY-MM-DDTHH:MM+HH:MM.",
     OrganisationCode: "scheme:value, such as urn:100001 or ods:RNA.",
@@ -178,6 +179,10 @@ async def record(
     model: type[Recorded], fields: list[Field], given: Row, plan: str, document: Path | None, attachments: list[Path],
     council: str | None, home: Path, *, dry_run: bool,
 ) -> Row:  # fmt: skip
+    if is_version_number(number := given.get("version_id") or ""):
+        async with Exchange(Reach.of(home)) as exchange:
+            found = await one_plan(exchange, plan, council)
+            given = given | {"version_id": await version_id_of(exchange, found, number, council)}
     event = judged(model, fields, given)
     if dry_run:
         return event
