@@ -51,5 +51,6 @@ def test_what_is_not_clear_is_said_with_what_to_name() -> None:
         the_one("SW-1", [OF_A_VERSION, OF_A_REPORT], None)
     assert str(refused.value) == (
         "SW-1 has 2 recalls, each a breach of its own. Name one: "
-        "r-1 (version 3 recalled, wrong child, by officer-17, officer-2); r-2 (review report recalled, wrong child, by officer-17)."
+        "r-1 (version 3 recalled, wrong child, by officer-17, officer-2); "
+        "r-2 (review report recalled, wrong child, by officer-17)."
     )
