@@ -4,6 +4,7 @@ On Kafka it is a compact JWS (RFC 7515, EdDSA) whose payload is the canonical JS
 every receipt; the newest by (``seq``, ``number``) counts, so *filed, then found missing* can be said.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Self
 from uuid import UUID
@@ -100,3 +101,13 @@ class Receipt(Open):
         if self.status in (Status.REFUSED, Status.FAILED) and not self.reason:
             raise ContractError("a receipt says refused or failed but not why", "send reason, without personal data")
         return self
+
+
+def openings(said: Iterable[Receipt]) -> list[Receipt]:
+    """Of the receipts of one version in one share, in order of their numbers: the first of each account that opened it. Those
+    that say again that it is open (it was acknowledged, something else was removed) are no further openings."""
+    found: dict[str | None, Receipt] = {}
+    for each in said:
+        if each.status is Status.OPENED and (each.opened_by is not None or not found):
+            found.setdefault(each.opened_by, each)
+    return list(found.values())

@@ -23,7 +23,7 @@ from schemas.breach import (
     Removal,
     SignedReceipt,
 )
-from schemas.receipts import Receipt, Status
+from schemas.receipts import Receipt, Status, openings
 from services.shared.identity.keys import import_key
 from services.shared.identity.receipts import ReceiptError, held, verify, words
 from services.shared.identity.signed_documents import fingerprint
@@ -173,7 +173,7 @@ def _copy(
             and row["subscriber"] in (None, copy["subscriber"])
         ),
         held_since=arrived[0].at if arrived else None, held_as=best and best.status, record=best and best.record,
-        opened=tuple(Opened(at=each.at, by=each.opened_by) for each in arrived if each.status is Status.OPENED),
+        opened=tuple(Opened(at=each.at, by=each.opened_by) for each in openings(arrived)),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ _COPIES = """
     SELECT c.recall_id, c.share_id, c.subscriber, c.seq, c.things, c.asked_at, c.due_at, s.recipient_name, s.recipient_kind,
            s.channel, s.subscriber IS DISTINCT FROM c.subscriber AS former, k.hosted_by, k.receipt_key,
            audit.proof_of_removal(c.share_id, c.subscriber, c.seq, c.things) AS proof,
-           s.action = 'hold' AND s.version_id = ANY (c.things) AND s.subscriber = c.subscriber AS wanted
+           s.action = 'hold' AND s.version_id = ANY (c.things) AND s.subscriber IS NOT DISTINCT FROM c.subscriber AS wanted
     FROM publisher.v_recalled_copy c
     JOIN publisher.v_share s USING (share_id)
     JOIN publisher.v_subscriber k ON k.subscriber = c.subscriber

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from joserfc.jwk import OKPKey
 
-from schemas.receipts import Receipt, Status
+from schemas.receipts import Receipt, Status, openings
 from services.cli.exported import BROKEN_ZIP
 from services.cli.output import csv_of
 from services.shared.identity.keys import import_key
@@ -116,8 +116,8 @@ def _borne_out(recipient: dict[str, Any], said: Sequence[Receipt]) -> bool:
         if not any(each.at == at and each.seq >= removal["seq"] and _proves(each, things) for each in said):
             return False
     for copy in copies:
-        told = {(each.at, each.opened_by) for each in said
-                if each.status is Status.OPENED and str(each.version_id) == copy["version_id"]}  # fmt: skip
+        of_copy = sorted((each for each in said if str(each.version_id) == copy["version_id"]), key=lambda each: each.number)
+        told = {(each.at, each.opened_by) for each in openings(of_copy)}
         if told != {(datetime.fromisoformat(each["at"]), each["by"]) for each in copy["opened"]}:
             return False
     return True

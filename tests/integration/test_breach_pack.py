@@ -75,6 +75,9 @@ async def test_the_pack_says_who_got_it_who_opened_it_who_removed_it_and_who_did
     await life.read("subscriber-school", PRIMARY_NAME)
     await filed(audit, life, PRIMARY_NAME, Status.SENT, record="inbox/1")
     await filed(audit, life, PRIMARY_NAME, Status.OPENED, record="inbox/1", opened_by="school-office")
+    again = {"reason": "acknowledged by A. Patel", "opened_by": "school-office"}  # of what is open already
+    await filed(audit, life, PRIMARY_NAME, Status.OPENED, record="inbox/1", **again)
+    await filed(audit, life, PRIMARY_NAME, Status.OPENED, record="inbox/1")
     await recall(life)
     [listed] = await audit.recalls(f"?plan_id={life.plan_id}")
     assert (listed["copies"], listed["outstanding"], listed["hours_since_aware"]) == (4, 4, 30)
