@@ -12,6 +12,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+FROM_OUTSIDE = {"from": "outside"}
+"""pydantic's context for what a council sends: judged by rules too that are younger than what is stored."""
+
 
 class ContractError(ValueError):
     """Raised by a validator: what is wrong and what to send instead, each without the value itself."""

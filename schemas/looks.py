@@ -210,6 +210,24 @@ class AgencyTotal(Counted):
     no_answer: int
 
 
+class EarlierDraw(Open):
+    """Another draw among the council's children, asked before this one: whoever draws until a seed suits leaves a list here."""
+
+    look_id: UUID
+    asked_at: AwareDatetime
+    asked_by: str
+    seed: str
+    population: int
+    agency: str | None
+    kind: str | None
+    children: int
+    """That were drawn."""
+    looked_into: int | None
+    """Of these, with a record that could be looked into; null for those before the newest hundred draws."""
+    current: int | None
+    """Of ``looked_into``, with the current version in every record that could be looked into, by what is known now."""
+
+
 class LookReport(Open):
     """What an inspector would find in the real records. Integers and texts only, so that its signature has one form."""
 
@@ -228,6 +246,8 @@ class LookReport(Open):
     population: int | None
     agency: str | None
     kind: str | None
+    earlier_draws: tuple[EarlierDraw, ...] = ()
+    """Every one of the twelve months before this was asked, the newest first."""
     children: tuple[ChildLookedAt, ...]
     not_looked_at: tuple[NotLookedAt, ...]
     with_all_current: Counted

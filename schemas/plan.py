@@ -9,15 +9,18 @@ import re
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Self
+from unicodedata import category
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo, model_validator
 
-from schemas.base import Closed, ContractError, RecipientKind
+from schemas.base import FROM_OUTSIDE, Closed, ContractError, RecipientKind
 from schemas.identifiers import LaCode, NhsNumber, Organisation, Uln, Upn
 
 _DATE = re.compile(r"\s*(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}\s*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNSEEN = ("Cf", "Cc", "Zl", "Zp")
+"""Unicode's categories of what nobody sees: characters that turn the direction of writing, or have no width."""
 
 
 def _iso_date(value: object) -> object:
@@ -27,9 +30,15 @@ def _iso_date(value: object) -> object:
     raise ContractError("it is not a date of this century or the last", "send the date as YYYY-MM-DD")
 
 
-def _one_line(value: str) -> str:
+def _one_line(value: str, info: ValidationInfo) -> str:
     if _CONTROL.search(value):
         raise ContractError("it holds a line break or another control character", "send one line of plain text")
+    # Two names that look alike would be two children. What was taken in before this was asked for can still be read.
+    if info.context == FROM_OUTSIDE and not value.isascii() and any(category(each) in _UNSEEN for each in value):
+        raise ContractError(
+            "it holds a character that nobody sees, such as a zero-width space or one that turns the direction of writing",
+            "type it anew; it was probably copied from a document",
+        )
     return value
 
 

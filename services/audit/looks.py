@@ -18,6 +18,7 @@ from schemas.looks import (
     AgencyTotal,
     ChildLookedAt,
     Counted,
+    EarlierDraw,
     GapFound,
     Interval,
     LastProof,
@@ -43,6 +44,8 @@ _NOT_SEEN = {
 NOBODY_DELIVERS = "no subscriber delivers to this recipient"
 NOT_SERVED = "its subscriber has no record system for this recipient"
 NOT_ANSWERED = "its subscriber has not answered"
+DRAWS_COUNTED = 100
+"""Earlier draws whose result a report says: a report of thousands must not read every answer that ever came."""
 RECALLED = "it was recalled and is still there"
 
 
@@ -54,6 +57,7 @@ def report(
     gaps: Sequence[Row],
     keys: dict[str, Any],
     now: datetime,
+    earlier: Sequence[EarlierDraw] = (),
 ) -> LookReport:
     """From rows of ``store_looks``. ``keys``: public keys by subscriber."""
     records: dict[UUID, list[RecordLookedInto]] = defaultdict(list)
@@ -72,12 +76,33 @@ def report(
         council=council, la_code=look["la_code"], look_id=look["look_id"], asked_at=look["asked_at"], asked_by=look["asked_by"],
         made_at=now, complete=all(each.verdict is not Verdict.NO_ANSWER for each in everyone),
         drawn_by=DRAWN_BY if population is not None else None, seed=asked["seed"], population=population,
-        agency=asked["agency"], kind=asked["kind"], children=children,
+        agency=asked["agency"], kind=asked["kind"], earlier_draws=tuple(earlier), children=children,
         not_looked_at=tuple(NotLookedAt.model_validate(each) for each in asked["not_looked_at"]),
         with_all_current=Counted(**counted(sum(judged), len(judged), estimates=estimates)),
         with_gaps=sum(bool(child.gaps) for child in children), totals=tuple(_totals(shares, everyone, estimates=estimates)),
         keys={name: keys[name] for name in sorted(keys.keys() & {each.subscriber for each in everyone if each.statement})},
     )  # fmt: skip
+
+
+def earlier_draws(draws: Sequence[Row], shares: Iterable[Row]) -> list[EarlierDraw]:
+    """``shares``: of the newest :data:`DRAWS_COUNTED` of ``draws``, which are the newest first."""
+    seen: dict[UUID, dict[UUID, list[bool]]] = {row["look_id"]: defaultdict(list) for row in draws[:DRAWS_COUNTED]}
+    for row in shares:
+        verdict = judge(row)[0]
+        if verdict in SEEN:
+            seen[row["look_id"]][row["plan_id"]].append(verdict is Verdict.CURRENT)
+    found = []
+    for row in draws:
+        asked, children = row["asked"], seen.get(row["look_id"])
+        found.append(
+            EarlierDraw(
+                look_id=row["look_id"], asked_at=row["asked_at"], asked_by=row["asked_by"], seed=asked["seed"],
+                population=asked["population"], agency=asked["agency"], kind=asked["kind"], children=row["children"],
+                looked_into=None if children is None else len(children),
+                current=None if children is None else sum(all(each) for each in children.values()),
+            )
+        )  # fmt: skip
+    return found
 
 
 def record(row: Row) -> RecordLookedInto:

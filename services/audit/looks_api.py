@@ -59,11 +59,15 @@ def make_looks_router(pool: store.Pool, verifier: Verifier, signer: DocumentSign
             look = await _look(connection, look_id)
             plans = await store_looks.read_plans(connection, look_id)
             plan_ids = [row["plan_id"] for row in plans]
-            shares = await store_looks.read_shares(connection, look_id)
+            shares = await store_looks.read_shares(connection, [look_id])
+            draws = await store_looks.read_earlier_draws(connection, look_id)
+            counted = [row["look_id"] for row in draws[: looks.DRAWS_COUNTED]]
+            of_draws = await store_looks.read_shares(connection, counted) if counted else []
             gaps = await store_looks.read_gaps(connection, plan_ids)
             keys = await store_looks.read_keys(connection)
             await store_looks.write_read_acts(connection, caller.client_id, look["la_code"], look_id, plan_ids)
-        found = looks.report(look, look["council"], plans, shares, gaps, keys, look["now"])
+        earlier = looks.earlier_draws(draws, of_draws)
+        found = looks.report(look, look["council"], plans, shares, gaps, keys, look["now"], earlier)
         return json_answer(signer.sign(looks.KIND, found.model_dump(mode="json")), private=True)
 
     @api.get("/records", name="records", summary="What each subscriber last said of its records, in numbers")

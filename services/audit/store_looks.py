@@ -97,13 +97,28 @@ async def read_plans(connection: Connection, look_id: UUID) -> list[Any]:
     )  # fmt: skip
 
 
-async def read_shares(connection: Connection, look_id: UUID) -> list[Any]:
-    """Every share of the look: the wish as it was asked, the newest answer, and what receipts said without looking."""
+async def read_earlier_draws(connection: Connection, look_id: UUID) -> list[Any]:
+    """Draws of the same council in the twelve months before this look, the newest first."""
+    return list(
+        await connection.fetch(
+            "SELECT l.look_id, l.asked_at, l.asked_by, l.asked,"
+            " (SELECT count(*) FROM publisher.v_look_plan p WHERE p.look_id = l.look_id) AS children"
+            " FROM publisher.v_look this JOIN publisher.v_look l ON l.la_code = this.la_code AND l.look_id <> this.look_id"
+            " AND l.asked_at BETWEEN this.asked_at - interval '1 year' AND this.asked_at AND l.asked->>'seed' IS NOT NULL"
+            " WHERE this.look_id = $1 ORDER BY l.asked_at DESC, l.look_id DESC",
+            look_id,
+        )
+    )  # fmt: skip
+
+
+async def read_shares(connection: Connection, look_ids: Sequence[UUID]) -> list[Any]:
+    """Every share of these looks: the wish as it was asked, the newest answer, and what receipts said without looking."""
     return list(
         await connection.fetch(
             """
-            SELECT l.share_id, l.plan_id, l.subscriber, l.seq, l.version_id, l.sha256, l.recipient_id, l.recipient_kind,
-                   l.recipient_name, l.person, l.channel, l.grounds, h.hosted_by, h.found, h.version_id AS found_version_id,
+            SELECT l.look_id, l.share_id, l.plan_id, l.subscriber, l.seq, l.version_id, l.sha256, l.recipient_id,
+                   l.recipient_kind, l.recipient_name, l.person, l.channel, l.grounds, h.hosted_by, h.found,
+                   h.version_id AS found_version_id,
                    h.sha256 AS found_sha256, h.record, h.withdrawn, h.intact, h.reason, h.at, h.signed,
                    v.number AS found_version,
                    (v.issued_on, v.number) > (w.issued_on, w.number) AND v.recalled_at IS NULL AS newer,
@@ -121,9 +136,9 @@ async def read_shares(connection: Connection, look_id: UUID) -> list[Any]:
             LEFT JOIN publisher.v_version v ON v.version_id = h.version_id AND v.plan_id = l.plan_id
             LEFT JOIN audit.newest n ON n.share_id = l.share_id
             LEFT JOIN publisher.v_version p ON p.version_id = n.held_version_id
-            WHERE l.look_id = $1 ORDER BY l.plan_id, l.share_id
+            WHERE l.look_id = ANY($1) ORDER BY l.plan_id, l.share_id
             """,
-            look_id,
+            list(look_ids),
         )
     )  # fmt: skip
 

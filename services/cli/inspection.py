@@ -88,6 +88,12 @@ def head(document: Row) -> Iterator[str]:
         yield f"(drawn: {document['drawn_by']})."
     if scope:
         yield f"Only what {scope} should hold."
+    if document["population"] is not None and "earlier_draws" in document:
+        drawn = len(document["earlier_draws"])
+        yield (
+            f"{drawn} other draw{'s were' if drawn > 1 else ' was'} made here in the twelve months before: see the end."
+            if drawn else "No other draw was made here in the twelve months before."
+        )  # fmt: skip
     yield ""
     yield _headline(document["with_all_current"])
     looked_into = document["with_all_current"]["looked_into"]
@@ -107,6 +113,7 @@ def rest(document: Row, lines: Mapping[int, int]) -> Iterator[str]:
     yield from _section("Not seen: could not be looked into, so counted neither as present nor as absent", _unseen(document))
     yield from _section("Share gaps: involved in the plan, and gets nothing", _gaps(document))
     yield from _section("Asked for and not looked at", _refused(document, lines))
+    yield from _section("Other draws of the twelve months before, the newest first", _draws(document))
 
 
 def _text(document: Row, lines: Mapping[int, int]) -> Iterator[str]:
@@ -209,6 +216,16 @@ def _gaps(document: Row) -> Iterator[str]:
 def _refused(document: Row, lines: Mapping[int, int]) -> Iterator[str]:
     for each in document["not_looked_at"]:
         yield f"line {lines.get(each['position'], each['position'])}: {each['given']}: {_REASONS[each['reason']]}"
+
+
+def _draws(document: Row) -> Iterator[str]:
+    for each in document.get("earlier_draws", ()):
+        scope = each["agency"] or each["kind"]
+        result = "not counted here" if each["current"] is None else f"{each['current']} of {each['looked_into']} current"
+        yield (
+            f"{_at(each['asked_at'])} by {each['asked_by']}, seed {each['seed']}: {each['children']} of {each['population']} "
+            f"children{f', only {scope}' if scope else ''}: {result} (look {each['look_id']})"
+        )
 
 
 def check_statements(document: Row) -> int:

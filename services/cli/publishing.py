@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from schemas.base import FROM_OUTSIDE
 from schemas.plan import PlanSubmission
 from schemas.refusals import sentences
 from services.cli.exchange import Content, Exchange, ProblemError, Row
@@ -71,7 +72,7 @@ def read_version(file: Path, document: Path | None = None) -> VersionFile:
 def check(version: VersionFile) -> Row:
     """Judges a file against the contract without sending it."""
     try:
-        submission = PlanSubmission.model_validate_json(version.content.submission)
+        submission = PlanSubmission.model_validate_json(version.content.submission, context=FROM_OUTSIDE)
     except ValidationError as error:
         return {
             "file": str(version.path),

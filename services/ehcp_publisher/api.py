@@ -18,6 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from schemas.base import FROM_OUTSIDE
 from schemas.documents import ReadRequest
 from schemas.lifecycle import PLAN_EVENT, CommissionerChanged, EventLine, PlanEvent
 from schemas.plan import PlanSubmission, VersionLine, VersionSubmission
@@ -339,7 +340,8 @@ def _broken(message: str) -> Problem:
 def parse(model: type[Model] | TypeAdapter[Model], body: bytes, within: str | None = None) -> Model:
     """Raises :class:`Problem`: 400 when it is no JSON, 422 when it does not fit. ``within`` begins the names of fields."""
     try:
-        return model.validate_json(body) if isinstance(model, TypeAdapter) else model.model_validate_json(body)
+        read = model.validate_json if isinstance(model, TypeAdapter) else model.model_validate_json
+        return read(body, context=FROM_OUTSIDE)
     except ValidationError as error:
         errors = error.errors(include_input=False, include_url=False)
         errors = [each | {"loc": (within, *each["loc"])} for each in errors] if within else errors

@@ -144,6 +144,19 @@ async def test_answers_become_a_report_that_is_verified_offline(audit: Audit) ->
     assert {row["plan_id"] for row in rows[2:]} == {here.plan_id, gone.plan_id, silent.plan_id}
 
 
+async def test_a_report_lists_every_draw_before_it_with_what_came_of_it(audit: Audit) -> None:
+    good, bad = await audit.council.write_share(), await audit.council.write_share()
+    first = await audit.asked(good, bad)
+    await audit.handle([audit.answer(first, good), audit.answer(first, bad, Found.ABSENT)])
+    second = await audit.asked(good)
+    await audit.handle([audit.answer(second, good)])
+    told = {each["look_id"]: each for each in (await audit.report(second))["earlier_draws"]}
+    found = told[str(first)]
+    assert (found["seed"], found["children"], found["looked_into"], found["current"]) == ("1", 2, 2, 1)
+    assert str(second) not in told
+    assert str(second) not in {each["look_id"] for each in (await audit.report(first))["earlier_draws"]}, "it came later"
+
+
 async def test_an_answer_that_comes_twice_is_one_and_of_two_the_newer_counts(audit: Audit) -> None:
     share = await audit.council.write_share()
     look_id = await audit.asked(share)

@@ -87,6 +87,21 @@ def test_the_text_says_each_finding_in_words() -> None:
     assert "Dudley Group" in said
 
 
+def test_a_draw_names_those_before_it_and_a_choice_has_none() -> None:
+    one = document()
+    draw = {
+        "look_id": "L-1", "asked_at": "2026-11-19T08:30:00Z", "asked_by": "operator", "seed": "8", "population": 100,
+        "agency": None, "kind": "trust", "children": 50, "looked_into": 48, "current": 31,
+    }  # fmt: skip
+    said = inspection.text(one | {"earlier_draws": [draw, draw | {"seed": "9", "kind": None, "current": None}]})
+    assert "2 other draws were made here in the twelve months before: see the end." in said
+    line = "2026-11-19 08:30:00 by operator, seed 8: 50 of 100 children, only trust: 31 of 48 current (look L-1)"
+    assert line in said
+    assert "seed 9: 50 of 100 children: not counted here (look L-1)" in said
+    assert "No other draw was made here in the twelve months before." in inspection.text(one)
+    assert "other draw" not in inspection.text(document(population=None))
+
+
 def test_children_of_whom_nothing_was_seen_are_said_beside_the_figure() -> None:
     one = document()
     unseen = one["children"][0] | {"all_current": None, "records": [one["children"][0]["records"][0]]}

@@ -140,6 +140,23 @@ def test_nothing_is_estimated_from_a_choice_or_when_all_were_looked_at(populatio
     assert (made.drawn_by is None) == (population is None)
 
 
+def test_every_earlier_draw_is_told_with_its_result() -> None:
+    asked = {"seed": "1", "population": 100, "n": 50, "agency": None, "kind": None, "not_looked_at": []}
+    draws = [
+        {"look_id": UUID(int=20 + each), "asked_at": NOW, "asked_by": "operator", "asked": asked, "children": 3}
+        for each in range(looks.DRAWS_COUNTED + 1)
+    ]
+    newest = {"look_id": UUID(int=20)}
+    found = looks.earlier_draws(
+        draws,
+        [share(1, 1) | newest, share(2, 1, **ABSENT) | newest, share(3, 2) | newest,
+         share(4, 3, **UNKNOWN | {"found": Found.NO_ANSWER}) | newest],
+    )  # fmt: skip
+    assert (found[0].seed, found[0].children, found[0].looked_into, found[0].current) == ("1", 3, 2, 1)
+    assert (found[1].looked_into, found[1].current) == (0, 0)
+    assert (found[-1].look_id, found[-1].looked_into, found[-1].current) == (draws[-1]["look_id"], None, None)
+
+
 def test_gaps_stand_with_their_child_and_keys_with_whose_word_it_is() -> None:
     made = report([share()], gaps=(1, 2))
     assert [[gap.who for gap in child.gaps] for child in made.children] == [["therapies: speech"]] * 2

@@ -51,7 +51,7 @@ def records(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"subscribers": found, "person_needed": needed})
     else:
-        print_table(RECORD_COLUMNS, found)
+        print_table(RECORD_COLUMNS, [row | {"held": counted(row["held"])} for row in found])
         err.print(
             "Differences are delivered again by themselves, but for orphans (held, and the council knows no such share) and "
             "copies that could not be asked after for more than a day: those need a person." if needed else
@@ -59,6 +59,11 @@ def records(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
         )  # fmt: skip
     if needed:
         raise typer.Exit(Exit.CHECK_FAILED)
+
+
+def counted(held: int | None) -> int | str:
+    """A subscriber counts what it holds now and then: before that it knows nothing."""
+    return "not counted yet" if held is None else held or "none yet"
 
 
 async def _records(home: Path) -> list[Row]:

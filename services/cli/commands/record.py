@@ -19,6 +19,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from schemas.base import FROM_OUTSIDE
 from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.lifecycle import EVENT_MODELS, LeftOut, Recorded
 from schemas.refusals import explain
@@ -197,7 +198,7 @@ def judged(model: type[Recorded], fields: list[Field], given: Row) -> Row:
     values = {field.name: field.value(given[field.name]) for field in fields if given.get(field.name) not in (None, [])}
     options = {field.name: field.option for field in fields}
     try:
-        event = model.model_validate_json(orjson.dumps(values))
+        event = model.model_validate_json(orjson.dumps(values), context=FROM_OUTSIDE)
     except ValidationError as error:
         listed = []
         for each in explain(error.errors(include_input=False, include_url=False)):

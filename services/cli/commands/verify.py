@@ -13,7 +13,7 @@ from services.cli.machine.errors import UsageError
 from services.cli.options import DEFAULT_HOME, AsJson, Home
 from services.cli.output import RefusedError, err, out, plain_errors, print_json
 from services.shared.identity.keys import import_key
-from services.shared.identity.signed_documents import SignedDocumentError, verify
+from services.shared.identity.signed_documents import SignedDocumentError, fingerprint, verify
 
 DOCUMENT_KEY = "documents"
 """Its name among the machine's keys."""
@@ -51,6 +51,10 @@ def verify_(
             "follow from them.", soft_wrap=True,
         )  # fmt: skip
     out.print(f"Fingerprint of the key that signed it: {found['fingerprint']}", soft_wrap=True)
+    if found.get("subscriber_keys"):
+        out.print("Fingerprints of subscribers' keys, as the council has them (each agency can say whether it is its own):")
+        for name, print_ in found["subscriber_keys"].items():
+            out.print(f"  {name}: {print_}", markup=False, soft_wrap=True)
     if found["trusted"] is False:
         err.print(
             "Whose key that is the file cannot prove: compare it with the fingerprint that the council published, or give the "
@@ -76,7 +80,9 @@ def check(file: Path, key_file: Path | None, home: Path) -> Row:
     counts = {
         "receipts": receipts and receipts.good, "other_key_receipts": receipts and receipts.other_key, "statements": statements
     }  # fmt: skip
-    told = {name: count for name, count in counts.items() if count is not None}
+    told: Row = {name: count for name, count in counts.items() if count is not None}
+    if told:
+        told["subscriber_keys"] = {name: fingerprint(key) for name, key in found.document["keys"].items()}
     return {"file": str(file), "kind": found.kind, "fingerprint": found.fingerprint, "trusted": trusted is not None} | told
 
 

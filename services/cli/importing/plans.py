@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import orjson
 from pydantic import ValidationError
 
+from schemas.base import FROM_OUTSIDE
 from schemas.lifecycle import CeaseReason, PastReview, ReviewOutcome
 from schemas.plan import PlanSubmission
 from schemas.refusals import explain
@@ -105,7 +106,7 @@ def submission_of(content: Mapping[str, Any], origin: Callable[[str], tuple[Cell
     ``origin`` says of a field such as ``child/upn`` which row and which column it came from.
     """
     try:
-        return PlanSubmission.model_validate_json(orjson.dumps(content))
+        return PlanSubmission.model_validate_json(orjson.dumps(content), context=FROM_OUTSIDE)
     except ValidationError as error:
         for each in explain(error.errors(include_input=False, include_url=False)):
             cells, column = origin(each.field)

@@ -18,7 +18,9 @@ from services.shared.delivery import store_heartbeat, store_pauses, store_unansw
 from services.shared.kafka import cloudevents
 
 HOLDINGS_EVERY = 3600.0
-"""Seconds between two readings of all that is held."""
+"""Seconds between two readings of all that is held, at most."""
+IDLE_FOR_EACH = 1000.0
+"""Seconds before the next reading, for each that one took: few shares are counted with every heartbeat."""
 
 
 class Heartbeats:
@@ -43,7 +45,7 @@ class Heartbeats:
         self._clock = clock
         self._holdings: tuple[int, str] | None = None
         self._unasked: tuple[int, datetime | None] = (0, None)
-        self._holdings_at = 0.0
+        self._holdings_at, self._count_every = 0.0, 0.0
 
     async def run(self) -> None:
         """Until cancelled; raises when the database fails, to be started again."""
@@ -54,8 +56,10 @@ class Heartbeats:
     async def beat(self) -> Heartbeat:
         now = asyncio.get_running_loop().time()
         async with self._pool.acquire() as connection, connection.transaction():
-            if self._holdings is None or now - self._holdings_at >= HOLDINGS_EVERY:
+            if self._holdings is None or now - self._holdings_at >= self._count_every:
                 self._holdings, self._holdings_at = await store_heartbeat.holdings(connection), now
+                took = asyncio.get_running_loop().time() - now
+                self._count_every = min(HOLDINGS_EVERY, took * IDLE_FOR_EACH)
                 self._unasked = await store_heartbeat.unasked(connection)
             fares = await store_heartbeat.how_it_fares(connection, self._subscriber)
             held, digest = self._holdings
