@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from services.cli.machine.databases import database_of
+from services.cli.machine.kafka_access import ensure_topics, load_access
 from tests.e2e.exchange import Exchange, running_exchange
 from tests.e2e.test_kill import arrived, everywhere, filed_once, first_versions
 from tests.support.waiting import until
@@ -26,6 +27,27 @@ async def test_the_brokers_data_is_deleted_in_the_middle(exchange: Exchange) -> 
     await second
     await exchange.ready("kafka")
     await until(lambda: everywhere(exchange, plans, 2), within=180, what="all is everywhere after the broker was wiped")
+    await filed_once(exchange, patients)
+
+
+async def test_a_receipts_topic_alone_is_wiped_in_the_middle(exchange: Exchange) -> None:
+    children, patients, plans = await first_versions(exchange)
+    amendments = [{"plan_id": plan, "version": child.version(2)} for child, plan in zip(children, plans, strict=True)]
+    second = asyncio.create_task(exchange.issue(amendments))
+    await asyncio.wait([second], timeout=0.3)
+    assert exchange.machine.places is not None
+    assert exchange.machine.places.kafka is not None
+    kafka = exchange.machine.places.kafka
+    topic = "ehcp.receipts.health.v1"
+    admin = kafka.admin()
+    await asyncio.to_thread(admin.delete_topics([topic])[topic].result, 30)
+    await second
+
+    async def made_anew() -> bool:  # the broker deletes by and by
+        return topic in await asyncio.to_thread(ensure_topics, admin, load_access(), kafka.replication)
+
+    await until(made_anew, within=60, what="the topic is made anew")
+    await until(lambda: everywhere(exchange, plans, 2), within=180, what="all is everywhere after the receipts were wiped")
     await filed_once(exchange, patients)
 
 
