@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx2
 import pytest
+from joserfc.jwk import OKPKey
 
 from schemas.heartbeats import Away
 from schemas.receipts import Status
@@ -16,6 +17,7 @@ from services.shared.clock import utc_now
 from services.shared.delivery import breaker, evidence, store
 from services.shared.delivery import dispatcher as dispatching
 from services.shared.delivery.heartbeats import Heartbeats
+from services.shared.identity.receipts import signer, verify
 from services.shared.record_systems.port import Collected, Content, Filed, Outcome, Refused, Retry, Sent, Withdrawal, Withdrawn
 from services.shared.record_systems.systems import Systems, SystemSettings
 from tests.support.subscriber import (
@@ -212,6 +214,27 @@ async def test_a_repeat_sends_the_newest_receipt_of_the_newest_seq(subscriber: S
     filed, superseded = await subscriber.outbox(first)
     await subscriber.park(second)
     assert await subscriber.outbox(first) == [filed, superseded, filed]
+
+
+async def test_a_receipt_of_a_former_key_is_said_again_under_the_new_one(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key was changed while it was on its way: under the old one the council would refuse it for ever."""
+    wish = wanted()
+    subscriber.council.wants(wish)
+    await subscriber.park(wish)
+    async with subscriber.dispatching():
+        await subscriber.until_said(wish, Status.FILED)
+    [lost] = await subscriber.outbox(wish)
+    new = OKPKey.generate_key("Ed25519")
+    monkeypatch.setattr(subscriber.receipts, "_sign", signer(new))
+    for _ in range(2):
+        await subscriber.park(wish)
+    _, again, repeated = await subscriber.outbox(wish)
+    assert again == repeated, "byte for byte from then on"
+    before, after = verify(lost, subscriber.key), verify(again, new)
+    assert after.number > before.number
+    assert after == before.model_copy(update={"number": after.number})
 
 
 async def test_receipt_numbers_never_fall(subscriber: SubscriberStub) -> None:

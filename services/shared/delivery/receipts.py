@@ -10,6 +10,7 @@ from schemas.events import EventType
 from schemas.receipts import HostedBy, Receipt, Status
 from services.shared.clock import Clock, utc_now
 from services.shared.delivery import store
+from services.shared.identity.receipts import words
 from services.shared.kafka import cloudevents
 
 
@@ -58,9 +59,7 @@ class Receipts:
                 record=draft.record, reason=draft.reason, next_try_at=draft.next_try_at, attempt=draft.attempt,
                 opened_by=draft.opened_by, at=self._clock(), **_removal(draft, removals.get(draft.share_id)),
             )  # fmt: skip
-            signed.append(
-                store.SignedReceipt(number, draft.share_id, draft.seq, draft.status, self._sign(receipt), self._headers())
-            )
+            signed.append(self._signed(receipt))
         await store.save_receipts(connection, self.topic, signed)
 
     async def say_removed(self, connection: Any, share_ids: Sequence[UUID]) -> None:
@@ -80,9 +79,28 @@ class Receipts:
         )
 
     async def send_again(self, connection: Any, share_ids: Sequence[UUID]) -> None:
-        """The newest receipt of each share once more, byte for byte."""
-        if share_ids:
-            await store.send_again(connection, self.topic, share_ids, self._headers())
+        """The newest receipt of each share once more, byte for byte. One that was signed with a former key proves nothing any
+        more: it is said anew, under a number of its own. Call last, as :meth:`write`."""
+        if not share_ids:
+            return
+        own, former = [], []
+        for share_id, signed in await store.newest_receipts(connection, share_ids):
+            said = words(signed)
+            if self._sign(said) == signed:
+                own.append((str(share_id), self._headers(), signed))
+            else:
+                former.append(said)
+        await store.into_outbox(connection, self.topic, own)
+        if not former:
+            return
+        numbers = await store.take_numbers(connection, len(former))
+        anew = [said.model_copy(update={"number": number}) for number, said in zip(numbers, former, strict=True)]
+        await store.save_receipts(connection, self.topic, [self._signed(each) for each in anew])
+
+    def _signed(self, receipt: Receipt) -> store.SignedReceipt:
+        return store.SignedReceipt(
+            receipt.number, receipt.share_id, receipt.seq, receipt.status, self._sign(receipt), self._headers()
+        )
 
 
 def _removal(draft: Draft, row: Any) -> dict[str, Any]:

@@ -342,8 +342,8 @@ async def save_receipts(connection: Any, topic: str, receipts: Sequence[SignedRe
     await into_outbox(connection, topic, [(str(r.share_id), r.headers, r.signed) for r in receipts])
 
 
-async def send_again(connection: Any, topic: str, share_ids: Sequence[UUID], headers: dict[str, str]) -> int:
-    """The newest receipt of each share once more, byte for byte.
+async def newest_receipts(connection: Any, share_ids: Sequence[UUID]) -> list[tuple[UUID, bytes]]:
+    """(share, signed bytes) of the newest receipt of each share.
 
     Newest by (``seq``, number), as the council counts: an old message that comes late is answered too, with a higher number.
     """
@@ -352,8 +352,7 @@ async def send_again(connection: Any, topic: str, share_ids: Sequence[UUID], hea
         " ORDER BY share_id, seq DESC, number DESC",
         list(share_ids),
     )
-    await into_outbox(connection, topic, [(str(row["share_id"]), headers, row["signed"]) for row in rows])
-    return len(rows)
+    return [(row["share_id"], row["signed"]) for row in rows]
 
 
 async def into_outbox(connection: Any, topic: str, rows: Sequence[tuple[str, dict[str, str], bytes]]) -> None:
