@@ -15,7 +15,7 @@ down: setup ## stop everything (ARGS=--wipe removes its data)
 	@$(BIN)/ehcp down $(ARGS)
 
 test: setup ## all tests, on real servers that the command starts and stops
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: setup ## style, types, who may import whom, generated files current, last release not broken
 	@$(BIN)/ruff format --check .
