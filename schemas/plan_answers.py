@@ -51,6 +51,8 @@ class _Plan(Open):
     """Null where every version was recalled."""
     settings: tuple[PlacedAt, ...]
     shares: int
+    deliverable: int = 0
+    """Of ``shares``, those that somebody delivers: the others' codes lead to nobody."""
     gaps: int
     flag_count: int
     to_confirm: bool

@@ -537,6 +537,8 @@ async def list_plans(
                c.nhs_lookup IS NOT NULL AS has_nhs_number,
                (SELECT count(*) FROM publisher.share s WHERE s.plan_id = p.plan_id AND s.notice_id IS NULL
                 AND s.action = 'hold') AS shares,
+               (SELECT count(*) FROM publisher.share s WHERE s.plan_id = p.plan_id AND s.notice_id IS NULL
+                AND s.action = 'hold' AND s.subscriber IS NOT NULL) AS deliverable,
                (SELECT count(*) FROM publisher.share_gap g WHERE g.plan_id = p.plan_id) AS gaps,
                (SELECT count(*) FROM publisher.v_flag f WHERE f.plan_id = p.plan_id)
                    + (SELECT count(*) FROM ({store_guard.FLAGS}) f WHERE f.plan_id = p.plan_id) AS flags,

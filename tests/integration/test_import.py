@@ -184,6 +184,13 @@ async def test_a_code_that_leads_to_nobody_is_noted_with_its_row_and_the_plan_go
     assert {(each["case_reference"], each["error_column"], each["error_effect"]) for each in rows} == {
         ("OLD-1", "setting_2_urn", "sent all the same"), ("OLD-2", "setting_2_urn", "sent all the same"),
     }  # fmt: skip
+    nobody = {"setting_1_urn": "993990", "commissioning_bodies": "XYZ", "family_1_reference": "", "family_1_name": ""}
+    path = written(tmp_path / "more.csv", row("OLD-4", **nobody), row("OLD-5"))
+    assert (await council.run("import", path, "--council", "332", "--no-render"))[0] == 0
+    for arguments in ((path, "--council", "332"), ()):
+        _, result = await council.run("readiness", *arguments)
+        lacking = {each["case_reference"]: each["lacks"] for each in result["not_ready"]}
+        assert (lacking["OLD-4"], lacking["OLD-5"]) == (["nhs_number", "recipient"], ["nhs_number"])
 
 
 async def test_an_import_that_was_killed_goes_on_where_it_was(council: Council, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The case system's plans beside the exchange's, and how many could be delivered today."""
 
+from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from services.cli.importing.known import KnownPlans
 from services.cli.importing.opening import Asked, opened
 from services.cli.importing.plans import Ceased, ExtractPlan, Lack
 from services.cli.importing.profiles import load_profile
-from services.cli.importing.readiness import Readiness, lacks_here
+from services.cli.importing.readiness import Listed, Readiness, lacks_here
 from services.cli.importing.tables import Ref
+from services.cli.machine.errors import MachineError
 
 TODAY = date(2026, 11, 22)
 NAMED = {"scheme": "urn", "value": "993202", "from": "2025-09-01", "until": None}
@@ -36,7 +38,7 @@ def here(**changes: Any) -> Row:
     return {
         "plan_id": "0192", "la_code": "332", "case_reference": "EHC-1", "state": "live", "restricted": False,
         "current": {"version_id": "0193", "version": 2, "issued_on": "2026-02-10", "document": True}, "settings": [NAMED],
-        "has_nhs_number": True, "shares": 4, "gaps": 0,
+        "has_nhs_number": True, "shares": 4, "deliverable": 3, "gaps": 0,
     } | changes  # fmt: skip
 
 
@@ -108,7 +110,7 @@ def test_plans_that_nobody_looked_for_are_left() -> None:
 def test_how_many_could_be_delivered_and_what_the_others_lack() -> None:
     counted = Readiness()
     counted.take("EHC-1", lacks_here(here()))
-    counted.take("EHC-2", lacks_here(here(has_nhs_number=False, shares=0)))
+    counted.take("EHC-2", lacks_here(here(has_nhs_number=False, shares=2, deliverable=0)))
     counted.take("EHC-3", lacks_here(here(gaps=2)), 2)
     counted.take("EHC-4", there(lacks=frozenset({Lack.DOCUMENT, Lack.NHS_NUMBER})).lacks)
     assert orjson.loads(orjson.dumps(counted.as_row())) == {
@@ -119,6 +121,36 @@ def test_how_many_could_be_delivered_and_what_the_others_lack() -> None:
             {"case_reference": "EHC-4", "lacks": ["document", "nhs_number"]},
         ],
     }  # fmt: skip
+
+
+async def _directory(code: str) -> AsyncIterator[Row]:
+    """urn:993202 is a school that closed and opened again, ods:XYZ nobody delivers to, ods:DOWN does not answer."""
+    if code == "ods:DOWN":
+        raise MachineError("It does not answer.")
+    spans: dict[str, list[tuple[str, str | None]]]
+    spans = {"urn:993202": [("2010-09-01", "2020-08-31"), ("2025-09-01", None)], "urn:993990": [("2010-09-01", "2025-08-31")]}
+    spans["ods:XYZ"] = [("2020-01-01", None)]
+    for first, last in spans.get(code, ()):
+        listed = {"scheme": code[:3], "value": code[4:], "from": first, "until": last}
+        yield {"codes": [listed], "subscriber": None if code == "ods:XYZ" else "school"}
+
+
+@pytest.mark.parametrize(
+    ("named", "family", "lacks"),
+    [
+        (["urn:993990", "urn:993202"], False, []),
+        (["urn:993990", "ods:XYZ", "ods:NONE"], False, ["recipient"]),
+        (["urn:993990"], True, []),
+        (["urn:993990", "ods:DOWN"], False, []),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_code_that_leads_to_nobody_is_nobody_to_send_a_plan_to(
+    named: list[str], family: bool, lacks: list[str]
+) -> None:
+    listed = Listed(_directory, TODAY)
+    assert sorted(await listed.lacks(there(named=frozenset(named), family=family))) == lacks
+    assert listed.why_not == ("It does not answer." if "ods:DOWN" in named else None)
 
 
 def test_the_sample_return_differs_from_the_sample_plans_where_it_says_so() -> None:

@@ -1,5 +1,6 @@
 """`ehcp readiness`: how many plans could be delivered today, and what the others lack."""
 
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +20,10 @@ from services.cli.exchange import Exchange, Reach, Row
 from services.cli.importing.comparing import LIVE
 from services.cli.importing.faults import Findings
 from services.cli.importing.opening import Asked, opened
-from services.cli.importing.readiness import Readiness, lacks_here
+from services.cli.importing.readiness import Listed, Readiness, lacks_here
+from services.cli.machine.errors import MachineError
 from services.cli.options import DEFAULT_HOME, AsJson, Home
-from services.cli.output import out, plain_errors, print_json, print_table, run
+from services.cli.output import err, out, plain_errors, print_json, print_table, run
 from services.shared.law.counting import london_date
 
 WORDS = {
@@ -49,12 +51,15 @@ def readiness(
     else:
         asked = Asked(path, profile_of(profile, home), london_today(), council, documents, tuple(corrections or ()))
         with plain_errors():
-            found = of_extract(asked)
+            found = run(of_extract(asked, home))
     if as_json:
         print_json(found)
         return
     share = f" ({found['share_ready']:.1%})" if found["plans"] else ""
     out.print(f"{found['ready']} of {found['plans']} plans in force could be delivered today{share}.")
+    if why_not := found.get("directory_not_asked"):
+        out.print("The directory was not asked, so whoever is named counts as somebody to send it to.")
+        err.print(why_not, style="dim", markup=False, soft_wrap=True)
     if found["with_share_gaps"]:
         out.print(f"In {found['with_share_gaps']} plans somebody is involved who has no share: `ehcp gaps` lists them.")
     for each in found.get("compared", ()):
@@ -88,11 +93,18 @@ async def of_exchange(home: Path, council: str | None) -> Row:
     return {"of": "exchange", **counted.as_row(), "compared": compared}
 
 
-def of_extract(asked: Asked) -> Row:
+async def of_extract(asked: Asked, home: Path) -> Row:
+    """Whether its codes lead to somebody is looked up in the directory, while the exchange answers."""
     counted = Readiness()
-    with opened(asked, Findings()) as extract, bar_for(extract) as advance:
-        for plan in extract.plans():
-            if not plan.over:
-                counted.take(plan.case_reference, plan.lacks)
-            advance()
-    return {"of": str(asked.path), **counted.as_row()}
+    async with AsyncExitStack() as stack:
+        try:
+            exchange = await stack.enter_async_context(Exchange(Reach.of(home)))
+            listed = Listed(lambda code: exchange.directory(code=code), asked.today)
+        except MachineError as error:
+            listed = Listed(None, asked.today, str(error))
+        with opened(asked, Findings()) as extract, bar_for(extract) as advance:
+            for plan in extract.plans():
+                if not plan.over:
+                    counted.take(plan.case_reference, await listed.lacks(plan))
+                advance()
+    return {"of": str(asked.path), **counted.as_row(), "directory_not_asked": listed.why_not}

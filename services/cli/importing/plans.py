@@ -74,6 +74,9 @@ class ExtractPlan:
     review: PastReview | None = None
     """The last review that came to a decision, as ``reviews_before`` takes it."""
     lacks: frozenset[Lack] = frozenset()
+    named: frozenset[str] = frozenset()
+    """Codes of the organisations that would get it: settings of today and later, commissioning bodies."""
+    family: bool = False
     over: bool = False
     """Not in force any more there, even where the exchange cannot be told so from the extract alone (a transfer)."""
 
@@ -113,6 +116,13 @@ def submission_of(content: Mapping[str, Any], origin: Callable[[str], tuple[Cell
             if not any(fault.refuses and fault.column == column for fault in cells.faults):
                 cells.faults.append(Fault(column, each.problem, each.instead))
         return None
+
+
+def organisations_of(version: Mapping[str, Any], today: date) -> frozenset[str]:
+    """Codes of who gets it by law, from ``version`` as it is sent."""
+    placed = [each for each in version["placements"] if each.get("setting") and (each.get("until") or "9999") >= str(today)]
+    codes = [*(each["setting"] for each in placed), *version["commissioning_bodies"]]
+    return frozenset(f"{code['scheme']}:{code['value']}" for code in codes)
 
 
 def as_json(submission: PlanSubmission) -> bytes:

@@ -25,6 +25,7 @@ from services.cli.importing.plans import (
     Version,
     as_json,
     cease_reason,
+    organisations_of,
     past_review,
     submission_of,
 )
@@ -193,15 +194,15 @@ class Sen2Extract:
             }  # fmt: skip
             if (submission := submission_of(content, self._origin(case))) is not None:
                 found.append(Version(issued_on, as_json(submission), path, (), case.request))
-        recipients = bool(family or commissioners or any(placement["setting"] for placement in placements))
+        codes = organisations_of({"placements": placements, "commissioning_bodies": commissioners}, self._today)
         refused = any(fault.refuses for cells in case.cells.values() for fault in cells.faults)
         lacking = {
-            Lack.DOCUMENT: not documents, Lack.NHS_NUMBER: not child["nhs_number"], Lack.RECIPIENT: not recipients,
+            Lack.DOCUMENT: not documents, Lack.NHS_NUMBER: not child["nhs_number"], Lack.RECIPIENT: not family and not codes,
             Lack.CORRECTION: refused,
         }  # fmt: skip
         return ExtractPlan(
             self._la_code, reference, case.request, () if refused else tuple(found), None if refused else ceased, settings,
-            last_review, amended, review, frozenset(lack for lack, true in lacking.items() if true),
+            last_review, amended, review, frozenset(lack for lack, true in lacking.items() if true), codes, bool(family),
             over=named.has("ceasedate") and not _is_after(named, "ceasedate", self._today),
         )  # fmt: skip
 

@@ -24,6 +24,7 @@ from services.cli.importing.plans import (
     Version,
     as_json,
     cease_reason,
+    organisations_of,
     past_review,
     submission_of,
 )
@@ -100,6 +101,7 @@ class SimpleExtract:
         versions: list[Version] = []
         newest: _Read | None = None
         lacks: set[Lack] = set()
+        named: frozenset[str] = frozenset()
         ceased, review, last_review, amended = None, None, None, False
         for ref in refs:
             read = self._read(ref)
@@ -108,7 +110,8 @@ class SimpleExtract:
                 newest = read
                 ceased = self._ceased_of(read.cells)
                 review, last_review, amended = self._review_of(read.cells)
-                lacks = _lacks_of(read, document)
+                named = organisations_of(read.content["version"], self._defaults.today)
+                lacks = _lacks_of(read, document, named)
             submission = submission_of(read.content, _origin(read))
             attachments = self._attachments_of(read.cells)
             if read.cells.faults:
@@ -120,7 +123,7 @@ class SimpleExtract:
         assert newest is not None, "a plan has a row"
         return ExtractPlan(
             str(newest.content.get("la_code", "")), reference, refs[0], tuple(versions), ceased, newest.settings, last_review,
-            amended, review, frozenset(lacks), over=ceased is not None,
+            amended, review, frozenset(lacks), named, bool(newest.content["version"]["family"]), over=ceased is not None,
         )  # fmt: skip
 
     def _read(self, ref: Ref) -> _Read:
@@ -346,14 +349,12 @@ def _sections_of(cells: Cells) -> dict[str, Any] | None:
     return {letter: {"text": text} for letter, text in texts.items() if text} or None
 
 
-def _lacks_of(read: _Read, document: Path | None) -> set[Lack]:
+def _lacks_of(read: _Read, document: Path | None, named: frozenset[str]) -> set[Lack]:
     version = read.content["version"]
-    settings = any(placement.get("setting") for placement in version["placements"])
-    recipients = bool(version["family"] or version["commissioning_bodies"] or settings)
     found = {
         Lack.DOCUMENT: document is None and not version["sections"],
         Lack.NHS_NUMBER: not read.content["child"]["nhs_number"],
-        Lack.RECIPIENT: not recipients,
+        Lack.RECIPIENT: not version["family"] and not named,
     }
     return {lack for lack, true in found.items() if true}
 
