@@ -45,6 +45,8 @@ class AlertKind(StrEnum):
     """A subscriber holds copies of shares that the council does not know."""
     NOT_ENDED = "not_ended"
     """Records show copies as if they had not ended, or had not been recalled."""
+    RECORDS_DIFFER = "records_differ"
+    """Many copies of a subscriber were found missing, stale, altered or never arrived within a day; they mend themselves."""
     UNASKED = "unasked"
     """Records could not be asked for more than a day what they hold."""
     HELD = "held"
@@ -125,7 +127,8 @@ class CouncilAlertRaised(Open):
     """How many plans it concerns, where they have no id here."""
     subscriber: str | None = None
     about: str | None = None
-    """What of it: a topic that is not read, a paused recipient's code, the name of a record system that is away."""
+    """What of it: a topic that is not read, a paused recipient's code, the name of a record system that is away, the kind of
+    difference between the records and what was filed."""
     since: AwareDatetime
     raised_at: AwareDatetime
 

@@ -154,6 +154,11 @@ def _heading(kind: AlertKind) -> str:
             return "Orphaned: copies are held of shares that the council does not know; `ehcp reconcile records` counts them"
         case AlertKind.NOT_ENDED:
             return "Not ended: records show copies as current that ended or were recalled; they are being ended again"
+        case AlertKind.RECORDS_DIFFER:
+            return (
+                "Records differ: many copies were not as they should be within a day, and are filed again by themselves; "
+                "`ehcp reconcile records` counts them"
+            )
         case AlertKind.PAUSED:
             return "Paused: nothing is delivered to a recipient until its operator resumes it; what is late is still late"
         case AlertKind.AWAY:
@@ -203,15 +208,22 @@ def _name(kind: AlertKind) -> str:
     return kind.value.replace("_", " ")
 
 
-def _what(kind: AlertKind) -> str:
-    return {AlertKind.PAUSED: "recipient", AlertKind.AWAY: "record system"}.get(kind, "topic")
+def _what(alert: Alert) -> str:
+    match alert.kind, alert.about:
+        case _, None:
+            return ""
+        case AlertKind.RECORDS_DIFFER, str(difference):
+            return f", {difference.replace('_', ' ')}"
+        case kind, about:
+            named = {AlertKind.PAUSED: "recipient", AlertKind.AWAY: "record system"}.get(kind, "topic")
+            return f", {named} {about}"
 
 
 def _about(alert: Alert) -> str:
     if alert.count is not None:
         return f"{alert.count} plan{'s' if alert.count > 1 else ''}"
     if alert.plan_id is None:
-        return f"subscriber {alert.subscriber}" + (f", {_what(alert.kind)} {alert.about}" if alert.about else "")
+        return f"subscriber {alert.subscriber}{_what(alert)}"
     plan = f"plan {alert.plan_id}"
     if alert.kind is AlertKind.DIFFERS and alert.about is not None:
         return f"{plan}: {_difference(DifferenceKind(alert.about))}"

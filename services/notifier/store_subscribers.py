@@ -13,7 +13,7 @@ async def read_subscribers(connection: Connection) -> dict[str, Subscriber]:
     rows = await connection.fetch(
         """
         SELECT s.subscriber, coalesce(h.last_seen, s.registered_at) AS heard_at, coalesce(h.stopped_topics, '{}') AS stopped,
-               ARRAY(SELECT jsonb_object_keys(h.differences)) AS differences, h.unasked_since,
+               coalesce(h.differences, '{}') AS differences, coalesce(h.held, 0) AS held, h.unasked_since,
                ARRAY(SELECT t.topic FROM audit.v_stopped_topic t WHERE t.subscriber = s.subscriber) AS stopped_here
         FROM publisher.v_subscriber s LEFT JOIN audit.v_heartbeat h ON h.subscriber = s.subscriber
         """
@@ -26,8 +26,8 @@ async def read_subscribers(connection: Connection) -> dict[str, Subscriber]:
         away[row["subscriber"]][row["record_system"] or ""] = row["since"]
     return {
         row["subscriber"]: Subscriber(
-            row["subscriber"], row["heard_at"], frozenset(row["stopped"] + row["stopped_here"]), frozenset(row["differences"]),
-            paused.get(row["subscriber"], {}), away.get(row["subscriber"], {}), row["unasked_since"],
+            row["subscriber"], row["heard_at"], frozenset(row["stopped"] + row["stopped_here"]), row["differences"],
+            paused.get(row["subscriber"], {}), away.get(row["subscriber"], {}), row["unasked_since"], row["held"],
         )
         for row in rows
     }  # fmt: skip

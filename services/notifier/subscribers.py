@@ -13,10 +13,20 @@ from schemas.alerts import AlertKind, ClearedBecause
 from services.shared.delivery.differences import Difference
 
 OF_RECORDS = {Difference.ORPHAN: AlertKind.ORPHANED, Difference.SHOULD_HAVE_BEEN_WITHDRAWN: AlertKind.NOT_ENDED}
-"""Differences that a person must hear of; the others mend themselves, or are missed shares."""
+"""Differences that a person must hear of, even one."""
+MENDED = (Difference.NEVER_ARRIVED, Difference.STALE, Difference.MISSING_FROM_RECORD, Difference.ALTERED)
+"""These mend themselves, so one is nobody's concern. Many within a day are a record that was emptied or restored, or messages
+that are lost: filed again before anything is late, nobody would hear of it."""
+MANY = 10
+FEW = 3
+ONE_IN = 10
+"""``FEW`` are many where that is one in ten of all that is held."""
 KINDS = frozenset(
-    {AlertKind.SILENT, AlertKind.STOPPED, AlertKind.UNASKED, AlertKind.PAUSED, AlertKind.AWAY, *OF_RECORDS.values()}
-)
+    {
+        AlertKind.SILENT, AlertKind.STOPPED, AlertKind.UNASKED, AlertKind.PAUSED, AlertKind.AWAY, AlertKind.RECORDS_DIFFER,
+        *OF_RECORDS.values(),
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +36,21 @@ class Subscriber:
     """Its last heartbeat; of one that was never heard of, when it was registered."""
     stopped: frozenset[str]
     """Topics that it, or audit on the other end, does not read."""
-    differences: frozenset[str] = frozenset()
-    """Kinds of which it found some in its records within a day."""
+    differences: Mapping[str, int] = field(default_factory=dict)
+    """How many of each kind it found in its records within a day; none is left out."""
     paused: Mapping[str, datetime] = field(default_factory=dict)
     """Recipients to which it delivers nothing just now, and since when."""
     away: Mapping[str, datetime] = field(default_factory=dict)
     """Record systems where nobody has answered for long, and since when; the empty name is the council's document API."""
     unasked_since: datetime | None = None
     """When copies should have been asked after that, more than a day later, nobody could ask after."""
+    held: int = 0
+    """Shares of which its recipients hold something."""
+
+    def many(self) -> list[str]:
+        """Kinds of difference that mend themselves, and of which there are too many to pass over."""
+        counts = ((kind, self.differences.get(kind, 0)) for kind in MENDED)
+        return [kind.value for kind, n in counts if n >= MANY or (n >= FEW and n * ONE_IN >= self.held)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +75,8 @@ def troubles(
         for difference, kind in OF_RECORDS.items():
             if difference in each.differences:
                 yield Trouble(kind, each.name, None, now)
+        for name in each.many():
+            yield Trouble(AlertKind.RECORDS_DIFFER, each.name, name, now)
         for recipient, since in sorted(each.paused.items()):
             yield Trouble(AlertKind.PAUSED, each.name, recipient, since)
         for record_system, since in sorted(each.away.items()):
@@ -79,6 +98,8 @@ def why_cleared(
     if kind in OF_RECORDS.values():
         there = {OF_RECORDS.get(Difference(each)) for each in subscriber.differences}
         return None if kind in there else ClearedBecause.SETTLED
+    if kind is AlertKind.RECORDS_DIFFER:
+        return None if about in subscriber.many() else ClearedBecause.SETTLED
     if kind is AlertKind.AWAY:
         return None if (about or "") in subscriber.away else ClearedBecause.HEARD
     if kind is AlertKind.PAUSED:

@@ -128,9 +128,10 @@ def test_alerts_of_a_council_and_of_its_subscribers() -> None:
         of_council(AlertKind.NOT_HERE, count=3120),
         of_council(AlertKind.SILENT, subscriber="health"),
         of_council(AlertKind.STOPPED, subscriber="health", about="ehcp.shares.health.v1"),
+        of_council(AlertKind.RECORDS_DIFFER, subscriber="health", about="missing_from_record"),
     ]
     digest = digest_of(MESSAGE, "332", "Dudley", MADE_AT, [raised(each) for each in alerts])
-    assert subject(digest) == "EHC plans: 1 differs, 1 not here, 1 silent, 1 stopped"
+    assert subject(digest) == "EHC plans: 1 differs, 1 not here, 1 silent, 1 stopped, 1 records differ"
     lines = [line for line in text(digest, "https://ehcp.council.example").splitlines() if line.startswith((" ", "-"))]
     assert lines == [
         f"- plan {PLAN}: over there, in force here; since 6 July 2026",
@@ -138,6 +139,7 @@ def test_alerts_of_a_council_and_of_its_subscribers() -> None:
         "- 3120 plans; since 6 July 2026",
         "- subscriber health; since 6 July 2026 09:00",
         "- subscriber health, topic ehcp.shares.health.v1; since 6 July 2026 09:00",
+        "- subscriber health, missing from record; since 6 July 2026 09:00",
     ]
 
 

@@ -75,7 +75,10 @@ def test_each_record_system_that_is_away_is_one_trouble_and_so_is_the_document_a
 def test_what_a_person_must_see_in_the_records_is_a_trouble_and_what_mends_itself_is_none() -> None:
     since = NOW - timedelta(days=2)
     told = replace(
-        heard(10), differences=frozenset({"orphan", "should_have_been_withdrawn", "missing_from_record"}), unasked_since=since
+        heard(10),
+        differences={"orphan": 1, "should_have_been_withdrawn": 1, "missing_from_record": 1},
+        unasked_since=since,
+        held=100,
     )
     found = list(troubles([told], NOW, LONG_AGO, FIVE))
     assert found == [
@@ -85,5 +88,19 @@ def test_what_a_person_must_see_in_the_records_is_a_trouble_and_what_mends_itsel
     ]
     for kind in (AlertKind.ORPHANED, AlertKind.NOT_ENDED, AlertKind.UNASKED):
         assert why_cleared(kind, None, told, NOW, FIVE) is None
-        mended = replace(heard(10), differences=frozenset({"altered"}))
+        mended = replace(heard(10), differences={"altered": 1}, held=100)
         assert why_cleared(kind, None, mended, NOW, FIVE) is ClearedBecause.SETTLED
+
+
+@pytest.mark.parametrize(
+    ("found", "held", "told"),
+    [(1, 2, False), (2, 2, False), (3, 30, True), (3, 31, False), (9, 91, False), (10, 718_838, True), (3, 0, True)],
+)
+def test_records_that_mend_themselves_are_told_of_when_they_are_many(found: int, held: int, told: bool) -> None:
+    mended = {"missing_from_record": found, "altered": 1}
+    emptied = replace(heard(10), differences=mended, held=held)
+    trouble = Trouble(AlertKind.RECORDS_DIFFER, "health", "missing_from_record", NOW)
+    assert list(troubles([emptied], NOW, LONG_AGO, FIVE)) == ([trouble] if told else []), "one for the kind, none for each copy"
+    because = None if told else ClearedBecause.SETTLED
+    assert why_cleared(AlertKind.RECORDS_DIFFER, "missing_from_record", emptied, NOW, FIVE) is because
+    assert why_cleared(AlertKind.RECORDS_DIFFER, "stale", emptied, NOW, FIVE) is ClearedBecause.SETTLED

@@ -48,8 +48,8 @@ class Readiness:
 
 
 class Listed:
-    """Which codes lead, on one day, to somebody whom a subscriber delivers to. Each is asked after once; when the directory does
-    not answer, ``why_not`` says so, and every code counts."""
+    """Which codes lead, on one day, to somebody whom a subscriber delivers to. Each is asked after once; when the directory
+    does not answer, ``why_not`` says so, and every code counts."""
 
     def __init__(self, ask: Callable[[str], AsyncIterator[Row]] | None, on: date, why_not: str | None = None) -> None:
         self._ask = ask
