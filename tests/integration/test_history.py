@@ -1,4 +1,4 @@
-"""What a receiver sees over a long and bad day: of each share the instructions only rise, and the last one is the newest.
+"""What a receiver sees over a long and bad day: of each share instructions and versions only rise, and the last is the newest.
 
 Instructions come doubled, in any order and late; the dispatcher is killed in the middle of deliveries and started again; the
 record system fails now and then. The whole history of every copy is kept and looked at. ``EHCP_HISTORY_EVENTS`` makes the day
@@ -75,8 +75,7 @@ def changed(wish: Wanted, chance: random.Random) -> Wanted:
     over = wish.withdrawn or wish.recalled
     what = chance.random()
     if over or what < 0.8:
-        # Contents of 28 days are enough: the stand-in of a version dates it by its number.
-        return replace(wish.next(), version=wish.seq % 28 + 1, recalled=False, remove=())
+        return replace(wish.next(), recalled=False, remove=())
     return (
         wish.next(withdrawn=True) if what < 0.9 else replace(wish, seq=wish.seq + 1, recalled=True, remove=(wish.version_id,))
     )
@@ -135,6 +134,8 @@ async def test_instructions_only_rise_at_the_receiver(
     for share_id, history in receiver.history.items():
         seqs = [seq for seq, _ in history]
         assert seqs == sorted(seqs), f"seed {seed}: {share_id}"
+        versions = [int(what.removeprefix("version ")) for _, what in history if what.startswith("version ")]
+        assert versions == sorted(versions), f"seed {seed}: {share_id} was given an older version after a newer one"
         for (one, first), (two, second) in itertools.pairwise(history):
             assert one != two or first == second, f"seed {seed}: another thing under the same seq"
     steps = sum(map(len, receiver.history.values()))

@@ -123,7 +123,7 @@ class Wanted:
         if self.notice:
             return self._notice_rendering(self.notice)
         section = Section(text=f"Text of version {self.version}.")
-        issued_on = date(2026, 9, self.version)
+        issued_on = date(2026, 8, 31) + timedelta(days=self.version)
         manifest = Manifest(
             plan_id=self.plan_id,
             version_id=self.version_id,
