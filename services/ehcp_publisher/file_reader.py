@@ -1,14 +1,15 @@
 """A process of its own that reads files: the text of PDF and Word files from councils, and what in it could name a child.
 
 Invariant: whatever a file does to its reader, it does it here. Memory is limited by the system, time by ``file_texts``, which
-kills this process and starts another. In: a line of JSON and the file's bytes. Out: a line of JSON. Nothing is kept or logged.
+kills this process and starts another; should that be gone, the system ends it. In: a line of JSON and the file's bytes. Out: a
+line of JSON. Nothing is kept or logged.
 """
 
 import io
 import itertools
 import logging
-import re
 import resource
+import signal
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -54,10 +55,12 @@ def read(kind: MediaType, data: bytes) -> tuple[list[str], list[int]]:
 
 def _pdf(data: bytes) -> tuple[list[str], list[int]]:
     reader = PdfReader(io.BytesIO(data))
-    if len(reader.pages) > MOST_PAGES or _has_files(reader):
+    if len(reader.pages) > MOST_PAGES or _has_names_of_files(reader) or _goes_with_files(reader.root_object):
         raise UnreadableError
     pages, unread, length = [], [], 0
     for number, page in enumerate(reader.pages, 1):
+        if _goes_with_files(page):
+            raise UnreadableError
         text = page.extract_text()
         if sum(map(str.isalnum, text)) < FEWEST_LETTERS and _shows_something(page):
             unread.append(number)
@@ -73,11 +76,16 @@ def _pdf(data: bytes) -> tuple[list[str], list[int]]:
     return pages, unread
 
 
-def _has_files(reader: PdfReader) -> bool:
-    """Other files within it, which would leave with it."""
+# Other files within it would leave with it: in the file's list of them, beside a page or a note, or as a note.
+def _has_names_of_files(reader: PdfReader) -> bool:
     names = reader.root_object.get("/Names")
     found = names.get_object() if names is not None else None
     return isinstance(found, DictionaryObject) and "/EmbeddedFiles" in found
+
+
+def _goes_with_files(holder: DictionaryObject) -> bool:
+    found = holder.get("/AF")
+    return found is not None and bool(found.get_object())
 
 
 def _shows_something(page: PageObject) -> bool:
@@ -97,13 +105,22 @@ def _notes(page: PageObject) -> Iterator[str]:
     for each in page.get("/Annots") or ():
         note = each.get_object()
         if isinstance(note, DictionaryObject):
-            yield from (str(note[name]) for name in ("/Contents", "/V") if name in note)
+            if "/FS" in note or note.get("/Subtype") in _NOTES_OF_FILES or _goes_with_files(note):
+                raise UnreadableError
+            yield from (str(note[name]) for name in ("/Contents", "/RC", "/V") if name in note)
 
 
-_READ = re.compile(r"word/[^/]+\.xml|docProps/(?:core|app|custom)\.xml")
-_TEXTS = ("t", "delText", "instrText", "title", "subject", "creator", "description", "keywords", "lpwstr")
+_NOTES_OF_FILES = ("/FileAttachment", "/Sound", "/Movie", "/Screen", "/RichMedia", "/3D")
+_XML = (".xml", ".psmdcp")
+"""Every part in XML is read, wherever it is: charts, diagrams and building blocks are in folders of their own."""
+_BESIDE = (
+    ".rels", ".sigs", ".png", ".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".emf", ".wmf", ".svg",
+    ".wdp", ".odttf", ".ttf",
+)  # fmt: skip
+"""Pictures, fonts, and what holds the parts together. Anything else is another file: Word shows HTML or RTF as its own text."""
+_TEXTS = ("t", "v", "delText", "instrText", "title", "subject", "creator", "description", "keywords", "lpwstr")
 """Elements that hold text, by their local names: what was deleted under tracked changes is still in the file."""
-_BREAKS = ("p", "br", "cr", "tab", "tc", "title", "subject", "creator", "description", "keywords", "lpwstr")
+_BREAKS = ("p", "br", "cr", "tab", "tc", "v", "title", "subject", "creator", "description", "keywords", "lpwstr")
 
 
 def _docx(data: bytes) -> str:
@@ -111,9 +128,10 @@ def _docx(data: bytes) -> str:
     room = MAX_TEXT
     with zipfile.ZipFile(io.BytesIO(data)) as package:
         for entry in package.infolist():
-            if entry.filename.startswith(("word/embeddings/", "word/media/")) and "embeddings" in entry.filename:
-                raise UnreadableError  # another file within it
-            if not _READ.fullmatch(entry.filename):
+            name = entry.filename.lower()  # Word does not mind capital letters
+            if name.startswith("word/embeddings/") or not name.endswith((*_XML, *_BESIDE, "/")):
+                raise UnreadableError
+            if not name.endswith(_XML):
                 continue
             with package.open(entry) as member:
                 xml = member.read(10 * MAX_TEXT + 1)
@@ -180,6 +198,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
         asked = orjson.loads(line)
         data = source.read(asked["size"])
         answer: dict[str, Any]
+        signal.alarm(asked["seconds"])
         try:
             on = date.fromisoformat(asked["on"])
             answer = read_through(MediaType(asked["kind"]), asked["name"], data, on, asked["names"])
@@ -187,6 +206,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             raise
         except Exception:  # pypdf raises whatever its own assumptions break on; all of it means one thing
             answer = {"unreadable": True}
+        signal.alarm(0)
         del data
         sink.write(orjson.dumps(answer) + b"\n")
         sink.flush()

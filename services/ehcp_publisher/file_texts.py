@@ -6,6 +6,7 @@ publisher. A process that was killed for it is replaced; between two files a pro
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -53,13 +54,17 @@ class FileTexts:
     async def _read(self, file: Received, on: date, names: Sequence[str]) -> FileText:
         asked = {
             "kind": file.media_type, "name": file.name, "size": len(file.data), "on": str(on), "names": list(names),
+            # Only where this publisher was killed meanwhile, and cannot end the process: it must not work on for good.
+            "seconds": 2 * math.ceil(self._seconds),
         }  # fmt: skip
         async with self._places:
             process = await self._process()
             try:
                 async with asyncio.timeout(self._seconds):
                     answer = await _ask(process, orjson.dumps(asked) + b"\n", file.data)
-            except (TimeoutError, OSError, ValueError, asyncio.IncompleteReadError) as error:
+            except (
+                TimeoutError, OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+            ) as error:  # fmt: skip
                 log.warning(
                     "file_unreadable", media_type=file.media_type.name, size=len(file.data), reason=type(error).__name__
                 )
@@ -108,7 +113,8 @@ async def _ask(process: asyncio.subprocess.Process, header: bytes, data: bytes) 
 async def _end(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.kill()
-    await process.wait()
+    # It is waited for until all it said is taken, and of a long answer some is still under way.
+    await process.communicate()
 
 
 def text_of(answer: Any) -> FileText:

@@ -1,12 +1,15 @@
 """Files made to hurt whoever reads them, by the real reading process: unreadable within its limits, and nothing else hurt."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from datetime import date
 
+import orjson
 import pytest
 import pytest_asyncio
 
+from services.ehcp_publisher import file_texts
 from services.ehcp_publisher.documents import MediaType, Received
 from services.ehcp_publisher.file_texts import FileText, FileTexts
 from tests.support.files import encrypted_pdf, hostile_pdfs, pdf_of
@@ -50,6 +53,27 @@ async def test_a_process_that_ended_between_two_files_is_replaced(texts: FileTex
     process.kill()
     await process.wait()
     await is_read(texts)
+
+
+async def test_an_answer_that_is_too_long_is_none(texts: FileTexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_texts, "_LONGEST_LINE", 10)
+    assert (await read(texts, FINE)).unreadable
+    monkeypatch.undo()
+    await is_read(texts)
+
+
+async def test_a_reader_whose_publisher_was_killed_ends_by_itself() -> None:
+    """As ``FileTexts`` would ask it, with nobody there to end it."""
+    file = pdf_of("a\n" * 200_000)
+    asked = {"kind": MediaType.PDF, "name": "a.pdf", "size": len(file), "on": "2026-11-02", "names": [], "seconds": 1}
+    process = await file_texts._start()
+    try:
+        async with asyncio.timeout(120):
+            with pytest.raises(asyncio.IncompleteReadError):
+                await file_texts._ask(process, orjson.dumps(asked) + b"\n", file)
+            assert await process.wait() == -signal.SIGALRM
+    finally:
+        await file_texts._end(process)
 
 
 async def test_a_process_that_dies_of_a_file_takes_only_that_file_with_it(texts: FileTexts) -> None:
