@@ -46,7 +46,7 @@ from schemas.lifecycle import (
     TransferTold,
 )
 from schemas.notices import Notice, NoticeKind
-from schemas.plan import Child, Circumstances, PlanVersion
+from schemas.plan import Child, Circumstances, FamilyMember, PlanVersion
 from services.ehcp_publisher import families, lifecycle
 from services.ehcp_publisher.deciding import IN_FORCE
 from services.ehcp_publisher.registry import Directory, organisation_id, person_id
@@ -96,6 +96,8 @@ class Before:
     """What the guard held, that the event is about."""
     replaces_current: bool = False
     """The plan has another current version by this event."""
+    people: tuple[FamilyMember, ...] = ()
+    """Where something is or was held: everyone of the family who was ever to get the plan, as they were named last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -539,8 +541,12 @@ def _look_at(event: Confirm, thing_id: UUID, before: Before, today: date, state:
             409, "not-in-this-state", f"The plan is {state}", "Nobody is told of it any more: reject the notice (share false)."
         )
     decided = Consequences(today, state, looked_at=(thing_id, event.share))
-    # A released version that is the current one from now on says who is around the child, but for what happened since.
-    return replace(decided, circumstances=before.circumstances) if before.replaces_current else decided
+    if not before.replaces_current:
+        return decided
+    # A released version that is the current one from now on says who is around the child, but for what happened since. Who
+    # looked at its text has said nothing about who a known reference is now.
+    around = before.circumstances
+    return replace(decided, circumstances=around, doubts=families.renamed(before.plan.plan_id, before.people, around.family))
 
 
 _RULES: Mapping[type[Any], _Rule] = {

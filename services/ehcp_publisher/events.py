@@ -21,6 +21,7 @@ from schemas.lifecycle import PLAN_EVENT, Confirm, PlanEvent, Recall, RecallReas
 from schemas.plan import Child, Circumstances, SectionLetter
 from services.ehcp_publisher import (
     currency,
+    families,
     guard,
     identities,
     instructions,
@@ -135,6 +136,7 @@ class Events:
             hold = None
             if isinstance(event, Confirm | Recall) and event.version_id:
                 hold = await store_guard.find_hold(connection, plan_id, event.version_id)
+            family = (await store.read_family(connection, [plan_id])).get(plan_id, []) if hold else []
             came_on = await store_events.find_since(connection, plan_id) if isinstance(event, Transfer) else None
             people = await self._deciding.read_people(connection, [plan_id])
             since = await store_events.read_events_since(connection, plan_id, now.version_id) if now and other else []
@@ -174,6 +176,7 @@ class Events:
             came_on,
             hold,
             other,
+            people=families.opened(self._deciding.key_of(plan), family),
         )
         said = last is not None and last["hash"] == hash_
         return before, said and last is not None and (lifecycle.lasts(event) or last["revision"] == plan.revision)

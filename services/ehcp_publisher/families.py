@@ -12,6 +12,7 @@ from uuid import UUID
 
 from schemas.plan import FamilyMember
 from services.ehcp_publisher.registry import person_id
+from services.shared.sealing.sealing import Key
 
 
 class Doubt(StrEnum):
@@ -43,6 +44,11 @@ def renamed(plan_id: UUID, before: Iterable[FamilyMember], after: Iterable[Famil
         for member in after
         if member.reference in known and not same_name(known[member.reference], member.name)
     }
+
+
+def opened(key: Key, family: Iterable[tuple[UUID, bytes]]) -> tuple[FamilyMember, ...]:
+    """``family``: recipient id, and who it is, sealed."""
+    return tuple(FamilyMember.model_validate_json(key.open(sealed, f"person:{id_}")) for id_, sealed in family)
 
 
 def same_name(one: str, other: str) -> bool:

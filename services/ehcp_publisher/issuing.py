@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from schemas.guard import Finding
-from schemas.plan import Child, FamilyMember, PlanSubmission, PlanVersion, SectionLetter
+from schemas.plan import Child, PlanSubmission, PlanVersion, SectionLetter
 from services.ehcp_publisher import (
     currency,
     families,
@@ -469,10 +469,7 @@ class Issuing:
 
 def _renamed(ready: _Prepared, family: Sequence[tuple[UUID, bytes]]) -> dict[str, str]:
     """Whom the version names by a reference that was somebody's of another name."""
-    known = [
-        FamilyMember.model_validate_json(ready.key.open(sealed, f"person:{recipient_id}")) for recipient_id, sealed in family
-    ]
-    return families.renamed(ready.plan_id, known, ready.submission.version.family)
+    return families.renamed(ready.plan_id, families.opened(ready.key, family), ready.submission.version.family)
 
 
 def _hold_of(caller: Caller, ready: _Prepared, version: NewVersion, *, waived: bool) -> NewHold:

@@ -15,7 +15,7 @@ import orjson
 from schemas.events import EventType, ShareRecalled
 from schemas.lifecycle import Recall, RecallReason
 from schemas.manifest import canonical
-from services.ehcp_publisher import instructions, store, store_events, store_guard, store_handover, store_recalls, wishes
+from services.ehcp_publisher import instructions, store, store_events, store_handover, store_recalls, wishes
 from services.ehcp_publisher.shares import Decision
 from services.ehcp_publisher.store import Act, KnownPlan, Share
 from services.ehcp_publisher.store_recalls import Former, NewRecall
@@ -48,11 +48,6 @@ async def find(connection: Any, plan: KnownPlan, event: Recall) -> Removals:
     shares = (await store.lock_shares(connection, [plan.plan_id], notices=True, arrived=True)).get(plan.plan_id, [])
     notices = [share for share in shares if share.notice_id]
     is_version = event.version_id in {each.version_id for each in plan.versions}
-    hold = None if is_version else await store_guard.find_hold(connection, plan.plan_id, event.version_id)
-    if hold and not hold["released"]:
-        raise Problem(
-            409, "held", "Nobody has this notice", "It was held and never left: a confirm event with share false rejects it."
-        )
     if not is_version and not await store_recalls.is_notice(connection, plan.plan_id, event.version_id):
         raise Problem(
             422, "unknown-version", "The plan has no such version", "Nothing was recalled.",

@@ -114,6 +114,27 @@ async def test_a_pasted_section_of_another_councils_child_holds_the_version(publ
     assert await publisher.versions_of(life.plan_id) == [1, 2]
 
 
+async def test_another_name_under_a_known_reference_is_asked_about_when_the_version_is_released(publisher: Publisher) -> None:
+    """Who looked at the text has said nothing about who gets it."""
+    other = other_child()
+    await publisher.issue(other, "case-system-333")
+    life = await begin(publisher)
+    before = await life.held()
+    stranger = [{"reference": "M1", "role": "parent", "name": "Zoe Unrelated"}]
+    path = f"/v1/plans/{life.plan_id}/versions"
+    sent = {"version": version("2026-03-02", f"UPN {other['child']['upn']}", family=stranger)}
+    held = (await publisher.post(path, sent)).json()
+    assert held["status"] == "held"
+    body = await life.record("confirm", version_id=held["version_id"], share=True, by=ANOTHER)
+    (warning,) = body["warnings"]
+    assert "the reference was another name's before" in warning
+    assert await life.held() == dict.fromkeys(before, ("hold", 2)) | {PARENT: ("withdraw", 2)}
+    (asked,) = [each for each in (await life.shown())["confirmations"] if each["name"] == PARENT]
+    await life.record("confirm", recipient_id=asked["recipient_id"], share=True, by=ANOTHER)
+    (line,) = await life.read("subscriber-family", PARENT)
+    assert (line["rendering"]["version"], line["rendering"]["recipient"]["name"]) == (2, "Zoe Unrelated")
+
+
 async def test_a_second_person_releases_it_and_it_is_shared_as_if_it_had_come_now(publisher: Publisher) -> None:
     other = other_child()
     await publisher.issue(other, "case-system-333")
