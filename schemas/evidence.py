@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from schemas.base import Closed
+from schemas.identifiers import no_identifiers
 from schemas.plan import IsoDate, Line
 
 How = Literal["post", "email", "hand", "portal"]
@@ -17,6 +18,8 @@ class SentRecord(Closed):
     sent_on: IsoDate
     how: How
     by: Annotated[Line, Field(min_length=1, max_length=100)]
+    note: Annotated[Line, Field(min_length=1, max_length=200), AfterValidator(no_identifiers)] | None = None
+    """How it went, such as *signed for*: no names or identifiers. It stands in the receipt, and in what ``who`` shows."""
 
 
 class RemovedRecord(Closed):

@@ -73,6 +73,30 @@ def check_uln(value: str) -> str:
     return value
 
 
+_GROUPS = re.compile(r"[0-9]+(?:[ -]{1,3}[0-9]+)*")
+_MAYBE_UPN = re.compile(rf"[{_UPN_LETTERS}][0-9]{{11}}[0-9{_UPN_LETTERS}]", re.IGNORECASE)
+
+
+def no_identifiers(value: str) -> str:
+    """For words that go where nothing of a child may be: refused is whatever passes the check of an NHS number, UPN or ULN, its
+    digits in groups or not."""
+    found = any(_passes(check_upn, each.upper()) for each in _MAYBE_UPN.findall(re.sub(r"[ -]", "", value)))
+    for groups in (re.findall("[0-9]+", each) for each in _GROUPS.findall(value)):
+        spans = ("".join(groups[i:j]) for i in range(len(groups)) for j in range(i + 1, len(groups) + 1))
+        found |= any(_passes(check_nhs_number, each) or _passes(check_uln, each) for each in spans)
+    if found:
+        raise ContractError("it holds what may be an NHS number, UPN or ULN", "leave it out: no names or identifiers")
+    return value
+
+
+def _passes(check: Callable[[str], str], value: str) -> bool:
+    try:
+        check(value)
+    except ContractError:
+        return False
+    return True
+
+
 def check_urn(value: str) -> str:
     """Six digits, no check digit. Issued by the register of schools; other bodies' numbers may collide with it."""
     return _digits(value, "URN", 6)

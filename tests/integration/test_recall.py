@@ -523,7 +523,7 @@ async def test_a_letter_is_sent_and_the_wrong_one_is_back_in_whichever_order(
     wish = replace(wanted(PARENT), remove=(wrong,))
     await subscriber.park(wish)
     address = f"/v1/deliveries/{wish.share_id}"
-    sent = {"seq": 1, "sent_on": "2026-09-02", "how": "post", "by": "T. Okafor"}
+    sent = {"seq": 1, "sent_on": "2026-09-02", "how": "post", "by": "T. Okafor", "note": "Signed for"}
     body = {"seq": 1, "removed_on": "2026-11-20", "how": "destroyed", "by": "T. Okafor"}
     if back_first:
         assert (await officer(subscriber).post(f"{address}/removed", body)).json()["status"] == "waiting"
@@ -538,7 +538,7 @@ async def test_a_letter_is_sent_and_the_wrong_one_is_back_in_whichever_order(
         assert (await officer(subscriber).post(f"{address}/removed", body)).json()["status"] == "held"
     said = (await subscriber.signed(wish))[-1]
     assert (said.status, said.removed, said.remaining) == (Status.SENT, (wrong,), ())
-    assert said.record == "sent by post on 2026-09-02, recorded by T. Okafor"
+    assert said.record == "sent by post on 2026-09-02, recorded by T. Okafor; note: Signed for"
     assert said.removal == "destroyed on 2026-11-20, recorded by T. Okafor"
     assert (await officer(subscriber).get("/v1/deliveries?state=awaiting")).json()["deliveries"] == []
 

@@ -25,12 +25,14 @@ def sent(
     on: Annotated[str, typer.Option(help="Day of sending, YYYY-MM-DD.")],
     how: Annotated[str, typer.Option(help=f"One of {', '.join(WAYS)}.", autocompletion=complete_way)],
     by: Annotated[str, typer.Option(help="The officer who sent it.")],
+    note: Annotated[str | None, typer.Option(help="How it went, such as `signed for`: no names or identifiers.")] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
     """Record that a plan was sent to a parent or young person; that is the evidence of the share."""
-    answer = run(record(home, share, {"sent_on": on, "how": how, "by": by}, dry_run=dry_run))
+    entry = {"sent_on": on, "how": how, "by": by, **({"note": note} if note else {})}
+    answer = run(record(home, share, entry, dry_run=dry_run))
     if as_json:
         print_json(answer)
     else:
