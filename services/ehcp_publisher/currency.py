@@ -62,6 +62,8 @@ class FlagCode(StrEnum):
     LIVES_ELSEWHERE = "lives_elsewhere"
     PHASE_TRANSFER = "phase_transfer"
     HEALTH_PROVISION_NOT_AGREED = "health_provision_not_agreed"
+    PLAN_ELSEWHERE = "plan_elsewhere"
+    """In another council of the exchange: found among all children, not judged here (``store_events.look_for_same_child``)."""
 
 
 @dataclass(frozen=True, slots=True)

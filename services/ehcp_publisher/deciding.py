@@ -103,6 +103,8 @@ class Batch:
     flags: dict[UUID, tuple[str, Sequence[currency.Flag]]] = field(default_factory=dict)
     doubts: dict[UUID, Mapping[str, str]] = field(default_factory=dict)
     """By plan, doubts about its family that are new: they come to those that it has."""
+    elsewhere: dict[UUID, str] = field(default_factory=dict)
+    """Known once it is written: plans whose child has one in another council too, and what is said of that."""
     told_now: list[tuple[UUID, UUID]] = field(default_factory=list)
     """Of a notice, a recipient who waited to be told of it."""
 
@@ -118,6 +120,7 @@ class Batch:
         await store_events.write_doubts(connection, self.doubts)
         await store_events.write_decided(connection, self.decided)
         await store_events.write_flags(connection, self.flags)
+        self.elsewhere = await store_events.look_for_same_child(connection, list(self.flags)) if self.flags else {}
         await store.insert_acts(connection, self.acts)
 
     def add(self, actor: str, key: Key, wanted: Sequence[Wanted], made: Made) -> None:

@@ -361,6 +361,11 @@ class Issuing:
             except wishes.RenderingNeededError:
                 results[index] = _Changed()
         await batch.write(connection)
+        for index, ready in prepared.items():
+            result = results[index]
+            if ready.plan_id in batch.elsewhere and isinstance(result, Answer) and "flags" in result.body:
+                flag = {"code": currency.FlagCode.PLAN_ELSEWHERE, "detail": batch.elsewhere[ready.plan_id]}
+                result.body["flags"].append(flag)
         return results
 
     def _decide_one(

@@ -74,4 +74,6 @@ class Nightly:
             locked = await store.lock_plans(connection, [plan.plan_id for plan in plans])
             as_judged = {plan.plan_id for plan in plans if locked.get(plan.plan_id) == plan}
             await store_events.write_flags(connection, {key: each for key, each in judged.items() if key in as_judged})
+            # Two that came in at once did not see each other.
+            await store_events.look_for_same_child(connection, list(locked))
             await store_events.save_night(connection, today, after)

@@ -14,7 +14,7 @@ from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme, OrganisationCode
 from schemas.lifecycle import PastReview
 from services.ehcp_publisher import lifecycle, store_guard
-from services.ehcp_publisher.currency import Flag
+from services.ehcp_publisher.currency import Flag, FlagCode
 from services.ehcp_publisher.shares import Decided, Decision
 from services.shared.postgres.pool import Row
 
@@ -159,6 +159,18 @@ async def write_flags(connection: Any, flags: Mapping[UUID, tuple[str, Sequence[
             [plan_id for plan_id, _ in clocks], [each.code for _, each in clocks], [each.clock for _, each in clocks],
             [each.runs_from for _, each in clocks],
         )  # fmt: skip
+
+
+async def look_for_same_child(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Flags each of these plans, and the other one too, whose child has a plan in force in another council of the exchange, and
+    clears what is over. Of these plans, what the flag says."""
+    found = [row[0] for row in await connection.fetch("SELECT publisher.look_for_same_child($1)", list(plan_ids))]
+    if not found:
+        return {}
+    rows = await connection.fetch(
+        "SELECT plan_id, detail FROM publisher.v_flag WHERE plan_id = ANY($1) AND code = $2", found, FlagCode.PLAN_ELSEWHERE
+    )
+    return {row["plan_id"]: row["detail"] for row in rows}
 
 
 async def _replace(
