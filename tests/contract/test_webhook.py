@@ -386,8 +386,7 @@ async def test_a_signature_of_another_time_files_nothing(case_system: CaseSystem
 
 async def post(case_system: CaseSystem, message_id: str, body: bytes, **headers: str) -> httpx2.Response:
     sent = signed(message_id, body.decode("utf-8", "replace"), keys_of(SECRET), dt.datetime.now(dt.UTC))
-    async with httpx2.AsyncClient() as http:
-        return await http.post(case_system.url, content=body, headers={**sent, "content-type": CONTENT_TYPE, **headers})
+    return await case_system.http.post(case_system.url, content=body, headers={**sent, "content-type": CONTENT_TYPE, **headers})
 
 
 @pytest.mark.asyncio
@@ -395,15 +394,14 @@ async def test_a_message_changed_on_its_way_files_nothing(case_system: CaseSyste
     each = a_version()
     message = delivered(each)
     headers = signed(message.id, message.body.decode(), keys_of(SECRET), dt.datetime.now(dt.UTC))
-    async with httpx2.AsyncClient() as http:
-        for body in (message.body.replace(b"trains", b"planes"), b"", message.body + b" ", b"\xff\xfe"):
-            assert (await http.post(case_system.url, content=body, headers=headers)).status_code == 401
-        for missing in headers:
-            rest = {name: value for name, value in headers.items() if name != missing}
-            assert (await http.post(case_system.url, content=message.body, headers=rest)).status_code == 401
-        for nonsense in ("v1", "v1,***", ",", "v1a,AAAA", "v1,"):
-            sent = headers | {"webhook-signature": nonsense}
-            assert (await http.post(case_system.url, content=message.body, headers=sent)).status_code == 401
+    for body in (message.body.replace(b"trains", b"planes"), b"", message.body + b" ", b"\xff\xfe"):
+        assert (await case_system.http.post(case_system.url, content=body, headers=headers)).status_code == 401
+    for missing in headers:
+        rest = {name: value for name, value in headers.items() if name != missing}
+        assert (await case_system.http.post(case_system.url, content=message.body, headers=rest)).status_code == 401
+    for nonsense in ("v1", "v1,***", ",", "v1a,AAAA", "v1,"):
+        sent = headers | {"webhook-signature": nonsense}
+        assert (await case_system.http.post(case_system.url, content=message.body, headers=sent)).status_code == 401
     assert str(each.plan_id) not in await case_system.plans()
 
 
@@ -477,11 +475,10 @@ async def test_the_same_message_gets_the_same_answer_and_the_same_id_nothing_els
 
 @pytest.mark.asyncio
 async def test_its_pages_are_for_this_machine_only(case_system: CaseSystem) -> None:
-    async with httpx2.AsyncClient() as http:
-        for path in ("/plans", "/"):
-            address = f"http://{HOST}:{case_system.port}{path}"
-            assert (await http.get(address)).status_code == 200
-            assert (await http.get(address, headers={"Host": "evil.example.org"})).status_code == 403
+    for path in ("/plans", "/"):
+        address = f"http://{HOST}:{case_system.port}{path}"
+        assert (await case_system.http.get(address)).status_code == 200
+        assert (await case_system.http.get(address, headers={"Host": "evil.example.org"})).status_code == 403
 
 
 # --- what goes wrong on the way, and heals

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ SECRET = "whsec_" + base64.b64encode(b"thirty-two bytes of a secret ...").decode
 class CaseSystem:
     port: int
     folder: Path
+    # Made once, since making one takes long; a connection for each request, since the system is killed in between.
+    http: httpx2.AsyncClient = field(
+        default_factory=lambda: httpx2.AsyncClient(limits=httpx2.Limits(max_keepalive_connections=0))
+    )
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -42,14 +46,13 @@ class CaseSystem:
             "--data", str(self.folder / "data"), "--secret-file", str(secret),
             cwd=REPOSITORY, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        async with httpx2.AsyncClient() as http:
-            await until(lambda: self._ready(http), within=30, what="the case system is ready")
+        await until(self._ready, within=30, what="the case system is ready")
 
-    async def _ready(self, http: httpx2.AsyncClient) -> bool:
+    async def _ready(self) -> bool:
         assert self.process is not None
         assert self.process.returncode is None, "the case system ended while it started"
         try:
-            return (await http.get(f"http://{HOST}:{self.port}/health")).status_code == 200
+            return (await self.http.get(f"http://{HOST}:{self.port}/health")).status_code == 200
         except httpx2.TransportError:
             return False
 
@@ -61,14 +64,12 @@ class CaseSystem:
 
     async def plans(self) -> dict[str, dict[str, Any]]:
         """What its users see, by plan id."""
-        async with httpx2.AsyncClient() as http:
-            answer = await http.get(f"http://{HOST}:{self.port}/plans")
+        answer = await self.http.get(f"http://{HOST}:{self.port}/plans")
         return {plan["plan_id"]: plan for plan in answer.json()["plans"]}
 
     async def notices(self, of: Content) -> list[dict[str, Any]]:
         """The notices of this plan, in order of their coming."""
-        async with httpx2.AsyncClient() as http:
-            answer = await http.get(f"http://{HOST}:{self.port}/notices")
+        answer = await self.http.get(f"http://{HOST}:{self.port}/notices")
         return [notice for notice in answer.json()["notices"] if notice["plan_id"] == str(of.plan_id)]
 
     async def files(self, record: str) -> list[bytes]:
@@ -96,3 +97,4 @@ async def running_case_system() -> AsyncIterator[CaseSystem]:
             yield system
         finally:
             await system.kill()
+            await system.http.aclose()

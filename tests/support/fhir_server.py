@@ -68,14 +68,13 @@ class FhirServer:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            try:
-                if httpx2.get(f"http://127.0.0.1:{self.port}/health", timeout=1).status_code == 200:
-                    return self
-            except httpx2.TransportError:
-                time.sleep(0.05)
+        with httpx2.Client(timeout=1) as http:
+            while time.monotonic() < deadline and self._process.poll() is None:
+                try:
+                    if http.get(f"http://127.0.0.1:{self.port}/health").status_code == 200:
+                        return self
+                except httpx2.TransportError:
+                    time.sleep(0.05)
         pytest.fail(f"The FHIR server did not start: {self.log.read_text()[-500:]}")
 
     def stop(self) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -60,6 +60,8 @@ class MeshServer:
     data: Path
     mailboxes: Sequence[str] = (OURS, TRUST, OTHER)
     port: int = 0
+    # Made once, since making one takes long; a connection for each request, since the server is killed in between.
+    _http: httpx2.Client = field(default_factory=lambda: httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0)))
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -79,7 +81,7 @@ class MeshServer:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                if httpx2.get(f"{self.url}/health", timeout=1).status_code == 200:
+                if self._http.get(f"{self.url}/health", timeout=1).status_code == 200:
                     return self
             except httpx2.TransportError:
                 time.sleep(0.05)
@@ -92,13 +94,18 @@ class MeshServer:
             self._process.wait(timeout=20)
             self._process = None
 
+    def empty(self) -> None:
+        """Nothing lies in any mailbox any more."""
+        for mailbox in self.mailboxes:
+            assert self._http.delete(f"{self.url}/messageexchange/admin/reset/{mailbox}").status_code == 200
+
     def report(self, to: str, local_id: str, message_id: str, workflow_id: str) -> None:
         """MESH's own report that nobody collected a message (error 14), as it comes after five days."""
         report = {
             "mailbox_id": to, "code": "14", "description": "not collected", "workflow_id": workflow_id,
             "local_id": local_id, "linked_message_id": message_id, "status": "undeliverable",
         }  # fmt: skip
-        answer = httpx2.post(f"{self.url}/messageexchange/admin/report", json=report)
+        answer = self._http.post(f"{self.url}/messageexchange/admin/report", json=report)
         assert answer.status_code == 200, answer.text
 
     def __enter__(self) -> "MeshServer":
@@ -106,6 +113,7 @@ class MeshServer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()
+        self._http.close()
 
 
 @dataclass(frozen=True, slots=True)

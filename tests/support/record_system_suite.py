@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -291,7 +292,7 @@ class ServerSuite(RecordSystemSuite):
 
     @pytest.mark.parametrize("how", ["reset", "dead"])
     async def test_a_line_that_breaks_costs_a_try_and_no_version(self, how: str) -> None:
-        batch = [self.version(document=pdf(str(n), 20_000)) for n in range(5)]
+        batch = [self.version(document=Random(n).randbytes(20_000)) for n in range(5)]  # whoever compresses it
         async with Line(self.port()) as line:
             if how == "dead":
                 line.go_dead()
@@ -393,18 +394,20 @@ class HttpSuite(ServerSuite):
     async def test_nothing_goes_to_another_address_or_through_a_proxy_of_the_environment(
         self, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        wanted = self.version()
         async with FaultProxy(self.port()) as elsewhere:
             for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
                 monkeypatch.setenv(name, f"http://{HOST}:{elsewhere.port}")
-            monkeypatch.setenv("NO_PROXY", "")
-            monkeypatch.setenv("no_proxy", "")
+            for name in ("NO_PROXY", "no_proxy"):
+                monkeypatch.setenv(name, "")
             async with self.reaching(proxy.port) as behind:
                 for status in (301, 302, 303, 307, 308):
                     proxy.spoil(fault_proxy.status(status, Location=f"http://{HOST}:{elsewhere.port}/"))
-                    [outcome] = await behind.deliver([self.version()])
+                    [outcome] = await behind.deliver([wanted])
                     assert isinstance(outcome, Retry)
                     proxy.heal()
-                await self.deliver(behind, self.version())
+                [outcome] = await behind.deliver([wanted])
+                assert type(outcome) is self.at_once.delivered
             assert elsewhere.requests == []
 
     async def test_what_everybody_on_the_way_can_see_names_nobody(self, behind: RecordSystem, proxy: FaultProxy) -> None:
