@@ -1,6 +1,6 @@
 """Looking into the records: whose plans the council asks about, and how they were found.
 
-Nothing personal leaves in an answer but what the asker sent: a child is named by the council's own case reference.
+Nothing personal leaves in an answer, nor is it kept: a child is named by the council's own case reference.
 """
 
 import re
@@ -61,12 +61,10 @@ class LookRequest(Closed):
 
 
 class NotLookedAt(Open):
-    """One of ``children`` that leads to no plan in force."""
+    """One of ``children`` that leads to no plan in force. By its place alone: what was sent may name a child."""
 
     position: Annotated[int, Field(ge=1)]
     """In ``children``, from 1."""
-    given: str
-    """As it was sent; of an NHS number the last four digits."""
     reason: Literal["unknown", "not_in_force", "no_version", "not_shared_with_agency", "repeated"]
 
 

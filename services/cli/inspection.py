@@ -215,7 +215,9 @@ def _gaps(document: Row) -> Iterator[str]:
 
 def _refused(document: Row, lines: Mapping[int, int]) -> Iterator[str]:
     for each in document["not_looked_at"]:
-        yield f"line {lines.get(each['position'], each['position'])}: {each['given']}: {_REASONS[each['reason']]}"
+        position = each["position"]
+        where = f"line {lines[position]}" if position in lines else f"number {position} of the choice"
+        yield f"{where}: {_REASONS[each['reason']]}"
 
 
 def _draws(document: Row) -> Iterator[str]:

@@ -6,10 +6,12 @@ makes the report. Who may look: an operator of the council.
 """
 
 import asyncio
+import re
 import secrets
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -38,6 +40,7 @@ MINUTES = 60.0
 """How long answers are waited for."""
 AGAIN_SECONDS = 30.0
 BATCH = 1000
+_Meaning: TypeAlias = str | UUID | bytes | None
 
 
 class Looking:
@@ -100,24 +103,34 @@ class Looking:
         self, connection: Any, la_code: str, request: LookRequest, children: Sequence[str]
     ) -> tuple[list[Candidate], list[NotLookedAt]]:
         """In the order of the choice; what leads to no plan, with its reason."""
-        numbers = {given: number for given in children if (number := _nhs_number(given))}
-        lookups = {given: self._keys.lookup("nhs", number) for given, number in numbers.items()}
-        found = await store_looks.find(
-            connection, la_code, children, [plan_id for each in children if (plan_id := _uuid(each))],
-            [each for each in lookups.values() if each], request.agency, request.kind,
-        )  # fmt: skip
+        meanings = [self._meanings(each) for each in children]
+        said = set().union(*meanings)
+        found: dict[_Meaning, list[Candidate]] = defaultdict(list)
+        for plan in await store_looks.find(
+            connection, la_code, [each for each in said if isinstance(each, str)],
+            [each for each in said if isinstance(each, UUID)], [each for each in said if isinstance(each, bytes)],
+            request.agency, request.kind,
+        ):  # fmt: skip
+            for meaning in (plan.case_reference.upper(), plan.plan_id, plan.nhs_lookup):
+                found[meaning].append(plan)
         plans: dict[UUID, Candidate] = {}
         refused: list[NotLookedAt] = []
-        for position, given in enumerate(children, 1):
-            meant = [each for each in found if _means(given, lookups.get(given), each)]
+        for position, meant in enumerate(meanings, 1):
             # Of several plans of one child the one in force.
-            best = max(meant, key=lambda each: (each.in_force, each.version_id is not None, each.shared), default=None)
+            best = max(
+                (plan for each in meant for plan in found.get(each, ())),
+                key=lambda each: (each.in_force, each.version_id is not None, each.shared), default=None,
+            )  # fmt: skip
             reason = _why_not(best, plans)
             if best is not None and reason is None:
                 plans[best.plan_id] = best
             elif reason is not None:
-                refused.append(NotLookedAt(position=position, given=_shown(given, numbers), reason=reason))
+                refused.append(NotLookedAt(position=position, reason=reason))
         return list(plans.values()), refused
+
+    def _meanings(self, given: str) -> set[_Meaning]:
+        """What it could be: a case reference, a plan's id, the hash of an NHS number."""
+        return {given.strip().upper(), _uuid(given), self._keys.lookup("nhs", _nhs_number(given))} - {None}
 
     async def sweep(self) -> int:
         """One batch of what is to be asked again; returns how many shares were looked at."""
@@ -184,14 +197,12 @@ def _why_not(plan: Candidate | None, taken: dict[UUID, Candidate]) -> _Why | Non
     return None if plan.shared else "not_shared_with_agency"
 
 
-def _means(given: str, nhs_lookup: bytes | None, plan: Candidate) -> bool:
-    by_number = nhs_lookup is not None and nhs_lookup == plan.nhs_lookup
-    return by_number or given.strip().upper() == plan.case_reference.upper() or _uuid(given) == plan.plan_id
+_AROUND_DIGITS = re.compile(r"^\s*nhs(?:\s*(?:number|no))?|[\W_]", re.IGNORECASE)
 
 
 def _nhs_number(given: str) -> str | None:
     try:
-        return check_nhs_number(given.replace(" ", "").replace("-", ""))
+        return check_nhs_number(_AROUND_DIGITS.sub("", given))
     except ContractError:
         return None
 
@@ -201,10 +212,3 @@ def _uuid(given: str) -> UUID | None:
         return UUID(given)
     except ValueError:
         return None
-
-
-def _shown(given: str, numbers: dict[str, str]) -> str:
-    """A number that could be somebody's NHS number is not written down, here or in the report."""
-    digits = numbers.get(given) or "".join(letter for letter in given if letter.isdigit())
-    looks_like_one = given in numbers or (len(digits) == 10 and given.replace(" ", "").replace("-", "").isdigit())
-    return f"NHS number ending {digits[-4:]}" if looks_like_one else given

@@ -79,7 +79,7 @@ async def find(
     connection: Any, la_code: str, references: Sequence[str], plan_ids: Sequence[UUID], nhs_lookups: Sequence[bytes],
     agency: OrganisationCode | None, kind: str | None,
 ) -> list[Candidate]:  # fmt: skip
-    """Plans of the council by case reference, id or NHS number, whatever their state."""
+    """Plans of the council by case reference in capital letters, id or NHS number, whatever their state."""
     rows = await connection.fetch(
         f"""
         SELECT p.plan_id, p.case_reference, p.state = ANY($5) AND NOT p.died AS in_force, current.version_id,
@@ -89,7 +89,7 @@ async def find(
         WHERE p.la_code = $1 AND (upper(p.case_reference) = ANY($2) OR p.plan_id = ANY($3) OR p.child_id = ANY(ARRAY(
             SELECT c.child_id FROM publisher.child c WHERE c.la_code = $1 AND c.nhs_lookup = ANY($4))))
         """,
-        la_code, [each.strip().upper() for each in references], list(plan_ids), list(nhs_lookups), list(IN_FORCE), kind,
+        la_code, list(references), list(plan_ids), list(nhs_lookups), list(IN_FORCE), kind,
         agency and agency.scheme.value, agency and agency.value,
     )  # fmt: skip
     return [_candidate(row) for row in rows]

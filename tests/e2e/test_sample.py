@@ -122,7 +122,7 @@ async def test_what_happened_to_the_records_is_found_and_mended(exchange: Exchan
     code, found = await sampled(exchange, tmp_path / "chosen.json", "--children", str(chosen))
     assert code == 1
     assert [each["verdict"] for each in of_trust(found).values()] == ["current", "absent"]
-    assert [each["given"] for each in found["not_looked_at"]] == ["EHC-NOBODY"]
+    assert [each["position"] for each in found["not_looked_at"]] == [3]
     assert found["with_all_current"]["interval"] is None
     written = "".join(exchange.logs().values()) + (tmp_path / "chosen.json").read_text()
     assert number not in written

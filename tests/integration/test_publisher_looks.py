@@ -112,17 +112,32 @@ async def test_a_choice_by_reference_nhs_number_or_id_and_what_leads_to_no_plan(
     number = submission(second)["child"]["nhs_number"]
     spaced = f"{number[:3]} {number[3:6]} {number[6:]}"
     await publisher.owner.execute("UPDATE publisher.plan SET state = 'ceased' WHERE plan_id = $1", UUID(plans[gone]))
-    look = await ask(publisher, children=[first, spaced, plans[third], gone, "9434765870", first, "EHC-NONE", "9434765918"])
+    chosen = [first, spaced, plans[third], gone, "9434765870", first.lower(), "EHC-NONE", "9434765918"]
+    look = await ask(publisher, children=chosen)
     assert await looked_at(publisher, look) == [plans[first], plans[second], plans[third]]
     assert look["not_looked_at"] == [
-        {"position": 4, "given": gone, "reason": "not_in_force"},
-        {"position": 5, "given": "NHS number ending 5870", "reason": "unknown"},
-        {"position": 6, "given": first, "reason": "repeated"},
-        {"position": 7, "given": "EHC-NONE", "reason": "unknown"},
-        {"position": 8, "given": "NHS number ending 5918", "reason": "unknown"},
+        {"position": 4, "reason": "not_in_force"},
+        {"position": 5, "reason": "unknown"},
+        {"position": 6, "reason": "repeated"},
+        {"position": 7, "reason": "unknown"},
+        {"position": 8, "reason": "unknown"},
     ]
-    assert number not in str(await publisher.owner.fetch("SELECT asked::text FROM publisher.look"))
     assert (look["seed"], look["population"]) == (None, None)
+
+
+async def test_what_was_typed_is_kept_nowhere(publisher: PublisherAtHand, plans: dict[str, str]) -> None:
+    """However a number is written, it finds its child; a name or a UPN that somebody pastes finds none, and stays with them."""
+    numbers = [submission(each)["child"]["nhs_number"] for each in list(plans)[:3]]
+    apart = [(number[:3], number[3:6], number[6:]) for number in numbers]
+    ways = ["NHS " + " ".join(apart[0]), ".".join(apart[1]), "\u00a0".join(apart[2])]
+    strange = ["NHS 943 476 5918", "943.476.5918", "943\u00a0476\u00a05918", "T332999925001", "Amira Khan"]
+    look = await ask(publisher, children=[*ways, *strange])
+    assert await looked_at(publisher, look) == list(plans.values())[:3]
+    assert look["not_looked_at"] == [{"position": place, "reason": "unknown"} for place in range(4, 9)]
+    kept = str(await publisher.owner.fetch("SELECT asked::text FROM publisher.look"))
+    kept += str(await publisher.owner.fetch("SELECT details::text FROM audit.pending"))
+    for word in (*numbers, *ways, *strange, "5918"):
+        assert word not in kept
 
 
 async def test_a_version_that_is_held_is_not_the_one_that_should_be_there(

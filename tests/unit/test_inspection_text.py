@@ -57,7 +57,7 @@ def document(shares: list[dict[str, Any]] | None = None, *, population: int | No
         share(5, "Slow Trust", Found.NO_ANSWER, reason="the record is away"),
     ]
     asked = {"seed": "7" if population else None, "population": population, "agency": None, "kind": None,
-             "not_looked_at": [{"position": 2, "given": "NHS number ending 5870", "reason": "unknown"}]}  # fmt: skip
+             "not_looked_at": [{"position": 2, "reason": "unknown"}]}  # fmt: skip
     look = {"look_id": LOOK, "la_code": "332", "asked_at": NOW, "asked_by": "inspector", "asked": asked}
     plan = {"plan_id": UUID(int=500), "case_reference": "EHC-1", "version": 2, "issued_on": date(2026, 9, 1)}
     gap = {"plan_id": UUID(int=500), "who": "therapies: speech", "reason": "no rule covers it", "since": NOW}
@@ -81,9 +81,10 @@ def test_the_text_says_each_finding_in_words() -> None:
         "parent: 1 sent by an officer, whose word is all there is; for 0 of them an officer has recorded sending the current "
         "version",
         "EHC-1: therapies: speech (no rule covers it)",
-        "line 5: NHS number ending 5870: the exchange has no such child",
+        "line 5: the exchange has no such child",
     ):
         assert sentence in said, said
+    assert "number 2 of the choice: the exchange has no such child" in inspection.text(document()), "whose file is not at hand"
     assert "Dudley Group" in said
 
 

@@ -96,7 +96,7 @@ def report(shares: list[dict[str, Any]], *, population: int | None = 100, gaps: 
     look = {
         "look_id": UUID(int=9), "la_code": "332", "asked_at": NOW, "asked_by": "operator",
         "asked": {"seed": "1" if population else None, "population": population, "agency": None, "kind": None,
-                  "not_looked_at": [{"position": 2, "given": "EHC-9", "reason": "unknown"}]},
+                  "not_looked_at": [{"position": 2, "reason": "unknown"}]},
     }  # fmt: skip
     found = [{"plan_id": UUID(int=500 + each), "who": "therapies: speech", "reason": "no share", "since": NOW} for each in gaps]
     return looks.report(look, "Dudley", rows, shares, found, {"health": {"kty": "OKP"}, "school": {}}, NOW)
@@ -162,7 +162,7 @@ def test_gaps_stand_with_their_child_and_keys_with_whose_word_it_is() -> None:
     assert [[gap.who for gap in child.gaps] for child in made.children] == [["therapies: speech"]] * 2
     assert made.with_gaps == 2
     assert made.keys == {"health": {"kty": "OKP"}}
-    assert [each.given for each in made.not_looked_at] == ["EHC-9"]
+    assert [(each.position, each.reason) for each in made.not_looked_at] == [(2, "unknown")]
 
 
 def test_the_last_proof_says_whether_it_is_for_the_current_version() -> None:
