@@ -1,8 +1,9 @@
 """A person at the council sends instructions again: one share, or all that wait at a recipient. First it is said how many.
 
 Invariant: the same wishes under the same ``seq``, so that sending twice changes nothing. How far it is stands in the database,
-in the transaction that puts the batch out: a crash resumes, and a cancellation holds from the next batch. The subscriber tries
-at once what waits; its pauses and rates are its own and stand.
+in the transaction that puts the batch out: a crash resumes, and a cancellation holds from the next batch. Counting, beginning
+and cancelling are acts in the ledger, as each share that goes out is. The subscriber tries at once what waits; its pauses and
+rates are its own and stand.
 """
 
 import asyncio
@@ -38,18 +39,26 @@ class SendingAgains:
 
     async def would_send(self, caller: Caller, choice: SendAgain) -> WouldSend:
         async with council_transaction(self._pool, caller.la_codes) as connection:
-            return await self._count(connection, caller, choice)
+            found = await self._count(connection, caller, choice)
+            await _note(connection, "sending_again_counted", caller, choice, found)
+        return found
 
     async def begin(self, caller: Caller, choice: SendAgain) -> SendingAgain:
         """Raises :class:`Problem` where nothing is chosen."""
         async with council_transaction(self._pool, caller.la_codes) as connection:
-            found = await self._count(connection, caller, choice)
-            if not found.shares:
-                raise Problem(
-                    404, "nothing-to-send", "There is nothing to send again",
-                    "No share of your councils fits. What is satisfied is sent again with satisfied_too.",
-                )  # fmt: skip
-            row = await store_sending_again.begin(connection, new_id(), caller.la_codes, caller.client_id, choice, found.shares)
+            found, job_id = await self._count(connection, caller, choice), new_id()
+            if found.shares:
+                row = await store_sending_again.begin(
+                    connection, job_id, caller.la_codes, caller.client_id, choice, found.shares
+                )
+                await _note(connection, "sending_again_begun", caller, choice, found, job_id=job_id)
+            else:
+                await _note(connection, "sending_again_counted", caller, choice, found)
+        if not found.shares:
+            raise Problem(
+                404, "nothing-to-send", "There is nothing to send again",
+                "No share of your councils fits. What is satisfied is sent again with satisfied_too.",
+            )  # fmt: skip
         self._wake.set()
         return _job(row)
 
@@ -61,7 +70,10 @@ class SendingAgains:
         """Raises :class:`Problem` where the caller's councils have no such job."""
         async with council_transaction(self._pool, caller.la_codes) as connection:
             if cancel:
-                await store_sending_again.cancel(connection, job_id, caller.client_id)
+                councils = await store_sending_again.cancel(connection, job_id, caller.client_id)
+                details = {"job_id": job_id}
+                acts = [Act("sending_again_cancelled", caller.client_id, each, details=details) for each in councils]
+                await store.insert_acts(connection, acts)
             rows = await store_sending_again.jobs(connection, job_id)
         if not rows:
             raise Problem(404, "no-job", "There is no such sending", "Take an id from the list.")
@@ -110,6 +122,17 @@ class SendingAgains:
             await store_sending_again.save_progress(connection, job["job_id"], len(rows), after, done=done)
         log.info("sent_again", job_id=str(job["job_id"]), shares=len(rows), done=done)
         return True
+
+
+async def _note(
+    connection: Any, act: str, caller: Caller, choice: SendAgain, found: WouldSend, **more: UUID
+) -> None:  # fmt: skip
+    """In the ledger: of the plan that is meant, where one is named, else of each council."""
+    details = {"by": choice.by, "shares": found.shares, **more}
+    plans = await store_sending_again.plans_meant(connection, caller.la_codes, choice)
+    meant = [(row["la_code"], row["plan_id"]) for row in plans] or [(each, None) for each in sorted(caller.la_codes)]
+    acts = [Act(act, caller.client_id, la_code, plan_id, details=details) for la_code, plan_id in meant]
+    await store.insert_acts(connection, acts)
 
 
 def _job(row: Any) -> SendingAgain:

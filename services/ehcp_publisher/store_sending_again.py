@@ -42,6 +42,18 @@ async def count(connection: Any, la_codes: Collection[str], choice: SendAgain, l
     )  # fmt: skip
 
 
+async def plans_meant(connection: Any, la_codes: Collection[str], choice: SendAgain) -> list[Any]:
+    """(la_code, plan_id) of the plan that the choice names, by itself, by its share or by its case reference."""
+    return list(
+        await connection.fetch(
+            "SELECT la_code, plan_id FROM publisher.plan WHERE la_code = ANY($1) AND (plan_id = $2"
+            " OR plan_id = (SELECT plan_id FROM publisher.share WHERE share_id = $3)"
+            " OR upper(case_reference) = upper(btrim($4)))",
+            sorted(la_codes), choice.plan_id, choice.share_id, choice.case_reference,
+        )
+    )  # fmt: skip
+
+
 async def page(connection: Any, la_codes: Collection[str], choice: SendAgain, after: UUID | None, limit: int) -> list[Any]:
     """The next shares with their newest instruction, which stays the newest until this transaction ends."""
     return list(
@@ -71,12 +83,14 @@ async def jobs(connection: Any, job_id: UUID | None = None) -> list[Any]:
     )
 
 
-async def cancel(connection: Any, job_id: UUID, by: str) -> None:
-    """A batch that is under way ends first. One that is done stays done."""
-    await connection.execute(
-        "UPDATE publisher.sending_again SET ended_at = now(), cancelled_by = $2 WHERE job_id = $1 AND ended_at IS NULL",
+async def cancel(connection: Any, job_id: UUID, by: str) -> list[str]:
+    """A batch that is under way ends first. One that is done stays done. Returns the councils of the one that ends now."""
+    councils: list[str] | None = await connection.fetchval(
+        "UPDATE publisher.sending_again SET ended_at = now(), cancelled_by = $2 WHERE job_id = $1 AND ended_at IS NULL"
+        " RETURNING la_codes",
         job_id, by,
     )  # fmt: skip
+    return councils or []
 
 
 async def lock_next(connection: Any) -> Any:

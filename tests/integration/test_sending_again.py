@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
@@ -73,12 +73,19 @@ async def test_how_many_to_whom_is_said_and_nothing_is_sent(publisher: Publisher
     ]
     assert len(await publisher.outbox(*[row["share_id"] for row in shares.values()])) == before
     assert not await publisher.sending_again.step()
+    # Who has a plan is not looked up without a trace, however the plan is named.
+    reference_ = await publisher.owner.fetchval(
+        "SELECT lower(case_reference) FROM publisher.plan WHERE plan_id = $1", UUID(plan)
+    )
+    assert (await look(publisher, case_reference=reference_)).json()["shares"] == len(served)
+    assert (await publisher.acts(plan)).count("sending_again_counted") == 3
 
 
 async def test_one_share_goes_out_as_it_was_with_the_mark_and_an_act(publisher: PublisherAtHand, plan: str) -> None:
     share_id = (await publisher.shares(plan))[TRUST_NAME]["share_id"]
     job = await begin(publisher, share_id=str(share_id))
     assert (job["state"], job["total"], job["sent"], job["by"]) == ("running", 1, 0, "officer-7")
+    assert (await publisher.acts(plan))[-1] == "sending_again_begun"
     assert await publisher.sending_again.step()
     first, again = await publisher.owner.fetch(
         "SELECT topic, value, headers FROM publisher.outbox WHERE key = $1 ORDER BY id", str(share_id)
@@ -98,6 +105,7 @@ async def test_what_is_satisfied_is_sent_only_when_that_is_wanted(publisher: Pub
     choice = {"share_id": str(share_id)}
     assert (await look(publisher, **choice)).json()["shares"] == 0
     problem(await publisher.post("/v1/send-again", BY | choice), 404, "nothing-to-send")
+    assert (await publisher.acts(plan))[-2:] == ["sending_again_counted"] * 2
     assert (await look(publisher, **choice, satisfied_too=True)).json()["shares"] == 1
 
 
@@ -157,6 +165,8 @@ async def test_a_cancelled_one_sends_no_more(publisher: PublisherAtHand, plan: s
     assert await publisher.sending_again.step()
     answer = await publisher.http.delete(f"/v1/send-again/{job['job_id']}", headers=await publisher.headers())
     assert (answer.json()["state"], answer.json()["sent"]) == ("cancelled", 1)
+    acts = await publisher.owner.fetch("SELECT act FROM audit.pending WHERE details->>'job_id' = $1 ORDER BY id", job["job_id"])
+    assert [row["act"] for row in acts] == ["sending_again_begun", "sent_again", "sending_again_cancelled"]
     assert not await publisher.sending_again.step()
     again = await publisher.http.delete(f"/v1/send-again/{job['job_id']}", headers=await publisher.headers())
     assert again.json() == answer.json()
