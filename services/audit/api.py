@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from schemas.breach import RecallList, SignedBreachPack
 from services.audit import breach, store, store_recalls
-from services.audit.handlers import take_in
+from services.audit.handlers import receipts_handler
 from services.audit.holders import Holder, holder
 from services.audit.receipts import receipts_topic
 from services.shared.dead_letters.api import Operator
@@ -157,7 +157,7 @@ def router(pool: store.Pool, verifier: Verifier, signer: DocumentSigner | None =
             records = event_batch.read(await request.body(), receipts_topic(caller.subscriber or ""))
         except event_batch.NoBatchError as error:
             raise Problem(422, "no-batch", "This is no batch of events", str(error)) from None
-        refused = {each.record.offset: each.reason for each in (await take_in(pool, records)).refused}
+        refused = {record.offset: reason for record, reason in await receipts_handler(pool)(records)}
         return ReceiptsTaken(
             taken=len(records) - len(refused),
             refused=[RefusedReceipt(position=position, reason=refused[position]) for position in sorted(refused)],

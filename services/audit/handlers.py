@@ -19,6 +19,7 @@ from services.audit import store, store_looks
 from services.audit.newest import fold
 from services.audit.receipts import Answer, DeadLetter, Former, Heartbeat, Judged, Signed, judge, read
 from services.audit.store_looks import Asked
+from services.shared.kafka.apart import apart
 from services.shared.kafka.consume import Handler, Record
 from services.shared.postgres.pool import council_transaction
 
@@ -41,7 +42,11 @@ def receipts_handler(pool: store.Pool) -> Handler:
     async def handle(records: Sequence[Record]) -> list[tuple[Record, str]]:
         return [(each.record, each.reason) for each in (await take_in(pool, records)).refused]
 
-    return handle
+    async def set_aside(record: Record, reason: str) -> None:
+        async with pool.acquire() as connection:
+            await store.write_dead_letters(connection, [DeadLetter(record, reason)])
+
+    return apart(handle, set_aside)
 
 
 async def take_in(pool: store.Pool, records: Sequence[Record]) -> Taken:

@@ -8,10 +8,13 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import httpx2
+import orjson
 import pytest
 from joserfc.jwk import OKPKey
 
+from schemas.events import EventType
 from schemas.heartbeats import Away
+from schemas.holdings import HoldingsRequested, LookAt
 from schemas.receipts import Status
 from services.shared.clock import utc_now
 from services.shared.delivery import breaker, evidence, store
@@ -173,6 +176,35 @@ async def test_an_instruction_that_no_database_could_hold_is_a_dead_letter(subsc
     # A field that this version does not know is not kept, however deep it is.
     await subscriber.parking.handle([record_of(wish, value=deep)])
     assert (await subscriber.row(wish))["seq"] == 1
+
+
+@pytest.mark.parametrize("value", ["\x00", "Persephone"], ids=["nul", "name"])
+async def test_a_reason_quotes_nothing_of_an_id_that_is_none(subscriber: SubscriberStub, value: str) -> None:
+    wish = wanted()
+    forged = record_of(wish, value=orjson.dumps(orjson.loads(wish.instruction) | {"plan_id": value}))
+    await subscriber.parking.handle([forged, record_of(wish)])
+    [letter] = await dead_letters(subscriber)
+    assert letter["reason"] == "plan_id: Input should be a valid UUID"
+    assert await subscriber.row(wish), "the rest of the batch is parked"
+
+
+async def test_what_the_database_does_not_take_is_set_aside_alone(subscriber: SubscriberStub) -> None:
+    wishes = [wanted() for _ in range(4)]
+    look = HoldingsRequested(
+        look_id=uuid4(), la_code="332", asked_at=utc_now(), until=utc_now(),
+        shares=(LookAt(share_id=uuid4(), plan_id=uuid4(), recipient=RNA),),
+    )  # fmt: skip
+    # A moment that no reader objects to: before the year 1, once it is said in UTC.
+    value = orjson.dumps(look.model_dump(mode="json") | {"until": "0001-01-01T00:00:00+23:59"})
+    poison = record_of(wanted(), value=value, headers=(("ce_type", EventType.HOLDINGS_REQUESTED.encode()),))
+    records = [record_of(wish) for wish in wishes]
+    refused = await subscriber.parking.handle([*records[:2], poison, *records[2:]])
+    assert [(record.offset, reason) for record, reason in refused] == [
+        (poison.offset, "the database does not take it (DataError)")
+    ]
+    assert [letter["value"] for letter in await dead_letters(subscriber)] == [value]
+    for wish in wishes:
+        assert await subscriber.row(wish)
 
 
 async def test_a_seq_that_would_make_all_that_comes_later_look_old_is_a_dead_letter(subscriber: SubscriberStub) -> None:

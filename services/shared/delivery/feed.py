@@ -14,10 +14,11 @@ import httpx2
 import structlog
 
 from schemas.receipts import Status
-from services.shared.delivery import store_feed
+from services.shared.delivery import store, store_feed
 from services.shared.delivery.council import CouncilAwayError
 from services.shared.delivery.handlers import Parking, read_records
 from services.shared.delivery.receipts import Draft, Receipts
+from services.shared.kafka.apart import apart
 from services.shared.kafka.consume import Record
 from services.shared.web import event_batch
 
@@ -88,17 +89,27 @@ class Feed:
 
     async def park(self, records: Sequence[Record]) -> None:
         """One transaction: the newest wish of each share, and a receipt for each instruction that has none."""
+        await apart(self._park, self._set_aside)(records)
+
+    async def _set_aside(self, record: Record, reason: str) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await store.insert_dead_letters(connection, [(record, reason)])
+            if refusal := _refusal(record):
+                await self._receipts.write(connection, [refusal])
+
+    async def _park(self, records: Sequence[Record]) -> Sequence[tuple[Record, str]]:
         read = read_records(records)
         async with self._pool.acquire() as connection, connection.transaction():
             await self._parking.park_questions(connection, read.asked)
             # What still lies in the outbox was not lost: then a repeat needs no receipt sent again.
             on_their_way = not await store_feed.outbox_is_empty(connection)
-            await self._parking.take_in(connection, read, listed=on_their_way)
+            refused = await self._parking.take_in(connection, read, listed=on_their_way)
             parked = await store_feed.unanswered(connection, [each.share_id for each in read.instructions])
             drafts = [Draft(row["share_id"], row["seq"], Status.WAITING, row["version_id"]) for row in parked]
             refusals = [_refusal(record) for record, _ in read.unreadable]
             await self._receipts.write(connection, drafts + [draft for draft in refusals if draft])
         self._parking.woken()
+        return refused
 
     async def _answered(self) -> None:
         """Wait until the receipts have gone out, but not for ever: instructions go on coming while audit is away."""

@@ -24,6 +24,7 @@ from services.shared.delivery import states, store
 from services.shared.delivery.looks import Looks
 from services.shared.delivery.receipts import Draft, Receipts
 from services.shared.delivery.states import Action, Parked, Wish
+from services.shared.kafka.apart import apart
 from services.shared.kafka.cloudevents import SENT_AGAIN
 from services.shared.kafka.consume import Record
 from services.shared.record_systems.systems import Systems
@@ -97,7 +98,9 @@ def _readably() -> Iterator[None]:
         raise UnreadableError("the value is not JSON") from None
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        raise UnreadableError(f"{'/'.join(map(str, first['loc']))}: {first['msg']}") from None
+        # Of an id that is none pydantic quotes a character: of a child's name, or one that PostgreSQL cannot hold.
+        said = "Input should be a valid UUID" if first["type"] == "uuid_parsing" else first["msg"]
+        raise UnreadableError(f"{'/'.join(map(str, first['loc']))}: {said}") from None
 
 
 def read_instruction(type_: str, value: bytes) -> Instruction:
@@ -154,6 +157,13 @@ class Parking:
 
     async def handle(self, records: Sequence[Record]) -> Sequence[tuple[Record, str]]:
         """The consumer's handler; returns what nobody can read, with the reason."""
+        return await apart(self._handle, self._set_aside)(records)
+
+    async def _set_aside(self, record: Record, reason: str) -> None:
+        async with self._pool.acquire() as connection:
+            await store.insert_dead_letters(connection, [(record, reason)])
+
+    async def _handle(self, records: Sequence[Record]) -> Sequence[tuple[Record, str]]:
         read = read_records(records)
         async with self._pool.acquire() as connection, connection.transaction():
             refused = await self.take_in(connection, read)
