@@ -65,10 +65,21 @@ class PlanEntry(_Plan):
     """The same as ``flag_count``; of one plan, ``flags`` are the flags themselves."""
 
 
+class TransferredPlan(Open):
+    """A case reference whose plan another council of this exchange has now."""
+
+    la_code: str
+    case_reference: str
+    until: date
+    """The last council's first day."""
+
+
 class PlansPage(Open):
     plans: tuple[PlanEntry, ...]
     next: UUID | None
     """Send it as ``after`` for the next page; null on the last."""
+    transferred: tuple[TransferredPlan, ...] = ()
+    """On the first page: plans that the client's councils had, and have no more."""
 
 
 class VersionOfPlan(Open):

@@ -59,5 +59,7 @@ def _of_machine(home: Path, name: str) -> Door:
 def _read(token_file: Path) -> str:
     try:
         return token_file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{token_file} cannot be read ({type(error).__name__}).") from None
+    except OSError as error:
+        raise UsageError(f"{token_file} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{token_file} is no text in UTF-8.") from None

@@ -5,7 +5,7 @@ EHCP_CLIENT_ID and EHCP_CLIENT_KEY_FILE. Invariant: whatever goes wrong on the w
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,13 +174,19 @@ class Exchange:
                 yield row
             params = page["next"]
 
-    async def plans(self, client_id: str = OPERATOR, *, case_reference: str | None = None) -> AsyncIterator[Row]:
-        """Every plan of the client's councils, as the publisher has it; or those of one case reference."""
+    async def plans(
+        self, client_id: str = OPERATOR, *, case_reference: str | None = None, transferred: Callable[[Row], None] | None = None
+    ) -> AsyncIterator[Row]:
+        """Every plan of the client's councils, as the publisher has it; or those of one case reference. ``transferred`` is told
+        of each case reference whose plan another council has now."""
         after: str | None = None
         asked = {"case_reference": case_reference} if case_reference else {}
         while True:
             params = {"limit": "500", **asked, **({"after": after} if after else {})}
             page = (await self._send("GET", f"{self.reach.council_url}/v1/plans", client_id, params=params)).json()
+            if transferred is not None:
+                for row in page.get("transferred", ()):
+                    transferred(row)
             for row in page["plans"]:
                 yield row
             after = page["next"]
@@ -369,6 +375,7 @@ def refusal(answer: httpx2.Response) -> RefusedError:
         problem = answer.json()
     except ValueError:
         problem = None
-    if isinstance(problem, dict):
+    if isinstance(problem, dict) and "title" in problem:
         return ProblemError(problem, answer.status_code)
-    return RefusedError(f"{answer.url} answered {answer.status_code}.")
+    hint = ": there is nothing of this kind at that address" if answer.status_code == 404 else ""
+    return RefusedError(f"{answer.url} answered {answer.status_code}{hint}.")

@@ -85,9 +85,16 @@ def _no_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
-def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], spare: Sequence[str] = ()) -> None:
-    """`columns` maps a row's key to its heading. Where the terminal is too narrow, the columns in `spare` are left out, first
+def print_table(
+    columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], spare: Sequence[str] = (), *, empty: str | None = None
+) -> None:
+    """`columns` maps a row's key to its heading. Without rows there are no headings either, but the sentence `empty`, where
+    progress is said. Where the terminal is too narrow, the columns in `spare` are left out, first
     ones first; when that is not enough, every row becomes a block of lines."""
+    if not rows:
+        if empty:
+            err.print(empty, markup=False, soft_wrap=True)
+        return
     shown = dict(columns)
     left_out = []
     for key in spare:

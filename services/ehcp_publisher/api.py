@@ -124,7 +124,9 @@ def make_router(
         """With `case_reference`, only the plan that has it, of each of the council's own."""
         caller.must_be(CallerKind.CASE_SYSTEM, CallerKind.OPERATOR)
         page = await overview.plans(caller, after, limit, case_reference=case_reference)
-        return json_answer({"plans": page, "next": page[-1]["plan_id"] if len(page) == limit else None})
+        gone = await overview.transferred(caller) if after is None and case_reference is None else []
+        following = page[-1]["plan_id"] if len(page) == limit else None
+        return json_answer({"plans": page, "next": following, "transferred": gone})
 
     @router.get("/plans/{plan_id}", summary="One plan with its history")
     async def plan(plan_id: UUID, caller: CallerOf) -> Response:

@@ -566,6 +566,20 @@ async def list_plans(
     return [dict(row) for row in rows]
 
 
+async def list_transferred(connection: Any, la_codes: Sequence[str]) -> list[Row]:
+    """Case references of these councils whose plan went to another one, and that no plan of theirs has now."""
+    rows = await connection.fetch(
+        """
+        SELECT c.la_code, c.case_reference, max(c.until_date) AS until FROM publisher.custody c
+        WHERE c.la_code = ANY($1) AND NOT EXISTS (SELECT FROM publisher.plan p
+            WHERE p.la_code = c.la_code AND upper(p.case_reference) = upper(c.case_reference))
+        GROUP BY 1, 2 ORDER BY 1, 2
+        """,
+        list(la_codes),
+    )
+    return [dict(row) for row in rows]
+
+
 async def has_document(connection: Any, version_ids: Sequence[UUID]) -> set[UUID]:
     rows = await connection.fetch(
         "SELECT DISTINCT version_id FROM publisher.rendering WHERE version_id = ANY($1) AND document IS NOT NULL",

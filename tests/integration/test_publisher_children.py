@@ -314,6 +314,11 @@ async def test_a_plan_moves_to_another_council_with_its_history(publisher: Publi
     ]
     (line,) = await life.read("subscriber-health", TRUST_NAME)
     assert line["rendering"]["council"]["la_code"] == "333"
+    # Whoever compares the former council's case system hears that it is not unknown.
+    gone = {"la_code": "332", "case_reference": life.sent["case_reference"], "until": yesterday()}
+    for client, told in (("case-system-332", True), ("case-system-333", False)):
+        page = await publisher.http.get("/v1/plans?limit=1", headers=await publisher.headers(client))
+        assert (gone in page.json()["transferred"]) is told, client
 
 
 async def test_a_notice_under_way_goes_on_in_the_new_councils_name(publisher: Publisher) -> None:

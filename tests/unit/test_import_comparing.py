@@ -11,7 +11,7 @@ import pytest
 from schemas.comparison import DifferenceKind as Kind
 from schemas.lifecycle import CeaseReason
 from services.cli.exchange import Row
-from services.cli.importing.comparing import compare, only_here, settings_on
+from services.cli.importing.comparing import compare, only_here, settings_on, told
 from services.cli.importing.faults import Findings
 from services.cli.importing.known import KnownPlans
 from services.cli.importing.opening import Asked, opened
@@ -76,6 +76,17 @@ def test_a_difference_says_both_sides_in_codes_and_dates() -> None:
     }  # fmt: skip
     (found,) = compare(there(ceased=CEASED, over=True), here(), TODAY)
     assert (found.there, found.here) == ("ceased 2026-08-31 (needs_met)", "live")
+
+
+def test_a_plan_that_went_to_another_council_is_over_here_and_not_unknown() -> None:
+    known = KnownPlans()
+    known.add_transferred({"la_code": "332", "case_reference": "EHC-1", "until": "2026-10-01"})
+    since = known.transferred_on("332", "ehc-1")
+    (found,) = compare(there(), None, TODAY, since)
+    assert (found.kind, found.there, found.here) == (Kind.CEASED_HERE, "in force", "with another council since 2026-10-01")
+    (unknown,) = compare(there(case_reference="EHC-2"), None, TODAY, known.transferred_on("332", "EHC-2"))
+    assert told([found, unknown], 2, 0) == {"plans": 2, "rows_refused": 0, "not_here": 1, "differences": {}}
+    assert list(compare(there(over=True), None, TODAY, since)) == []
 
 
 def test_plans_that_only_the_exchange_has() -> None:

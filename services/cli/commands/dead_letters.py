@@ -34,11 +34,8 @@ def list_(
     if as_json:
         print_json({"dead_letters": found, "stopped_topics": stopped})
         return
-    if found:
-        print_table(COLUMNS, [row_of(each) for each in found], ("owner", "at"))
-    else:
-        where = f" of {topic}" if topic else ""
-        err.print(f"There are no {'' if everything else 'open '}dead letters{where}.", markup=False, soft_wrap=True)
+    nothing = f"There are no {'' if everything else 'open '}dead letters{f' of {topic}' if topic else ''}."
+    print_table(COLUMNS, [row_of(each) for each in found], ("owner", "at"), empty=nothing)
     for each in stopped:
         err.print(f"{each} is not read until you resume it: too much of it was garbage.", markup=False, soft_wrap=True)
 
@@ -92,10 +89,9 @@ def replay(
             print_json({"would_replay": len(meant), "reasons": reasons})
         else:
             out.print(f"{len(meant)} would be put in again")
-            if meant:
-                print_table(
-                    {"count": "Letters", "reason": "Set aside because"}, [{"reason": r, "count": n} for r, n in reasons.items()]
-                )
+            print_table(
+                {"count": "Letters", "reason": "Set aside because"}, [{"reason": r, "count": n} for r, n in reasons.items()]
+            )
         not_open(ids, [each["id"] for each in meant], as_json=as_json)
         return
     at = door(home, subscriber, url, token_file)
@@ -105,8 +101,7 @@ def replay(
         print_json(answer)
     else:
         out.print(f"{answer['replayed']} put in again, {len(answer['refused'])} still refused")
-        if answer["refused"]:
-            print_table({"id": "Id", "reason": "Reason"}, answer["refused"])
+        print_table({"id": "Id", "reason": "Reason"}, answer["refused"])
     not_open(ids, known, as_json=as_json)
     if answer["refused"]:
         raise typer.Exit(Exit.CHECK_FAILED)

@@ -41,7 +41,9 @@ def list_(
     if as_json:
         print_json(found)
     else:
-        print_table(COLUMNS, [row_of(each) for each in found], ("areas", "channel"))
+        print_table(
+            COLUMNS, [row_of(each) for each in found], ("areas", "channel"), empty="No organisation of the directory fits."
+        )
 
 
 @app.command()

@@ -77,7 +77,7 @@ def plans(council: Council = None, home: Home = DEFAULT_HOME, as_json: AsJson = 
     if as_json:
         print_json(found)
     else:
-        print_table(COLUMNS, [row_of(each) for each in found], SPARE_COLUMNS)
+        print_table(COLUMNS, [row_of(each) for each in found], SPARE_COLUMNS, empty="There are no plans.")
 
 
 def plan(
@@ -121,7 +121,7 @@ def show_open(what: str, home: Path, columns: Mapping[str, str] = OPEN_COLUMNS, 
     if as_json:
         print_json(found)
     else:
-        print_table(columns, [readable(row) for row in found], ("la_code", "since"))
+        print_table(columns, [readable(row) for row in found], ("la_code", "since"), empty=f"There are no {what}.")
 
 
 async def all_plans(home: Path, council: str | None) -> list[Row]:

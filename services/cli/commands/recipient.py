@@ -41,7 +41,12 @@ def list_(
     if as_json:
         print_json({"recipients": found})
     else:
-        print_table(COLUMNS, [row_of(row) for row in found], ("per_minute", "record_system"))
+        print_table(
+            COLUMNS,
+            [row_of(row) for row in found],
+            ("per_minute", "record_system"),
+            empty="Nothing was to be delivered here yet.",
+        )
 
 
 @app.command()

@@ -129,12 +129,15 @@ async def differences_of(asked: Asked, home: Path, *, dry_run: bool, yes: bool) 
     plans: Counter[str] = Counter()
     async with Exchange(Reach.of(home)) as exchange:
         with opened(asked, findings) as source:
-            known = await KnownPlans.read(exchange.plans())
+            known = KnownPlans()
+            async for plan in exchange.plans(transferred=known.add_transferred):
+                known.add(plan)
             with bar_for(source) as advance:
                 for there in source.plans():
                     advance()
                     plans[there.la_code] += 1
-                    differences += compare(there, known.find(there.la_code, there.case_reference), asked.today)
+                    place = there.la_code, there.case_reference
+                    differences += compare(there, known.find(*place), asked.today, known.transferred_on(*place))
                     await asyncio.sleep(0)
         # The exchange may serve councils whose extract this is not.
         others = (only_here(here) for here in known.unseen() if here["la_code"] in plans)

@@ -82,8 +82,10 @@ def read_children(file: Path) -> dict[int, str]:
     """Case references and NHS numbers by line; empty lines and those that begin with # are none."""
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file} cannot be read as text in UTF-8 ({type(error).__name__}).") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is no text in UTF-8.") from None
     lines = {number: line.strip() for number, line in enumerate(text.splitlines(), 1)}
     found = {number: line for number, line in lines.items() if line and not line.startswith("#")}
     if not found:

@@ -49,10 +49,8 @@ def send_again(
         elif cancel:
             out.print(said(answer), markup=False, soft_wrap=True)
         else:
-            if answer["jobs"]:
-                print_table(JOBS, [row | {"begun_at": to_the_second(row["begun_at"])} for row in answer["jobs"]])
-            else:
-                err.print("Nothing was sent again yet.")
+            rows = [row | {"begun_at": to_the_second(row["begun_at"])} for row in answer["jobs"]]
+            print_table(JOBS, rows, empty="Nothing was sent again yet.")
         return
     with plain_errors():
         choice = choice_of(recipient, subscriber, since, by)

@@ -52,7 +52,9 @@ def watch(
     if as_json:
         print_json(results)
     else:
-        print_table(COLUMNS, [{**row, "versions": said_of(row["versions"])} for row in results])
+        print_table(
+            COLUMNS, [{**row, "versions": said_of(row["versions"])} for row in results], empty="There is nothing to take."
+        )
     if any(row["outcome"] not in ("taken", "waiting") or row["versions"].get("held") for row in results):
         raise typer.Exit(Exit.CHECK_FAILED)
 

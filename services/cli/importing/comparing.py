@@ -36,7 +36,8 @@ def told(differences: Iterable[Difference], plans: int, rows_refused: int) -> Ro
     not_here = 0
     for each in differences:
         if each.plan_id is None:
-            not_here += 1
+            # What went to another council is no plan of this one: it is known here, and nothing is missing.
+            not_here += each.kind is DifferenceKind.NEVER_SHARED
         else:
             plan_ids.setdefault(each.kind.value, []).append(each.plan_id)
     return {"plans": plans, "rows_refused": rows_refused, "not_here": not_here, "differences": plan_ids}
@@ -46,15 +47,19 @@ LIVE = frozenset({"live", "ceasing"})
 """A plan whose family has notice of its end is in force until it has ended."""
 
 
-def compare(there: ExtractPlan, here: Row | None, today: date) -> Iterator[Difference]:
-    """``here`` is the plan as GET /v1/plans gives it, or None."""
+def compare(there: ExtractPlan, here: Row | None, today: date, transferred_on: str | None = None) -> Iterator[Difference]:
+    """``here`` is the plan as GET /v1/plans gives it, or None; ``transferred_on`` since when another council has it."""
 
     def differs(kind: DifferenceKind, says_there: str, says_here: str) -> Difference:
         plan_id = str(here["plan_id"]) if here else None
         return Difference(kind, there.la_code, there.case_reference, plan_id, says_there, says_here)
 
     if here is None:
-        if not there.over:
+        if there.over:
+            return
+        if transferred_on:
+            yield differs(DifferenceKind.CEASED_HERE, "in force", f"with another council since {transferred_on}")
+        else:
             yield differs(DifferenceKind.NEVER_SHARED, "in force", "not known")
         return
     state = here["state"]

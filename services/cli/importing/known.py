@@ -18,6 +18,10 @@ class KnownPlans:
             "CREATE TABLE plan (la_code TEXT, case_reference TEXT COLLATE NOCASE, plan BLOB, seen INT DEFAULT 0,"
             " PRIMARY KEY (la_code, case_reference)) WITHOUT ROWID"
         )
+        self._db.execute(
+            "CREATE TABLE gone (la_code TEXT, case_reference TEXT COLLATE NOCASE, until TEXT,"
+            " PRIMARY KEY (la_code, case_reference)) WITHOUT ROWID"
+        )
 
     @classmethod
     async def read(cls, plans: AsyncIterator[Row]) -> Self:
@@ -29,6 +33,17 @@ class KnownPlans:
     def add(self, plan: Row) -> None:
         values = (plan["la_code"], plan["case_reference"], orjson.dumps(plan))
         self._db.execute("INSERT OR REPLACE INTO plan (la_code, case_reference, plan) VALUES (?, ?, ?)", values)
+
+    def add_transferred(self, row: Row) -> None:
+        values = (row["la_code"], row["case_reference"], row["until"])
+        self._db.execute("INSERT OR REPLACE INTO gone (la_code, case_reference, until) VALUES (?, ?, ?)", values)
+
+    def transferred_on(self, la_code: str, case_reference: str) -> str | None:
+        """Since when another council of the exchange has the plan."""
+        found = self._db.execute(
+            "SELECT until FROM gone WHERE la_code = ? AND case_reference = ?", (la_code, case_reference)
+        ).fetchone()
+        return found and str(found[0])
 
     def find(self, la_code: str, case_reference: str) -> Row | None:
         found = self._db.execute(
