@@ -11,8 +11,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
+from schemas.base import RecipientKind
 from schemas.breach import RecallList, SignedBreachPack
-from services.audit import breach, store, store_recalls
+from schemas.identifiers import LaCode
+from services.audit import breach, store, store_coverage, store_recalls
+from services.audit.coverage import Coverage, coverage
 from services.audit.handlers import receipts_handler
 from services.audit.holders import Holder, holder
 from services.audit.receipts import receipts_topic
@@ -95,6 +98,23 @@ def router(pool: store.Pool, verifier: Verifier, signer: DocumentSigner | None =
                 connection, caller.client_id, caller.la_codes, None, {"after": str(after), "shares": len(holders)}
             )
         return HoldersPage(holders=holders, next=holders[-1].share_id if len(holders) == limit else None)
+
+    @api.get("/coverage", summary="Satisfied shares by kind of recipient and strength of proof, beside the share gaps")
+    async def coverage_of_councils(
+        caller: Annotated[Caller, Depends(council_caller)],
+        la_code: Annotated[LaCode | None, Query(description="One of the caller's councils; else all of them.")] = None,
+        recipient_kind: RecipientKind | None = None,
+    ) -> Coverage:
+        """Share gaps are of every kind: who has no share has none of any."""
+        if la_code is not None:
+            caller.must_act_for(la_code)
+        la_codes = caller.la_codes if la_code is None else frozenset({la_code})
+        async with council_transaction(pool, la_codes) as connection:
+            rows = await store_coverage.count_shares(connection, recipient_kind)
+            beside = await store_coverage.count_beside(connection)
+            details = {"recipient_kind": recipient_kind} if recipient_kind else {}
+            await store.write_read_acts(connection, caller.client_id, la_codes, None, details, act="coverage_read")
+        return coverage(la_codes, map(dict, rows), beside)
 
     @api.get("/recalls", summary="Recalls of the caller's councils, and how many copies are still outstanding")
     async def recalls(

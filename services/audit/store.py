@@ -319,11 +319,12 @@ async def read_holders(connection: Connection, after: UUID, limit: int) -> list[
 
 
 async def write_read_acts(
-    connection: Connection, actor: str, la_codes: Collection[str], plan_id: UUID | None, details: dict[str, Any]
-) -> None:
+    connection: Connection, actor: str, la_codes: Collection[str], plan_id: UUID | None, details: dict[str, Any],
+    *, act: str = "holders_read",
+) -> None:  # fmt: skip
     """A read of who holds what, in the ledger of each council whose shares were looked at."""
     await connection.execute(
         "INSERT INTO audit.pending (act, actor, la_code, plan_id, details)"
-        " SELECT 'holders_read', $1, la_code, $3, $4 FROM unnest($2::text[]) AS t (la_code)",
-        actor, sorted(la_codes), plan_id, details,
+        " SELECT $5, $1, la_code, $3, $4 FROM unnest($2::text[]) AS t (la_code)",
+        actor, sorted(la_codes), plan_id, details, act,
     )  # fmt: skip

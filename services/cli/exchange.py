@@ -128,6 +128,11 @@ class Exchange:
             if after is None:
                 return
 
+    async def coverage(self, la_code: str | None, kind: str | None) -> Row:
+        params = {name: value for name, value in (("la_code", la_code), ("recipient_kind", kind)) if value}
+        answer: Row = (await self._send("GET", f"{self.reach.audit_url}/v1/coverage", OPERATOR, params=params)).json()
+        return answer
+
     async def holders_of(self, plan_id: str) -> list[Row]:
         answer = await self._send("GET", f"{self.reach.audit_url}/v1/plans/{plan_id}/holders", OPERATOR)
         found: list[Row] = answer.json()["holders"]

@@ -4,6 +4,7 @@ import typer
 
 from services.cli.commands import (
     breach,
+    coverage,
     dead_letters,
     directory,
     doctor,
@@ -57,6 +58,7 @@ app.add_typer(directory.app, name="directory")
 app.add_typer(policy.app, name="policy")
 app.command()(status.status)
 app.command()(who.who)
+app.command()(coverage.coverage)
 app.command("send-again")(send_again.send_again)
 app.command()(sent.sent)
 app.command()(sent.removed)

@@ -550,7 +550,7 @@ async def test_another_councils_plan_looks_like_none(
 @pytest.mark.usefixtures("service")
 async def test_who_may_ask(http: httpx2.AsyncClient, token_key: OKPKey) -> None:
     foreign = OKPKey.generate_key("Ed25519")
-    for path in (f"/v1/plans/{uuid4()}/holders", "/v1/holders"):
+    for path in (f"/v1/plans/{uuid4()}/holders", "/v1/holders", "/v1/coverage"):
         for headers, status in [
             ({}, 401),
             ({"Authorization": "Bearer nonsense"}, 401),
@@ -584,6 +584,57 @@ async def test_pages_of_all_holders(council: CouncilDatabase, http: httpx2.Async
     assert seen == sorted(str(share.share_id) for share in shares)
     answer = await http.get("/v1/holders", params={"limit": "0", "after": "x"}, headers=bearer(token_key, "999"))
     assert (answer.status_code, len(answer.json()["errors"])) == (422, 2)
+
+
+@pytest.mark.usefixtures("service")
+async def test_coverage_by_kind_and_strength_of_proof(
+    council: CouncilDatabase, handle: Handler, http: httpx2.AsyncClient, token_key: OKPKey
+) -> None:
+    await council.owner.execute("INSERT INTO publisher.council VALUES ('998', 'Test council', '10000', '')")
+
+    async def told(kind: str, channel: str, *statuses: Status, subscriber: str | None = "health") -> WrittenShare:
+        share = await council.write_share(la_code="998", kind=kind, channel=channel, subscriber=subscriber)
+        await handle([record_of(council, receipt_for(share, status)) for status in statuses])
+        return share
+
+    trust = await told("trust", "fhir", Status.FILED)
+    await told("trust", "fhir", Status.FILED, Status.SUPERSEDED)
+    await told("trust", "mesh", Status.COLLECTED)
+    await told("trust", "fhir", Status.FAILED)
+    await told("trust", "fhir", Status.SUPERSEDED)
+    await council.want_again(await told("trust", "fhir", Status.FILED))
+    await council.want_again(await told("trust", "fhir", Status.FILED), action="withdraw")
+    await told("school", "inbox", Status.SENT, Status.OPENED)
+    await told("school", "inbox", Status.SENT)
+    await told("school", "inbox", Status.REFUSED)
+    await told("school", "inbox", subscriber=None)
+    await told("parent", "manual", Status.SENT)
+    await council.owner.execute(
+        "INSERT INTO publisher.share_gap (plan_id, who, la_code, reason) VALUES ($1, 'advice 1', '998', 'none'),"
+        " ($1, 'advice 2', '998', 'none')", trust.plan_id,
+    )  # fmt: skip
+    caller = bearer(token_key, "998", "332", kind="operator")
+    answer = await http.get("/v1/coverage", params={"la_code": "998"}, headers=caller)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert {each["recipient_kind"]: proofs(each) for each in body["kinds"]} == {
+        "parent": (1, 1, 1.0, {"sent": 1}),
+        "school": (4, 1, 0.25, {"opened": 1, "sent": 1, "refused": 1, "undeliverable": 1}),
+        "trust": (6, 2, 0.3333, {"filed": 2, "collected": 1, "failed": 1, "superseded": 1, "waiting": 1}),
+    }
+    assert (body["active"], body["satisfied"], body["coverage"]) == (11, 4, 0.3636)
+    assert (body["la_codes"], body["plans"], body["share_gaps"], body["plans_with_gaps"]) == (["998"], 12, 2, 1)
+    answer = await http.get("/v1/coverage", params={"la_code": "998", "recipient_kind": "parent"}, headers=caller)
+    assert proofs(answer.json()) == (1, 1, 1.0, {"sent": 1})
+    assert (await http.get("/v1/coverage", params={"la_code": "333"}, headers=caller)).status_code == 403
+    assert (await http.get("/v1/coverage", params={"recipient_kind": "owl"}, headers=caller)).status_code == 422
+    reads = await council.owner.fetch("SELECT la_code, details FROM audit.pending WHERE act = 'coverage_read' ORDER BY id")
+    assert [tuple(read) for read in reads] == [("998", {}), ("998", {"recipient_kind": "parent"})]
+
+
+def proofs(counted: dict[str, Any]) -> tuple[int, int, float, dict[str, int]]:
+    proved = {name: count for name, count in counted["proof"].items() if count}
+    return counted["active"], counted["satisfied"], counted["coverage"], proved
 
 
 async def test_a_new_subscriber_makes_it_start_again(

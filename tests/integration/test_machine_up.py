@@ -184,6 +184,19 @@ async def test_an_officer_records_that_a_plan_was_sent(machine: Machine) -> None
             await asyncio.sleep(0.1)
 
 
+async def test_coverage_is_counted_beside_the_share_gaps(machine: Machine) -> None:
+    found = (await machine("coverage", "--la", "332", "--json")).json
+    assert found["la_codes"] == ["332"]
+    assert {"trust", "school", "parent"} <= {each["recipient_kind"] for each in found["kinds"]}
+    assert sum(found["proof"].values()) == found["active"] == sum(each["active"] for each in found["kinds"])
+    shown = await machine("coverage", "--agency", "trust")
+    assert shown.code == 0, shown.err
+    assert "active shares are satisfied" in shown.out
+    wrong = await machine("coverage", "--agency", "owl")
+    assert wrong.code == 2
+    assert "--agency is one of adult_health, adult_social_care, " in wrong.err
+
+
 async def test_publishing_again_changes_nothing(machine: Machine) -> None:
     again = await machine("publish", str(PLANS / "332" / "DUD-2018-0066"), "--json")
     assert again.code == 0, again.err
