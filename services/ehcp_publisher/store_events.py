@@ -349,6 +349,14 @@ async def find_review(connection: Any, plan_id: UUID, review: str) -> Row | None
     return dict(row) if row else None
 
 
+_SAME_REVIEW = """
+    (t.held_on = r.held_on OR t.decided_on = r.decided_on
+     OR (r.decided_on IS NULL AND t.decided_on BETWEEN r.held_on AND r.held_on + 84))
+"""
+"""Two references for one review: it was held or decided on the same day, or it is the decision of a meeting, which is due four
+weeks after that and may be late."""
+
+
 async def save_review(connection: Any, plan_id: UUID, la_code: str, review: str, changes: Mapping[str, Any]) -> None:
     names, places = ", ".join(changes), ", ".join(f"${place}" for place in range(4, 4 + len(changes)))
     sets = ", ".join(f"{name} = excluded.{name}" for name in changes)
@@ -357,16 +365,24 @@ async def save_review(connection: Any, plan_id: UUID, la_code: str, review: str,
         f" ON CONFLICT (plan_id, review) DO UPDATE SET {sets}",
         plan_id, la_code, review, *changes.values(),
     )  # fmt: skip
+    # Now that it is recorded here, what an extract or another exchange told of it goes; only those have a day and no invitation.
+    await connection.execute(
+        "DELETE FROM publisher.review t USING publisher.review r WHERE r.plan_id = $1 AND r.review = $2 AND t.plan_id = $1"
+        f" AND t.review <> $2 AND t.meeting_on IS NOT NULL AND t.invited_on IS NULL AND {_SAME_REVIEW}",
+        plan_id, review,
+    )  # fmt: skip
 
 
 async def keep_past_reviews(connection: Any, plan_id: UUID, la_code: str, reviews: Sequence[PastReview]) -> None:
-    """What was recorded here of a review stands."""
+    """What was recorded here of a review stands, under whichever reference."""
     columns = ["review", "held_on", "reported_on", "decision", "decided_on"]
     await connection.execute(
         "INSERT INTO publisher.review (plan_id, la_code, review, meeting_on, held_on, reported_on, decision, decided_on)"
         " SELECT $1, $2, t.review, t.held_on, t.held_on, t.reported_on, t.decision, t.decided_on"
         " FROM unnest($3::text[], $4::date[], $5::date[], $6::text[], $7::date[])"
-        " AS t (review, held_on, reported_on, decision, decided_on) ON CONFLICT (plan_id, review) DO NOTHING",
+        " AS t (review, held_on, reported_on, decision, decided_on)"
+        f" WHERE NOT EXISTS (SELECT FROM publisher.review r WHERE r.plan_id = $1 AND r.review <> t.review AND {_SAME_REVIEW})"
+        " ON CONFLICT (plan_id, review) DO NOTHING",
         plan_id, la_code, *[[getattr(each, name) for each in reviews] for name in columns],
     )  # fmt: skip
 

@@ -965,3 +965,29 @@ async def test_nobody_confirms_what_they_asked_for_in_the_database_either(publis
             "INSERT INTO publisher.confirmation (plan_id, recipient_id, la_code, kind, name, reason, asked_by, decided_by)"
             " VALUES ($1, $2, '332', 'school', 'x', 'x', 'same', 'same')", UUID(life.plan_id), uuid4(),
         )  # fmt: skip
+
+
+PAST = {"review": "decided-2026-05-20", "held_on": "2026-05-20", "decision": "amend", "decided_on": "2026-05-20"}
+"""As an extract tells of it, which knows the day of the decision alone."""
+
+
+@pytest.mark.parametrize("extract_first", [True, False], ids=["extract-first", "events-first"])
+async def test_a_review_that_arrives_by_two_ways_stands_once(publisher: Publisher, *, extract_first: bool) -> None:
+    life = await begin(publisher)
+    earlier = PAST | {"review": "decided-2025-05-19", "held_on": "2025-05-19", "decided_on": "2025-05-19"}
+    if extract_first:
+        await life.record("reviews_before", reviews=[earlier, PAST])
+    await life.record("review_held", review="R-7", held_on="2026-05-06")
+    await life.record("review_decided", review="R-7", decision="amend", decided_on="2026-05-20")
+    if not extract_first:
+        await life.record("reviews_before", reviews=[earlier, PAST])
+    reviews = [(each["review"], str(each["held_on"]), each["decision"]) for each in (await life.shown())["reviews"]]
+    assert reviews == [("decided-2025-05-19", "2025-05-19", "amend"), ("R-7", "2026-05-06", "amend")]
+
+
+async def test_a_meeting_that_was_recorded_here_waits_for_its_decision_here(publisher: Publisher) -> None:
+    """The extract knows of the decision before its people are told of it."""
+    life = await begin(publisher)
+    await life.record("review_held", review="R-8", held_on="2026-05-06")
+    await life.record("reviews_before", reviews=[PAST])
+    assert [(each["review"], each["decided_on"]) for each in (await life.shown())["reviews"]] == [("R-8", None)]
