@@ -365,7 +365,7 @@ async def save_review(connection: Any, plan_id: UUID, la_code: str, review: str,
         f" ON CONFLICT (plan_id, review) DO UPDATE SET {sets}",
         plan_id, la_code, review, *changes.values(),
     )  # fmt: skip
-    # Now that it is recorded here, what an extract or another exchange told of it goes; only those have a day and no invitation.
+    # Now that it is recorded here, what an extract or another exchange told of it goes: that has a day and no invitation.
     await connection.execute(
         "DELETE FROM publisher.review t USING publisher.review r WHERE r.plan_id = $1 AND r.review = $2 AND t.plan_id = $1"
         f" AND t.review <> $2 AND t.meeting_on IS NOT NULL AND t.invited_on IS NULL AND {_SAME_REVIEW}",
