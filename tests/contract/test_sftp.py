@@ -204,6 +204,12 @@ async def test_each_recipient_has_a_folder_of_its_own(adapter: SftpServer, serve
     assert not list(folder_of(server).glob(f"*{theirs.plan_id}*"))
 
 
+async def test_the_first_deliveries_of_a_recipient_make_its_folder_together(adapter: SftpServer) -> None:
+    newcomer = replace(COLLEGE, value="993297")
+    outcomes = await adapter.deliver([a_version(recipient=newcomer) for _ in range(4)])
+    assert [type(outcome) for outcome in outcomes] == [Sent] * 4
+
+
 async def test_a_plan_without_a_document_is_its_description(adapter: SftpServer, server: SftpServerRunning) -> None:
     each = a_version(document=None, attachments=[])
     assert isinstance(await one(adapter, each), Sent)

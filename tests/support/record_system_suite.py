@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from schemas.notices import Notice, NoticeKind
-from services.cli.machine.ports import HOST, free_ports
+from services.cli.machine.ports import HOST
 from services.shared.record_systems.port import (
     Awaiting,
     CannotBeAskedError,
@@ -46,6 +46,8 @@ NOTICES = (
     decision(),
     Notice(kind=NoticeKind.CEASE_NOTICE, happened_on=dt.date(2026, 11, 2), text="The council means to cease the plan."),
 )
+NOBODY = 1
+"""A port at which nobody listens."""
 PERSONAL = ("Hartley", "Rowan", "EHC-2019-0042")
 
 
@@ -123,6 +125,13 @@ class RecordSystemSuite:
         for each, outcome in zip(batch, outcomes, strict=True):
             assert type(outcome) is self.at_once.delivered
             assert await self.files(outcome.record) == [each.document.data if each.document else b""]
+
+    async def test_a_version_with_nothing_in_it_is_told_or_refused_and_harms_no_other(self, adapter: RecordSystem) -> None:
+        empty, whole = self.version(sections={}), self.version(document=pdf())
+        told, arrived = await adapter.deliver([empty, whole])
+        assert isinstance(told, Refused | self.at_once.delivered)
+        assert type(arrived) is self.at_once.delivered
+        assert await self.files(arrived.record) == [pdf()]
 
     async def test_the_newest_version_stays_the_newest_whatever_comes_late(self, adapter: RecordSystem) -> None:
         first = self.version(document=pdf("first"))
@@ -278,7 +287,7 @@ class ServerSuite(RecordSystemSuite):
 
     async def test_where_nobody_answers_everything_is_tried_again_and_nothing_is_known(self) -> None:
         one = self.version()
-        async with self.reaching(*free_ports(1)) as nobody:
+        async with self.reaching(NOBODY) as nobody:
             outcomes = [
                 *await nobody.deliver([self.version(recipient=one.recipient) for _ in range(10)]),
                 *await nobody.withdraw([withdrawal_of(one)]),

@@ -257,8 +257,12 @@ class SftpServer:
     async def _make_folder(self, sftp: asyncssh.SFTPClient, recipient: Recipient) -> None:
         """The recipient's, and the one for its receipts. The base is the operator's to make: a wrong one is not made up."""
         for folder in (files.folder(recipient), f"{files.folder(recipient)}/{files.RECEIPTS}"):
-            if not await sftp.exists(self._path(folder)):
+            try:
                 await sftp.mkdir(self._path(folder))
+            except asyncssh.SFTPError:
+                # There already, or made by another delivery of this batch meanwhile. The protocol says "failure" for either.
+                if not await sftp.isdir(self._path(folder)):
+                    raise
 
     async def _read(self, sftp: asyncssh.SFTPClient, path: str) -> bytes | None:
         """None where there is no such file, or none of a receipt's size."""
