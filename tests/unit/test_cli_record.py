@@ -39,6 +39,13 @@ def test_every_event_has_a_sub_command_with_the_contracts_own_words() -> None:
             assert re.search(rf"--{field.replace('_', '-')}\b", shown.stdout), (type_, field)
 
 
+def test_an_option_says_what_it_means_and_how_it_is_written() -> None:
+    said = " ".join(CliRunner().invoke(app, ["record", "recall", "--help"], env={"COLUMNS": "400"}).output.split())
+    assert "When the council became aware: the 72 hours count from then. As YYYY-MM-DDTHH:MM+HH:MM, or with Z for UTC." in said
+    assert "Whose copies; for wrong_recipient." in said
+    assert "The version, by its number or id; or the id of a notice." in said
+
+
 def test_dates_words_of_a_list_and_references_are_options() -> None:
     assert recorded(
         "cease_notice", "DUD-1", "--notified-on", "2026-03-02", "--ceases-on", "2026-05-01", "--reason", "needs_met",

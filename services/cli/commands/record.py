@@ -8,7 +8,7 @@ import inspect
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -16,7 +16,7 @@ from uuid import UUID
 
 import orjson
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from schemas.base import FROM_OUTSIDE
@@ -43,7 +43,7 @@ HELP = {
     "by": "The council's own id of the officer who decided it.",
     "version_id": "The version, by its number or id; or the id of a notice.",
     date: "YYYY-MM-DD.",
-    datetime: "YYYY-MM-DDTHH:MM+HH:MM.",
+    AwareDatetime: "As YYYY-MM-DDTHH:MM+HH:MM, or with Z for UTC.",
     OrganisationCode: "scheme:value, such as urn:100001 or ods:RNA.",
     UUID: "An id of the exchange.",
     LeftOut: "Reference of a family member, or scheme:value of an organisation, who is not to be told.",
@@ -99,8 +99,9 @@ class Field:
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotated)
 
     def help(self) -> str:
-        said = MADE_OF_PARTS if self.is_made_of_parts else HELP.get(self.name) or HELP.get(self.kind, "")
-        return said + (AGAIN if self.several else "")
+        form = MADE_OF_PARTS if self.is_made_of_parts else HELP.get(self.name) or HELP.get(self.kind, "")
+        meaning = "" if self.name in HELP else " ".join((self.info.description or "").replace("`", "").split())
+        return " ".join(each for each in (meaning, form) if each) + (AGAIN if self.several else "")
 
     def value(self, given: Any) -> Any:
         """As the event's JSON has it. Raises :class:`UsageError`."""
