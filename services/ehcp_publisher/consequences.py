@@ -80,11 +80,8 @@ class Before:
     directory: Directory
     has_document: bool
     """A file came with the event."""
-    last: str | None = None
-    """The type of the last event about the same thing: of a plan's end, how it ended."""
     ends: tuple[tuple[str, date], ...] = ()
     """The events about the plan's end and its way back, with their days, in the order in which they were recorded."""
-
     came_on: date | None = None
     """Since when the plan's council has it, where another had it before."""
 
@@ -197,15 +194,16 @@ def _reopen(event: Reopen, before: Before, today: date, state: PlanState) -> Con
     columns = {"ceases_on": None, "appeal_until": None, "cease_reason": None, "died": False}
     found = {"findable": True} if before.plan.state is PlanState.CEASED else {}
     reopened = Consequences(event.reopened_on, state, columns, child_columns=found)
-    if before.last not in ("adoption", "death"):
+    ended_by = before.ends[-1][0] if before.ends else None
+    if ended_by not in ("adoption", "death"):
         return reopened
     if event.reason is not ReopenReason.CEASED_BY_MISTAKE:
         raise Problem(
-            409, "order", f"The plan ended by the child's {before.last}", "Only what was recorded by mistake is taken back.",
+            409, "order", f"The plan ended by the child's {ended_by}", "Only what was recorded by mistake is taken back.",
             [FieldError("event/reason", "it does not fit how the plan ended", "ceased_by_mistake, where it was recorded of the "
                         "wrong plan")],
         )  # fmt: skip
-    if before.last == "death":
+    if ended_by == "death":
         return reopened
     # One slip must not send the plan to the family that the child no longer has.
     held = _held_for(dict.fromkeys([*before.plan.restrictions, RestrictionReason.SAFEGUARDING.value]), today, state)

@@ -171,7 +171,6 @@ class Events:
             decided,
             self._deciding.directory,
             has_document,
-            last["type"] if last else None,
             ends,
             came_on,
             hold,

@@ -22,11 +22,11 @@ from schemas.manifest import Manifest
 from schemas.plan import PlanSubmission
 from services.ehcp_publisher import store, store_export, versions
 from services.ehcp_publisher.deciding import Deciding
-from services.ehcp_publisher.overview import Overview, Row, no_such_plan
+from services.ehcp_publisher.overview import Overview, no_such_plan
 from services.ehcp_publisher.store import Act, KnownPlan
 from services.ehcp_publisher.versions import Issued
 from services.shared.identity.tokens import Caller
-from services.shared.postgres.pool import council_transaction
+from services.shared.postgres.pool import Row, council_transaction
 from services.shared.web.problems import Problem
 
 _LEAVES = (PlanState.LIVE, PlanState.CEASING, PlanState.TRANSFERRED)

@@ -15,10 +15,8 @@ from services.ehcp_publisher import store, store_events, versions
 from services.ehcp_publisher.deciding import Deciding
 from services.ehcp_publisher.store import Act, KnownPlan
 from services.shared.identity.tokens import Caller
-from services.shared.postgres.pool import council_transaction
+from services.shared.postgres.pool import Row, council_transaction
 from services.shared.web.problems import Problem
-
-Row = dict[str, Any]
 
 
 class Overview:

@@ -62,7 +62,7 @@ async def find(connection: Any, plan: KnownPlan, event: Recall) -> Removals:
     if event.reason is RecallReason.WRONG_CHILD:
         given = await store_recalls.shares_with(connection, plan.plan_id, event.version_id)
         return Removals(dict.fromkeys(given, (event.version_id,)))
-    standing = {share.share_id: share for share in (await store.lock_shares(connection, [plan.plan_id])).get(plan.plan_id, [])}
+    standing = {share.share_id: share for share in shares if not share.notice_id}
     _must_be_known(event, standing.keys())
     wrong = {standing[share_id].recipient_id for share_id in event.shares}
     for recipient_id in sorted(wrong):

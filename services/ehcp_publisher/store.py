@@ -237,7 +237,7 @@ async def lock_plans(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, Kn
 async def _with_versions(connection: Any, rows: Sequence[Any]) -> list[KnownPlan]:
     versions: dict[UUID, list[Issued]] = {}
     for row in await connection.fetch(
-        "SELECT v.plan_id, version_id, number, issued_on, text_hash, section_hashes, by,"
+        "SELECT v.plan_id, version_id, number, issued_on, text_hash, section_hashes,"
         " recalled_at IS NOT NULL AS recalled, h.findings, h.released"
         " FROM publisher.version v LEFT JOIN publisher.hold h ON h.thing_id = version_id WHERE v.plan_id = ANY($1)",
         [row["plan_id"] for row in rows],

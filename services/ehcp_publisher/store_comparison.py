@@ -5,8 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from schemas.comparison import DifferenceKind
-
-Row = dict[str, Any]
+from services.shared.postgres.pool import Row
 
 
 async def write_comparison(connection: Any, la_code: str, by: str, plans: int, rows_refused: int, not_here: int) -> None:

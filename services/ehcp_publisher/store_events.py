@@ -199,7 +199,7 @@ async def _replace(
 
 async def last_event(connection: Any, plan_id: UUID, about: str) -> Row | None:
     row = await connection.fetchrow(
-        "SELECT type, revision, hash FROM publisher.plan_event WHERE plan_id = $1 AND about = $2"
+        "SELECT revision, hash FROM publisher.plan_event WHERE plan_id = $1 AND about = $2"
         " ORDER BY revision DESC LIMIT 1",
         plan_id, about,
     )  # fmt: skip

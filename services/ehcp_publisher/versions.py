@@ -35,8 +35,6 @@ class Issued:
     text_hash: str
     section_hashes: Mapping[str, str]
     recalled: bool = False
-    by: str | None = None
-    """The officer who issued it, by the council's own id, where it was said."""
     hold: Hold | None = None
 
     @property
