@@ -182,7 +182,14 @@ def _read_heartbeat(record: Record, subscriber: Subscriber) -> Heartbeat | DeadL
     of_away = (text for each in told.away for text in (each.record_system, each.reason))
     if any("\0" in text for text in (*told.stopped_topics, told.checkpoint, *of_pauses, *of_away) if text):
         return DeadLetter(record, "a text of the heartbeat holds a NUL character, which cannot be stored")
+    # These stand in alerts and mails to the council's people: nothing in them may look like another line of it.
+    shown = (*told.stopped_topics, *(each.recipient for each in told.paused), *(each.record_system for each in told.away))
+    if not all(text.isprintable() and len(text) <= _LONGEST_SHOWN for text in shown if text):
+        return DeadLetter(record, "a name in the heartbeat is no short line of text")
     return Heartbeat(subscriber.name, told)
+
+
+_LONGEST_SHOWN = 255
 
 
 def _read_receipt(record: Record, subscriber: Subscriber) -> Signed | DeadLetter:

@@ -288,6 +288,11 @@ async def test_what_is_no_heartbeat_of_that_subscriber_is_a_dead_letter(council:
     await handle(list(wrong.values()))
     assert await dead_letters(council, wrong.values()) == {record.offset: reason for reason, record in wrong.items()}
     assert await heartbeat(council, "school") is None
+    for name in ("rna\n\nCleared\n- all is well", "rna\u202e", "x" * 256):
+        for told in ({"away": (Away(record_system=name, since=beat.at, reason="-"),)}, {"stopped_topics": (name,)}):
+            [(_, reason)] = await handle([beat_of(council, beat.model_copy(update=told))])
+            assert reason == "a name in the heartbeat is no short line of text"
+    assert await heartbeat(council, "school") is None
     # One from the future would be the newest for ever.
     await handle([beat_of(council, beat.model_copy(update={"at": datetime.now(UTC) + timedelta(days=2)}))])
     assert await heartbeat(council, "school") is None

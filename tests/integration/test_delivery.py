@@ -19,6 +19,7 @@ from schemas.receipts import Status
 from services.shared.clock import utc_now
 from services.shared.delivery import breaker, evidence, store
 from services.shared.delivery import dispatcher as dispatching
+from services.shared.delivery.handlers import Parking
 from services.shared.delivery.heartbeats import Heartbeats
 from services.shared.identity.receipts import signer, verify
 from services.shared.record_systems.port import Collected, Content, Filed, Outcome, Refused, Retry, Sent, Withdrawal, Withdrawn
@@ -71,6 +72,18 @@ async def test_a_new_instruction_is_parked_and_due(subscriber: SubscriberStub) -
     assert (row["seq"], row["action"], row["sha256"], row["lane"], row["state"]) == (1, "hold", wish.sha256, "rna", "waiting")
     assert row["next_attempt_at"] is not None
     assert await subscriber.said(wish) == []
+
+
+async def test_a_clock_that_is_ahead_of_the_database_delays_nothing(subscriber: SubscriberStub) -> None:
+    ahead = Parking(
+        subscriber.pool, subscriber.systems, subscriber.receipts, lambda: None, subscriber.looks,
+        clock=lambda: utc_now() + timedelta(hours=1),
+    )  # fmt: skip
+    wish = wanted()
+    subscriber.council.wants(wish)
+    await ahead.handle([record_of(wish)])
+    async with subscriber.dispatching():
+        await subscriber.until_said(wish, Status.FILED)
 
 
 @pytest.mark.parametrize("batches", [[[2, 1, 3, 3]], [[2], [1], [3], [3]], [[2, 1], [3, 3]], [[3], [2, 1, 3]]])

@@ -113,8 +113,12 @@ async def save_parked(connection: Any, parked: Sequence[Parking]) -> None:
         """
         INSERT INTO delivery.delivery AS d
             (share_id, seq, action, instruction, sha256, plan_id, lane, state, next_attempt_at, notice)
-        SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[], $5::text[], $6::uuid[], $7::text[],
-                             $8::text[], $9::timestamptz[], $10::bool[])
+        -- Claims go by this database's clock: one of ours that is ahead of it must not put a delivery off.
+        SELECT share_id, seq, action, instruction, sha256, plan_id, lane, state,
+            CASE WHEN next_attempt_at IS NOT NULL THEN least(next_attempt_at, now()) END, notice
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[], $5::text[], $6::uuid[], $7::text[],
+                    $8::text[], $9::timestamptz[], $10::bool[])
+            AS t (share_id, seq, action, instruction, sha256, plan_id, lane, state, next_attempt_at, notice)
         ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, action = excluded.action, instruction = excluded.instruction,
             notice = d.notice OR excluded.notice,
             sha256 = excluded.sha256, lane = excluded.lane, next_attempt_at = excluded.next_attempt_at,
