@@ -172,6 +172,24 @@ async def test_a_cancelled_one_sends_no_more(publisher: PublisherAtHand, plan: s
     assert again.json() == answer.json()
 
 
+async def test_a_recall_in_the_middle_of_it_is_what_goes_out_from_then_on(
+    publisher: PublisherAtHand, plan: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending_again, "BATCH", 1)
+    job = await begin(publisher, plan_id=plan)
+    assert await publisher.sending_again.step()
+    version_id = await publisher.owner.fetchval("SELECT version_id FROM publisher.version WHERE plan_id = $1", UUID(plan))
+    event = {"type": "recall", "version_id": str(version_id), "reason": "wrong_child", "aware_at": "2026-11-02T09:00:00Z"} | BY
+    assert (await publisher.post(f"/v1/plans/{plan}/events", event)).status_code == 201
+    while await publisher.sending_again.step():
+        pass
+    assert (await state(publisher, job["job_id"]))["state"] == "done"
+    for name, share in (await publisher.shares(plan)).items():
+        said = [(row["data"]["seq"], row["type"]) for row in await publisher.outbox(share["share_id"])]
+        recalled = said.index((2, "ehcp.share.recalled.v1"))
+        assert {type_ for _, type_ in said[recalled:]} == {"ehcp.share.recalled.v1"}, name
+
+
 async def test_who_asks_the_feed_is_told_once(publisher: PublisherAtHand, plan: str) -> None:
     share = (await publisher.shares(plan))[TRUST_NAME]
     await satisfied(publisher, share["share_id"])

@@ -171,7 +171,13 @@ class Dispatcher:
         claim = _Claim(new_id(), _loop_time() + store.LEASE_SECONDS, self._clock())
         async with self._pool.acquire() as connection:
             claimed = await store.claim(
-                connection, claim.claim_id, self._instance, self._not_now(), PER_LANE, self._systems.at_once(PER_LANE)
+                connection,
+                claim.claim_id,
+                self._instance,
+                self._busy(),
+                PER_LANE,
+                self._systems.at_once(PER_LANE),
+                self._resting(),
             )
             if claimed:
                 claim.pauses = {row["recipient"]: Paused(_said(row)) for row in await store_pauses.paused(connection)}
@@ -203,15 +209,19 @@ class Dispatcher:
             self._ahead.discard(claim.lane)
             self.wake()
 
-    def _not_now(self) -> list[str]:
-        """Lanes that nothing is claimed for: a batch is ahead, nobody answered there just now, or it has had its measure."""
+    def _busy(self) -> list[str]:
+        """Lanes that nothing is claimed for: a batch is ahead, or it has had its measure."""
         now = _loop_time()
-        resting = [lane for lane, each in self._breakers.items() if each.rests(now)]
-        return [*self._ahead, *resting, *(lane for lane, until in self._paced.items() if until > now)]
+        return [*self._ahead, *(lane for lane, until in self._paced.items() if until > now)]
+
+    def _resting(self) -> list[str]:
+        """Lanes where nobody answered just now."""
+        now = _loop_time()
+        return [lane for lane, each in self._breakers.items() if each.rests(now)]
 
     async def _until_next(self) -> float:
         async with self._pool.acquire() as connection:
-            due = await store.next_due(connection, self._not_now())
+            due = await store.next_due(connection, [*self._busy(), *self._resting()])
         if due is None:
             return 1.0
         return min(max((due - self._clock()).total_seconds(), 0.02), 1.0)

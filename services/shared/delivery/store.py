@@ -206,8 +206,11 @@ _FREE = """
                 LIMIT coalesce((SELECT most FROM unnest($6::text[], $7::int[]) AS t (lane, most) WHERE t.lane = lanes.lane), $3)
                 FOR UPDATE SKIP LOCKED
             ) due
-            WHERE lanes.lane <> ALL($2)
+            WHERE lanes.lane <> ALL($2) {and_lane}
 """
+
+
+_REMOVES = "AND jsonb_array_length(d.instruction->'remove') > 0 AND (d.attempts = 0 OR d.lane <> ALL($8))"
 
 
 async def claim(
@@ -217,23 +220,25 @@ async def claim(
     busy: Sequence[str],
     per_lane: int,
     fewer: Mapping[str, int] = MappingProxyType({}),
+    resting: Sequence[str] = (),
 ) -> list[Claimed]:
     """Due deliveries of lanes that are not busy, at most ``per_lane`` of each (or what ``fewer`` says), leased to ``claim_id``.
-    As many more where something is to be removed, which waits behind nothing.
+    As many more where something is to be removed, which waits behind nothing: where nobody answered just now (``resting``), it
+    is tried once all the same, and the council hears what came of it.
 
     By an array, not a join: the planner takes the lanes for many and would read the whole table instead.
     """
     rows = await connection.fetch(
         _DUE
         + f"""
-        , first AS ({_FREE.format(and_removes="AND jsonb_array_length(d.instruction->'remove') > 0")}),
-        free AS ({_FREE.format(and_removes="")})
+        , first AS ({_FREE.format(and_removes=_REMOVES, and_lane="")}),
+        free AS ({_FREE.format(and_removes="", and_lane="AND lanes.lane <> ALL($8)")})
         UPDATE delivery.delivery d SET claim = $1, claimed_until = now() + make_interval(secs => $4), claimed_by = $5
         WHERE d.share_id = ANY(ARRAY(SELECT share_id FROM first UNION SELECT share_id FROM free))
         RETURNING d.share_id, d.seq, d.action, d.instruction, d.lane, d.held_seq, d.held_version_id, d.attempts,
             d.removed_seq, d.held_record, d.held_sha256, d.state
         """,
-        claim_id, list(busy), per_lane, LEASE_SECONDS, instance, list(fewer), list(fewer.values()),
+        claim_id, list(busy), per_lane, LEASE_SECONDS, instance, list(fewer), list(fewer.values()), list(resting),
     )  # fmt: skip
     return [Claimed(**dict(row)) for row in rows]
 
