@@ -85,6 +85,7 @@ class RecipientKind(StrEnum):
     DISABILITY_SERVICE = "disability_service"
     ADULT_SOCIAL_CARE = "adult_social_care"
     KEY_WORKER_SERVICE = "key_worker_service"
+    EARLY_HELP = "early_help"
     YOUTH_OFFENDING_SERVICE = "youth_offending_service"
     CUSTODIAL_ESTABLISHMENT = "custodial_establishment"
     SEND_ADVICE_SERVICE = "send_advice_service"

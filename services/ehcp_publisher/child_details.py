@@ -35,6 +35,8 @@ IDENTIFIERS: Mapping[RecipientKind, frozenset[str]] = {
     RecipientKind.DISABILITY_SERVICE: _HEALTH,
     RecipientKind.ADULT_SOCIAL_CARE: _HEALTH,
     RecipientKind.KEY_WORKER_SERVICE: _HEALTH,
+    # Help for a family before it comes to social care: no law says that its records go by the NHS number.
+    RecipientKind.EARLY_HELP: _NONE,
     RecipientKind.YOUTH_OFFENDING_SERVICE: _NONE,
     RecipientKind.CUSTODIAL_ESTABLISHMENT: _NONE,
     RecipientKind.SEND_ADVICE_SERVICE: _NONE,

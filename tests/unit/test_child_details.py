@@ -12,7 +12,7 @@ NAMES = {"family_name", "given_names", "preferred_name", "date_of_birth"}
 @pytest.mark.parametrize(
     ("kinds", "identifiers"),
     [
-        ("parent young_person youth_offending_service custodial_establishment send_advice_service", set()),
+        ("parent young_person youth_offending_service custodial_establishment send_advice_service early_help", set()),
         ("school college early_years alternative_provision virtual_school", {"upn", "uln"}),
         ("commissioning_body trust camhs therapies wheelchair_service gp adult_health", {"nhs_number"}),
         ("social_care disability_service adult_social_care key_worker_service", {"nhs_number"}),

@@ -49,17 +49,18 @@ _KINDS: Mapping[str, RecipientKind] = {
     "academy 16 to 19 sponsor led": RecipientKind.COLLEGE,
     "academy 16-19 converter": RecipientKind.COLLEGE,
     "free schools 16 to 19": RecipientKind.COLLEGE,
+    "children's centre": RecipientKind.EARLY_HELP,
+    "children's centre linked site": RecipientKind.EARLY_HELP,
     "secure units": RecipientKind.CUSTODIAL_ESTABLISHMENT,
     "academy secure 16 to 19": RecipientKind.CUSTODIAL_ESTABLISHMENT,
 }
 _NO_SETTING = frozenset(
-    {
-        "british schools overseas", "offshore schools", "service children's education", "children's centre",
-        "children's centre linked site", "higher education institutions",
-    }
-)  # fmt: skip
+    {"british schools overseas", "offshore schools", "service children's education", "higher education institutions"}
+)
 """Nothing that section I of a plan names: abroad, no school, or (higher education) where a plan ends."""
-_AREA = frozenset({RecipientKind.SCHOOL, RecipientKind.EARLY_YEARS, RecipientKind.ALTERNATIVE_PROVISION})
+_AREA = frozenset(
+    {RecipientKind.SCHOOL, RecipientKind.EARLY_YEARS, RecipientKind.ALTERNATIVE_PROVISION, RecipientKind.EARLY_HELP}
+)
 
 
 def read(path: Path, links: Links, delivery: Delivery, councils: frozenset[str] = frozenset()) -> Entries:
