@@ -104,7 +104,8 @@ def print_table(
     if width_of(shown, rows) <= out.width:
         out.print(table_of(shown, rows))
     else:
-        print_blocks(shown, rows)
+        print_blocks(columns, rows)  # which have room for all
+        left_out = []
     if left_out:
         err.print(f"Too narrow to show: {', '.join(left_out)}. --json has all.", style="dim", markup=False)
 

@@ -5,10 +5,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from services.cli import breach_pack, exported
+from services.cli import breach_pack, exported, output
 from services.cli.machine.errors import UsageError
-from services.cli.output import csv_of
+from services.cli.output import csv_of, print_table
 from services.shared.identity.signed_documents import SignedDocumentError
 
 
@@ -40,3 +41,21 @@ def test_a_damaged_export_is_said_to_be_one(tmp_path: Path) -> None:
     file.write_bytes(damaged())
     with pytest.raises(UsageError, match="no whole ZIP archive"):
         exported.unpack(file, tmp_path)
+
+
+def test_on_a_narrow_terminal_every_row_becomes_lines_and_nothing_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = {"agency": "Agency", "current": "Current", "absent": "Absent"}
+    rows = [{"agency": "Sandwell and West Birmingham Hospitals", "current": 46, "absent": 3}]
+    monkeypatch.setattr(output, "out", Console(width=30))
+    print_table(columns, rows, ("absent",))
+    told = capsys.readouterr()
+    assert told.out == "Sandwell and West Birmingham Hospitals\n  Current: 46\n  Absent: 3\n"
+    assert "Too narrow" not in told.err
+
+
+def test_a_list_without_rows_is_a_sentence_and_no_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table({"id": "Id"}, [], empty="There are no open dead letters.")
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "There are no open dead letters.\n")
