@@ -121,6 +121,11 @@ class Life:
             " VALUES ($1, $2, $3, 1, 'filed', now(), $3) ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq,"
             " satisfied_seq = excluded.satisfied_seq", share["share_id"], share["la_code"], share["seq"],
         )  # fmt: skip
+        await self.publisher.owner.execute(
+            "INSERT INTO audit.receipt (share_id, number, la_code, seq, subscriber, status, satisfies, at, signed)"
+            " VALUES ($1, $2, $3, $2, $4, 'filed', true, now(), '')",
+            share["share_id"], share["seq"], share["la_code"], share["subscriber"],
+        )  # fmt: skip
 
     async def pending(self, name: str) -> dict[str, Any]:
         """What the family's subscriber gets that still tries to read this person's one notice."""
