@@ -123,6 +123,22 @@ async def test_two_recalls_of_one_plan_each_have_their_alert(audit: AuditAtHand,
     assert sorted(level for level, _, because in await alerts(audit, life.plan_id) if because is None) == [1, 5]
 
 
+async def test_a_second_officer_who_was_aware_earlier_raises_the_alert_of_the_one_recall(
+    audit: AuditAtHand, notifier: Pool
+) -> None:
+    life = await recalled_from(audit, TRUST_NAME)
+    await sweep(notifier)
+    assert await alerts(audit, life.plan_id) == [(1, {"health": 1}, None)]
+    share_id = str((await life.shares())[TRUST_NAME]["share_id"])
+    earlier = await audit.publisher.owner.fetchval("SELECT now() - interval '30 hours'")
+    await life.record(
+        "recall", version_id=life.version_id, reason="wrong_recipient", aware_at=earlier.isoformat(), shares=[share_id],
+        by="officer-2",
+    )  # fmt: skip
+    await sweep(notifier)
+    assert await alerts(audit, life.plan_id) == [(1, {"health": 1}, "escalated"), (2, {"health": 1}, None)]
+
+
 async def test_a_refusal_is_no_answer_and_a_copy_that_is_wanted_after_all_needs_none(
     audit: AuditAtHand, notifier: Pool
 ) -> None:

@@ -114,8 +114,8 @@ def show(document: Row) -> None:
     for each in document.get("earlier_councils", ()):
         name = each["name"] or each["la_code"]
         out.print(
-            f"{name} had the plan until {each['until_date']} as {each['case_reference']}: receipts of its time in this: "
-            f"{each['receipts']}.",
+            f"{name} had the plan until {each['until_date']} as {each['case_reference']}: "
+            f"{each['receipts']} of the receipts in this pack are of its time.",
             markup=False, soft_wrap=True,
         )  # fmt: skip
     for sentence in document.get("to_be_asked", ()):
