@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.receipts import Status
+from schemas.base import Channel
+from schemas.receipts import Status, satisfies
 from services.shared.delivery.states import BACK_OFF, OVERTAKEN, Action, Parked, Wish, accepts, back_off, park, status_of
 from services.shared.record_systems.port import (
     Awaiting,
@@ -181,3 +182,27 @@ def test_what_is_over_takes_no_evidence() -> None:
 
 def test_only_proof_outlasts_an_outcome_that_comes_after_it() -> None:
     assert set(OVERTAKEN) == {pair for pair in FOLLOWS if pair[1] is not Status.REFUSED}
+
+
+# A row for each channel, a letter for each status in this order: yes, or no.
+STATUSES = [
+    "waiting", "sent", "collected", "filed", "opened", "refused", "failed", "superseded", "withdrawn", "recalled", "released",
+    "conflict",
+]  # fmt: skip
+SATISFYING = {
+    "fhir": "n n n y n n n n y y y n",
+    "mesh": "n n n y n n n n y y y n",
+    "hl7v2": "n n y y y n n n y y y n",
+    "webhook": "n n n y n n n n y y y n",
+    "sftp": "n n n y n n n n y y y n",
+    "inbox": "n n n y y n n n y y y n",
+    "manual": "n y y y y n n n y y y n",
+}
+
+
+def test_which_word_satisfies_which_channel() -> None:
+    assert SATISFYING.keys() == set(Channel)
+    assert set(STATUSES) == set(Status)
+    for channel, row in SATISFYING.items():
+        for status, letter in zip(STATUSES, row.split(), strict=True):
+            assert satisfies(Channel(channel), Status(status)) is (letter == "y"), f"{status} over {channel}"
