@@ -517,7 +517,7 @@ async def test_a_wrong_hash_says_so(endpoint: WebhookEndpoint, proxy: FaultProxy
 async def test_gone_stops_and_the_rest_of_the_batch_is_not_sent(endpoint: WebhookEndpoint, proxy: FaultProxy) -> None:
     proxy.spoil(fault_proxy.status(410))
     outcomes = await endpoint.deliver([a_version() for _ in range(50)])
-    assert outcomes == [Refused("the endpoint is gone (410)")] * 50
+    assert outcomes == [Refused("the endpoint is gone (410)", disabled=True)] * 50
     assert len(proxy.requests) <= 8
 
 

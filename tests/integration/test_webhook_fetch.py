@@ -20,6 +20,7 @@ from fastapi import FastAPI, Request, Response
 from schemas.receipts import Status
 from services.cli.machine.ports import HOST, free_ports
 from services.shared.clock import utc_now
+from services.shared.delivery import store_pauses
 from services.shared.delivery.handlers import Parking
 from services.shared.record_systems.port import RecordSystem
 from services.shared.record_systems.systems import Systems, SystemSettings
@@ -225,16 +226,31 @@ async def test_a_question_that_is_none(thin: Thin, query: str) -> None:
     problem(await thin.receiver.fetch(thin.fetch_url + query), 422, "invalid")
 
 
-async def test_an_endpoint_that_is_gone_is_sent_nothing_more(thin: Thin) -> None:
+async def test_an_endpoint_that_is_gone_is_sent_nothing_more_until_a_person_resumes_it(thin: Thin) -> None:
     thin.receiver.answer = lambda _: Response(status_code=410)
     wishes = [wanted(RNA) for _ in range(3)]
     thin.subscriber.council.wants(*wishes)
+    # The second process knows of it too: it is written down.
+    for part, said in (
+        (wishes[:1], "paused by the subscriber itself: "),
+        (wishes[1:], "paused by the subscriber itself since "),
+    ):
+        async with thin.dispatching():
+            for wish in part:
+                await thin.subscriber.park(wish)
+                receipt = await thin.subscriber.until_said(wish, Status.WAITING)
+                assert receipt.reason is not None
+                assert receipt.reason.startswith(said)
+                assert receipt.reason.endswith("the endpoint is gone (410)")
+    assert len(thin.receiver.messages) == 1
+    thin.receiver.answer = None
+    async with thin.subscriber.pool.acquire() as connection, connection.transaction():
+        [paused] = await store_pauses.paused(connection)
+        assert (paused["recipient"], paused["reason"]) == ("ods:RNA", "the endpoint is gone (410)")
+        assert await store_pauses.resume(connection, "ods:RNA") == 3
     async with thin.dispatching():
         for wish in wishes:
-            await thin.subscriber.park(wish)
-            receipt = await thin.subscriber.until_said(wish, Status.REFUSED)
-            assert receipt.reason == "the endpoint is gone (410)"
-    assert len(thin.receiver.messages) == 1
+            await thin.subscriber.until_said(wish, Status.FILED)
 
 
 async def test_a_thin_endpoint_needs_to_know_who_fetches() -> None:

@@ -93,6 +93,10 @@ class Paused:
     reason: str
 
 
+BY_ITSELF = "the subscriber itself"
+"""Who paused a recipient whose record system wants nothing any more."""
+
+
 class Answer(Enum):
     """Whether anybody answered."""
 
@@ -244,7 +248,7 @@ class Dispatcher:
             away = Retry(str(error), away=True)
             await self._finish(claim, [(each, away, None) for each in batch], said=[away], place=store_unanswered.COUNCIL)
             return []
-        outcomes: list[tuple[Claimed, AnyOutcome | Conflict | Restricted, str | None]] = []
+        outcomes: list[tuple[Claimed, AnyOutcome | Conflict | Restricted | Paused, str | None]] = []
         contents: list[tuple[Claimed, Content]] = []
         proofs = Proofs()
         for each in batch:
@@ -256,7 +260,8 @@ class Dispatcher:
                     outcomes.append((each, judged, None))
         rest = [each for each in batch if each.share_id not in answers]
         done = await self._in_turn(system.deliver if system else None, contents, claim, last=not rest)
-        outcomes += [(each, out, content.sha256) for (each, content), out in done]
+        paused = await self._paused_by_itself([out for _, out in done], claim)
+        outcomes += [(each, _put_off(out, paused), content.sha256) for (each, content), out in done]
         await self._finish(claim, outcomes, said=[out for _, out in done], council_answered=True)
         return rest
 
@@ -264,7 +269,22 @@ class Dispatcher:
         """Also where nothing is known to be held: a copy may be there that a crash kept us from recording."""
         marks = [(each, _withdrawal(each)) for each in batch]
         done = await self._in_turn(system.withdraw if system else None, marks, claim, last=False)
-        await self._finish(claim, [(each, out, None) for (each, _), out in done], said=[out for _, out in done])
+        paused = await self._paused_by_itself([out for _, out in done], claim)
+        await self._finish(
+            claim, [(each, _put_off(out, paused), None) for (each, _), out in done], said=[out for _, out in done]
+        )
+
+    async def _paused_by_itself(self, said: Sequence[AnyOutcome], claim: _Claim) -> Paused | None:
+        """A record system that wants nothing any more is left alone, also by the next process: only a person knows where its
+        recipients take plans now. Written before the outcomes are: a crash between the two leaves the pause."""
+        gone = next((each for each in said if isinstance(each, Refused) and each.disabled), None)
+        if gone is None:
+            return None
+        async with self._pool.acquire() as connection, connection.transaction():
+            recipients = await store_pauses.pause_lane(connection, claim.lane, gone.reason, BY_ITSELF)
+        if recipients:
+            log.error("record_system_disabled", lane=claim.lane, reason=gone.reason, recipients=len(recipients))
+        return Paused(f"paused by {BY_ITSELF}: {gone.reason}")
 
     async def _remove(self, system: RecordSystem | None, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
         """What must not be there goes first; returns what is left to do.
@@ -520,6 +540,10 @@ def _code(each: Claimed) -> str:
     """As pauses name recipients: ``ods:RNA``."""
     code = each.instruction["recipient"]
     return f"{code['scheme']}:{code['value']}"
+
+
+def _put_off(outcome: Out, paused: Paused | None) -> Out | Paused:
+    return paused if paused and isinstance(outcome, Refused) and outcome.disabled else outcome
 
 
 def _said(pause: Any) -> str:

@@ -27,6 +27,18 @@ async def pause(connection: Any, recipient: str, reason: str, by: str, lanes: Se
     return row
 
 
+async def pause_lane(connection: Any, lane: str, reason: str, by: str) -> list[str]:
+    """Everyone with a delivery in this lane. Returns those who were not paused. What waits for its next try is put off when
+    that comes."""
+    rows = await connection.fetch(
+        "INSERT INTO delivery.pause (recipient, reason, paused_by)"
+        f" SELECT DISTINCT {_RECIPIENT}, $2, $3 FROM delivery.delivery WHERE lane = $1 ORDER BY 1"
+        " ON CONFLICT DO NOTHING RETURNING recipient",
+        lane, reason, by,
+    )  # fmt: skip
+    return [row["recipient"] for row in rows]
+
+
 async def resume(connection: Any, recipient: str) -> int | None:
     """How many deliveries go on, from their first attempt; None when it was not paused."""
     if await connection.fetchval("DELETE FROM delivery.pause WHERE recipient = $1 RETURNING true", recipient) is None:

@@ -136,6 +136,8 @@ class Refused:
     """Not until a person or a new instruction changes something. No personal data in ``reason``."""
 
     reason: str
+    disabled: bool = False
+    """The record system takes nothing from us any more, of anybody: its recipients are paused, until a person resumes them."""
 
 
 @dataclass(frozen=True, slots=True)

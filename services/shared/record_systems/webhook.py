@@ -109,8 +109,6 @@ class WebhookEndpoint:
         if fetch_url is not None and not self._keys.theirs:
             raise ValueError("payload 'thin' needs a whsec_ secret or the receiver's public_keys, to know who fetches")
         self._fetch_url = fetch_url
-        self._gone: Refused | None = None
-        """Set once the endpoint has said that it is gone. A person must change its entry, and the service start anew."""
         self._http = GuardedHttp(url, allow_private=allow_private, concurrency=concurrency)
         self._timeout = timeout
         self._slots = asyncio.Semaphore(concurrency)
@@ -200,9 +198,6 @@ class WebhookEndpoint:
     def _learnt(self, verdict: messages.Verdict, batch: _Batch) -> Retry | Refused:
         if verdict.for_all:
             batch.verdict = verdict.outcome
-        if isinstance(verdict.outcome, Refused) and verdict.for_all and self._gone is None:
-            self._gone = verdict.outcome
-            log.error("endpoint_disabled", host=self._http.url.host, reason=verdict.outcome.reason)
         return verdict.outcome
 
     def is_theirs(self, headers: Mapping[str, str], signed_part: bytes) -> bool:
@@ -214,7 +209,7 @@ class WebhookEndpoint:
         return outcome
 
     async def _all(self, things: Sequence[_Thing], one: Callable[[_Thing, _Batch], Awaitable[_Result]]) -> list[_Result]:
-        batch = _Batch(until=time.monotonic() + _BUDGET_SECONDS, verdict=self._gone)
+        batch = _Batch(until=time.monotonic() + _BUDGET_SECONDS)
 
         async def in_turn(thing: _Thing) -> _Result:
             async with self._slots:

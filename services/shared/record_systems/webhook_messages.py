@@ -222,7 +222,7 @@ def fault(status: int, headers: Mapping[str, str], now: datetime) -> Verdict:
     match status:
         case 410:
             # Standard Webhooks: Gone means stop. Only a person can say where this recipient takes plans now.
-            return Verdict(Refused("the endpoint is gone (410)"), for_all=True)
+            return Verdict(Refused("the endpoint is gone (410)", disabled=True), for_all=True)
         case 429 | 503:
             return Verdict(Retry(f"the endpoint asked to be sent less ({status})", asked, away=True), for_all=True)
         case 401 | 403:
