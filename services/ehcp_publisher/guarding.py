@@ -47,6 +47,7 @@ class Guarding:
         self._pool = pool
         self._deciding = deciding
         self._texts = texts
+        self._naming = asyncio.Lock()
 
     async def read(
         self, la_code: str, child: Child, on: date, version: PlanVersion | None, document: Received | None,
@@ -94,14 +95,20 @@ class Guarding:
             await asyncio.sleep(60)
 
     async def name_some(self) -> int:
-        """Returns of how many children."""
-        async with council_transaction(self._pool, self._deciding.directory.councils) as connection:
-            rows = await store_guard.lock_unnamed(connection, UNNAMED_AT_ONCE)
-            children = [_named(self._deciding, row) for row in rows]
-            await store_guard.insert_names(connection, children)
-            await store_guard.mark_named(connection, [each.child_id for each in children])
-        if rows:
-            log.info("children_named", children=len(rows))
+        """Returns of how many children. Worked out beside the event loop and under no lock; who changed meanwhile is left for
+        the next time."""
+        async with self._naming:  # whoever waits here takes others
+            async with council_transaction(self._pool, self._deciding.directory.councils) as connection:
+                rows = await store_guard.read_unnamed(connection, UNNAMED_AT_ONCE)
+            if not rows:
+                return 0
+            children = await asyncio.to_thread(lambda: [_named(self._deciding, row) for row in rows])
+            async with council_transaction(self._pool, self._deciding.directory.councils) as connection:
+                same = await store_guard.lock_unchanged(connection, rows)
+                children = [each for each in children if each.child_id in same]
+                await store_guard.insert_names(connection, children)
+                await store_guard.mark_named(connection, same)
+        log.info("children_named", children=len(children))
         return len(rows)
 
 

@@ -82,14 +82,24 @@ async def has_unnamed(connection: Any) -> bool:
     return found
 
 
-async def lock_unnamed(connection: Any, limit: int) -> list[Row]:
-    """Children whose names were never worked out. In order, so that two who do it wait for each other and never for ever."""
+async def read_unnamed(connection: Any, limit: int) -> list[Row]:
+    """Children whose names were never worked out."""
     rows = await connection.fetch(
-        "SELECT child_id, la_code, wrapped_key, identity FROM publisher.child WHERE NOT named"
-        " ORDER BY child_id LIMIT $1 FOR UPDATE",
-        limit,
+        "SELECT child_id, la_code, wrapped_key, identity FROM publisher.child WHERE NOT named ORDER BY child_id LIMIT $1", limit
     )
     return [dict(row) for row in rows]
+
+
+async def lock_unchanged(connection: Any, rows: Sequence[Row]) -> set[UUID]:
+    """Who of them still has no names and is as it was read: the same details, in the same council. Locked, and in order, so
+    that two who do it wait for each other and never for ever."""
+    locked = await connection.fetch(
+        "SELECT c.child_id FROM publisher.child c"
+        " JOIN unnest($1::uuid[], $2::text[], $3::bytea[]) AS t (child_id, la_code, identity) USING (child_id)"
+        " WHERE NOT c.named AND c.la_code = t.la_code AND c.identity = t.identity ORDER BY c.child_id FOR UPDATE OF c",
+        *[[row[name] for row in rows] for name in ("child_id", "la_code", "identity")],
+    )
+    return {row["child_id"] for row in locked}
 
 
 async def mark_named(connection: Any, child_ids: Iterable[UUID]) -> None:

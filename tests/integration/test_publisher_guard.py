@@ -9,6 +9,7 @@ import httpx2
 import orjson
 import pytest
 
+from services.ehcp_publisher import store_guard
 from tests.support.files import pdf_of, word_of
 from tests.support.lives import (
     ANOTHER,
@@ -384,7 +385,9 @@ async def test_whoever_a_held_notice_leaves_out_is_left_out_when_it_is_released(
     assert [each["who"] for each in notice["left_out"]] == ["parent F1", ICB_NAME]
 
 
-async def test_children_that_came_before_the_guard_are_found_from_the_first_answer(postgres_server: RunningPostgres) -> None:
+async def test_children_that_came_before_the_guard_are_found_from_the_first_answer(
+    postgres_server: RunningPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after an upgrade: of the children who are there, no names are kept yet."""
     async with publisher_at_hand(postgres_server) as publisher:
         others = [other_child(given_names=name, family_name="Before") for name in ("Ada", "Bea", "Cleo")]
@@ -412,10 +415,27 @@ async def test_children_that_came_before_the_guard_are_found_from_the_first_answ
         naming.cancel()
         held = await amended(life, "Cleo Before, born 06/05/2014.", "2026-03-03")
         assert found(held) == [("other_name", "section A")]
+        # Who is corrected while its names are worked out has those of the correction.
+        corrected = await begin_with(publisher, submission(child=child_of(reference()) | {"family_name": "Mistyped"}))
+        right = corrected.sent["child"] | {"family_name": "Corrected", "given_names": "Imogen", "date_of_birth": "2011-04-09"}
+        await publisher.owner.execute(
+            "UPDATE publisher.child c SET named = false FROM publisher.plan p WHERE p.child_id = c.child_id AND p.plan_id = $1",
+            UUID(corrected.plan_id),
+        )
+        lock_unchanged = store_guard.lock_unchanged
+
+        async def after_a_correction(connection: Any, rows: Any) -> set[UUID]:
+            monkeypatch.undo()
+            await corrected.record("child_corrected", child=right)
+            return await lock_unchanged(connection, rows)
+
+        monkeypatch.setattr(store_guard, "lock_unchanged", after_a_correction)
+        answer = await amended(life, "Rowan James Mistyped, 6 May 2014, and Imogen Corrected (09/04/2011).", "2026-03-04")
+        assert [(each["kind"], each["count"]) for each in answer["findings"]] == [("other_name", 1)]
         # A child whose details cannot be opened holds up nobody's plan.
         await publisher.owner.execute("UPDATE publisher.child SET named = false, identity = 'spoilt' WHERE child_id = ANY("
                                       "SELECT child_id FROM publisher.plan WHERE plan_id <> $1)", life.plan_id)  # fmt: skip
-        answer = await amended(life, "Cleo Before, born 06/05/2014, again.", "2026-03-04")
+        answer = await amended(life, "Cleo Before, born 06/05/2014, again.", "2026-03-05")
         assert found(answer) == [("other_name", "section A")], "her name is still known"
         assert await publisher.owner.fetchval("SELECT count(*) FROM publisher.child WHERE NOT named") == 0
 
