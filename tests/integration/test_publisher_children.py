@@ -266,6 +266,30 @@ async def test_a_number_that_was_found_is_kept_and_known(publisher: Publisher) -
     await known(publisher, sent_for(nameless(nhs_number=found["nhs_number"])), life)
 
 
+async def test_a_changed_upn_and_a_replaced_nhs_number_reach_every_holder(publisher: Publisher) -> None:
+    life = await begin(publisher)
+    holders = (
+        ("subscriber-health", TRUST_NAME, "nhs_number"), ("subscriber-health", ICB_NAME, "nhs_number"),
+        ("subscriber-school", PRIMARY_NAME, "upn"), ("subscriber-family", PARENT, None),
+    )  # fmt: skip
+    child, another = life.sent["child"], child_of(reference())
+    for seq, number in ((2, "upn"), (3, "nhs_number")):
+        child = child | {number: another[number]}
+        body = await life.record("child_corrected", child=child)
+        assert body["shares_changed"] == len(holders)
+        assert await life.held() == {who: ("hold", seq) for _, who, _ in holders}
+        for client, who, own in holders:
+            assert (await life.instruction(who))["seq"] == seq
+            (line,) = await life.read(client, who)
+            numbers = {name: line["rendering"]["child"].get(name) for name in ("nhs_number", "upn")}
+            assert numbers == {name: child[name] if name == own else None for name in numbers}
+    # The child is found by its new numbers, and no more by the old ones.
+    await known(publisher, sent_for(nameless(nhs_number=another["nhs_number"])), life)
+    await known(publisher, sent_for(nameless(upn=another["upn"])), life)
+    stranger = nameless(nhs_number=life.sent["child"]["nhs_number"], upn=life.sent["child"]["upn"])
+    assert (await begin_with(publisher, sent_for(stranger))).plan_id != life.plan_id
+
+
 async def test_corrections_that_cannot_be(publisher: Publisher) -> None:
     one, two = await begin(publisher), await begin(publisher)
     taken = two.sent["child"] | {"nhs_number": one.sent["child"]["nhs_number"]}

@@ -270,6 +270,43 @@ async def test_a_list_of_34_children_sent_along(publisher: Publisher) -> None:
     assert held["findings"] == [{"kind": "other_name", "where": "attachment 1", "pages": [1], "count": 34, "waived": False}]
 
 
+async def test_meeting_papers_of_which_one_page_is_another_childs(publisher: Publisher) -> None:
+    """The breach: a plan published with meeting papers."""
+    other = other_child()
+    await publisher.issue(other, "case-system-333")
+    life = await begin(publisher)
+    before = await life.held()
+    pages = [f"Panel of 2 March 2026, item {n}\nPapers on {OWN}" for n in range(1, 61)]
+    pages[39] = f"Panel of 2 March 2026, item 40\nNHS number {spaced(other['child']['nhs_number'])}"
+    held = await uploaded(life, pdf_of(OWN), pdf_of(*pages))
+    assert (held["http"], held["status"]) == (202, "held")
+    assert [(each["kind"], each["where"], each["pages"]) for each in held["findings"]] == [
+        ("other_nhs_number", "attachment 1", [40])
+    ]
+    assert await life.held() == before
+    (line,) = await life.read("subscriber-school", PRIMARY_NAME)
+    assert line["rendering"]["version"] == 1
+
+
+async def test_another_family_typed_into_a_plan_is_posted_nothing(publisher: Publisher) -> None:
+    """The breach: a plan posted to the wrong family."""
+    life = await begin(publisher)
+    wrong = {"reference": "M1", "role": "parent", "name": "Zoe Unrelated", "address": ["9 Wrong Street", "DY9 9ZZ"]}
+    answer = await publisher.post(
+        f"/v1/plans/{life.plan_id}/versions", {"version": version("2026-03-02", unique(), family=[wrong])}, life.client
+    )
+    (warning,) = answer.json()["warnings"]
+    assert warning.startswith(f"{PARENT} (recipient:")
+    assert "waits for a second person's confirmation: the reference was another name's before" in warning
+    assert (await life.held())[PARENT] == ("withdraw", 2), "there is nothing to put into an envelope"
+    (line,) = await life.read("subscriber-family", PARENT)
+    assert (line["outcome"], line.get("rendering")) == ("withdrawn", None)
+    assert "Wrong Street" not in str(line)
+    (asked,) = (await life.shown())["confirmations"]
+    await life.record("confirm", recipient_id=asked["recipient_id"], share=False, by=ANOTHER)
+    assert (await life.held())[PARENT][0] == "withdraw"
+
+
 async def test_each_line_of_a_batch_is_looked_at_those_beside_it_too(publisher: Publisher) -> None:
     one, other = submission(), submission()
     one["version"] = version(text=f"See also {other['child']['nhs_number']}")
