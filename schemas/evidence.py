@@ -20,6 +20,8 @@ class SentRecord(Closed):
     by: Annotated[Line, Field(min_length=1, max_length=100)]
     note: Annotated[Line, Field(min_length=1, max_length=200), AfterValidator(no_identifiers)] | None = None
     """How it went, such as *signed for*: no names or identifiers. It stands in the receipt, and in what ``who`` shows."""
+    restricted: bool = False
+    """The plan was restricted when this was recorded, so nothing was to be sent. It stands in the receipt too."""
 
 
 class RemovedRecord(Closed):

@@ -177,11 +177,17 @@ async def test_an_officer_records_that_a_plan_was_sent(machine: Machine) -> None
     rehearsed = await machine(*record, "--dry-run")
     assert rehearsed.code == 0
     assert (await share())["status"] == "waiting"
+    assert "restricted" not in rehearsed.out
+    by = ("--by", "officer-1")
+    assert (await machine("record", "restrict", before["plan_id"], "--reason", "hidden_address", *by)).code == 0
     recorded = await machine(*record)
     assert recorded.code == 0, recorded.err
-    async with asyncio.timeout(30):
+    assert "the plan is restricted, and `ehcp who` says to send nothing" in recorded.out
+    async with asyncio.timeout(60):
         while (await share())["status"] != "sent":
             await asyncio.sleep(0.1)
+    assert (await share())["held_record"].endswith("recorded by A. Officer; the plan was restricted then")
+    assert (await machine("record", "lift", before["plan_id"], "--reason", "hidden_address", *by)).code == 0
 
 
 async def test_coverage_is_counted_beside_the_share_gaps(machine: Machine) -> None:

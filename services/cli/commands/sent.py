@@ -69,7 +69,13 @@ def sentence(answer: Row, how: str, on: str, *, dry_run: bool) -> str:
     if not dry_run and not answer["recorded"]:
         return f"nothing recorded: version {answer['version']} was recorded as sent before; `ehcp who` shows how and when"
     verb = "would be recorded" if dry_run else "recorded"
-    return f"version {answer['version']} {verb} as sent by {how} on {on}"
+    said = f"version {answer['version']} {verb} as sent by {how} on {on}"
+    if answer["restricted"]:
+        said += (
+            "; the plan is restricted, and `ehcp who` says to send nothing until a named person lifts that: the record says so"
+            " too. What can still be stopped, stop; where it reached somebody who should not have it, recall it"
+        )
+    return said
 
 
 async def record(home: Path, share: str, entry: Row, *, dry_run: bool) -> Row:
@@ -87,8 +93,12 @@ async def record(home: Path, share: str, entry: Row, *, dry_run: bool) -> Row:
     async with Exchange(Reach.of(home)) as exchange:
         delivery = await find(exchange, share)
         entry["seq"] = delivery["seq"]
+        if what == "sent":
+            restricted = (await exchange.plan(delivery["plan_id"]))["restricted"] is not None
+            # Said only where it is so: a subscriber of before knows no such word.
+            entry |= {"restricted": True} if restricted else {}
         answer = entry if dry_run else await exchange.record_delivery(share, what, entry)
-    return {"share_id": share, "version": delivery["version"], **answer}
+    return {"share_id": share, "version": delivery["version"], "restricted": entry.get("restricted", False), **answer}
 
 
 async def find(exchange: Exchange, share: str) -> Row:

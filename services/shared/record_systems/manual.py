@@ -56,6 +56,8 @@ def make_manual_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts,
             # Of an older instruction the evidence itself is refused, with a better word.
             check_date(record, row["instruction"] if row["seq"] == record.seq else {}, utc_now().date())
             proof = f"sent by {record.how} on {record.sent_on}, recorded by {record.by}"
+            if record.restricted:
+                proof += "; the plan was restricted then"
             if record.note:
                 proof += f"; note: {record.note}"
             try:
