@@ -318,6 +318,14 @@ class Exchange:
         answer: Row = (await self._send(method, f"{door.url}/v1/recipients{path}", OPERATOR, bearer=door.token, **more)).json()
         return answer
 
+    async def knock(self) -> None:
+        """Before long work: raises MachineError where the publisher does not answer."""
+        url = f"{self.reach.council_url}/health/live"
+        try:
+            await self._http.get(url)
+        except httpx2.TransportError as error:
+            raise _away(url, error) from error
+
     async def _send(self, method: str, url: str, client_id: str, **more: Any) -> httpx2.Response:
         async with self._answer(method, url, client_id, **more) as answer:
             await answer.aread()
@@ -337,16 +345,20 @@ class Exchange:
         except TokenRefusedError as error:
             raise RefusedError(f"Client {client_id} got no token: {error}") from error
         except httpx2.TransportError as error:
-            raise MachineError(
-                f"{url} does not answer ({type(error).__name__}): `ehcp up` starts the exchange when `ehcp status` says it "
-                "does not run; `ehcp doctor` says what is wrong."
-            ) from error
+            raise _away(url, error) from error
 
     def _token(self, client_id: str) -> TokenClient:
         if client_id not in self._tokens:
             name, key = self.reach.key_of(client_id)
             self._tokens[client_id] = TokenClient(self._http, self.reach.council_url, name, key)
         return self._tokens[client_id]
+
+
+def _away(url: str, error: httpx2.TransportError) -> MachineError:
+    return MachineError(
+        f"{url} does not answer ({type(error).__name__}): `ehcp up` starts the exchange when `ehcp status` says it "
+        "does not run; `ehcp doctor` says what is wrong."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
 from schemas.lifecycle import PastReview, ReviewOutcome
 from schemas.plan import PlanSubmission
@@ -15,6 +16,7 @@ from services.cli.importing.opening import Asked, opened
 from services.cli.importing.plans import ExtractPlan, Lack
 from services.cli.importing.profiles import Profile, load_profile
 from services.cli.machine.errors import UsageError
+from services.cli.main import app
 from tests.support.publisher import pdf_document
 
 TODAY = date(2026, 11, 22)
@@ -322,3 +324,16 @@ def test_a_review_that_cannot_be_is_noted_and_the_plan_goes_without_it(
 def test_a_row_without_a_review_has_none(tmp_path: Path) -> None:
     plan, found = reviewed(tmp_path, review_outcome="M")
     assert (plan.review, found) == (None, [])
+
+
+def test_an_exchange_that_does_not_run_is_said_at_once_and_nothing_is_left(tmp_path: Path) -> None:
+    file, key = tmp_path / "plans.csv", tmp_path / "key.jwk"
+    file.write_text("case_reference,family_name,given_names,date_of_birth,issued_on\n")
+    environment = {
+        "EHCP_COUNCIL_URL": "http://127.0.0.1:1",
+        "EHCP_CLIENT_ID": "case-system-332",
+        "EHCP_CLIENT_KEY_FILE": str(key),
+    }
+    done = CliRunner().invoke(app, ["import", str(file), "--council", "332"], env=environment)
+    assert (done.exit_code, "does not answer" in done.output, "Trying again" in done.output) == (4, True, False)
+    assert list(tmp_path.iterdir()) == [file]

@@ -103,6 +103,8 @@ async def preview(asked: Asked, folder: Path) -> Row:
 async def take_in(asked: Asked, folder: Path, home: Path, by: str | None, *, render: bool, unnamed: str = "import") -> Row:
     """``unnamed``: in whose name plans cease and reviews are recorded where no officer is said, since an event needs one."""
     reach = Reach.of(home)
+    async with Exchange(reach) as exchange:
+        await exchange.knock()  # one that goes away later is waited for
     progress = Progress(folder / "progress.sqlite", reach.council_url)
     ended = False
     try:
