@@ -46,6 +46,7 @@ def make_apps() -> dict[str, FastAPI]:
         "audit": make_app("EHC Plan Exchange: audit"),
         "health_subscriber": make_app("EHC Plan Exchange: health subscriber"),
         "school_subscriber": make_app("EHC Plan Exchange: school subscriber"),
+        "social_care_subscriber": make_app("EHC Plan Exchange: social care subscriber"),
         "family_subscriber": make_app("EHC Plan Exchange: family subscriber"),
     }
     apps["ehcp_publisher"].include_router(_ISSUER.router())
@@ -60,7 +61,8 @@ def make_apps() -> dict[str, FastAPI]:
     apps["audit"].include_router(describe(audit.router(_NONE, _VERIFIER), AUDIT_ROUTES))
     apps["audit"].include_router(audit_looks.make_looks_router(_NONE, _VERIFIER, None))
     apps["audit"].include_router(make_dead_letters_router(_NONE, "audit.dead_letter", _NONE, audit.operator(_VERIFIER)))
-    for name in ("health_subscriber", "school_subscriber"):  # a commissioning body reads its inbox at the first
+    # A commissioning body reads its inbox at the first, a youth offending service at the last.
+    for name in ("health_subscriber", "school_subscriber", "social_care_subscriber"):
         apps[name].include_router(_ISSUER.router())
         apps[name].include_router(make_inbox_router(_NONE, _NONE, _NONE, _VERIFIER))
         apps[name].include_router(make_recalls_router(_NONE, _NONE, _VERIFIER))

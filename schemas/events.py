@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from schemas.base import Open, RecipientKind
-from schemas.identifiers import CodeScheme
+from schemas.identifiers import CodeScheme, recipient_name
 from schemas.lifecycle import ReviewOutcome
 from schemas.manifest import Sha256
 from schemas.notices import NoticeKind
@@ -60,6 +60,9 @@ class RecipientCode(Open):
     kind: RecipientKind
     scheme: CodeScheme
     value: str
+
+    def __str__(self) -> str:
+        return recipient_name(self.kind, self.scheme, self.value)
 
 
 class PlanFinalised(Open):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from schemas.base import Closed, ContractError
+from schemas.base import Closed, ContractError, RecipientKind
 
 _UPN_LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZ"
 """23 letters: I, O and S are left out because they look like 1, 0 and 5."""
@@ -214,3 +214,47 @@ def _not_a_person(code: OrganisationCode) -> OrganisationCode:
 
 Organisation = Annotated[OrganisationCode, AfterValidator(_not_a_person)]
 """A code of an organisation, where a person would make no sense."""
+
+
+_ESTABLISHMENTS = frozenset(
+    {
+        RecipientKind.SCHOOL,
+        RecipientKind.COLLEGE,
+        RecipientKind.EARLY_YEARS,
+        RecipientKind.ALTERNATIVE_PROVISION,
+        RecipientKind.EARLY_HELP,
+    }
+)
+"""What the register of schools lists, children's centres too: one number is one of them, whatever kind it is listed as."""
+_NUMBERED: dict[str, frozenset[RecipientKind]] = {
+    CodeScheme.URN: _ESTABLISHMENTS,
+    CodeScheme.UKPRN: _ESTABLISHMENTS,
+    CodeScheme.LAESTAB: _ESTABLISHMENTS,
+    CodeScheme.ODS: frozenset({RecipientKind.TRUST, RecipientKind.COMMISSIONING_BODY, RecipientKind.GP}),
+    CodeScheme.LA: frozenset({RecipientKind.SOCIAL_CARE}),
+    CodeScheme.RECIPIENT: frozenset(RecipientKind),
+}
+"""Whom a scheme numbers: a code of it is one of these, and that one's alone. Everybody else who has it shares it."""
+
+
+def recipient_name(kind: str, scheme: str, value: str) -> str:
+    """A recipient as deliveries are addressed, kept and read by: ``ods:RNA``, ``camhs/ods:RNA``.
+
+    A trust and its CAMHS may have one code, and so have a council's social care, its youth offending service and its virtual
+    school. A code alone means the organisation that its scheme numbers; who shares that code is named with its kind, so that
+    nobody is taken for another. The same rule is in SQL as ``delivery.recipient_name``.
+    """
+    code = f"{scheme}:{value}"
+    return code if kind in _NUMBERED.get(scheme, frozenset()) else f"{kind}/{code}"
+
+
+class RecipientName(OrganisationCode):
+    """A recipient in a subscriber's settings: ``{"kind": "camhs", "scheme": "ods", "value": "RNA"}``.
+
+    Without ``kind`` it is the organisation that the scheme numbers, never a service that shares its code.
+    """
+
+    kind: RecipientKind | None = None
+
+    def __str__(self) -> str:
+        return recipient_name(self.kind, self.scheme, self.value) if self.kind else super().__str__()

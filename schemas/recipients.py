@@ -19,7 +19,7 @@ class PauseRecord(Closed):
 
 class Pause(Open):
     recipient: str
-    """``ods:RNA``."""
+    """``ods:RNA``; who shares an organisation's code has its kind before it: ``camhs/ods:RNA``."""
     reason: str
     paused_by: str
     paused_at: AwareDatetime

@@ -288,7 +288,7 @@ class FhirRecord:
                 raise RecordAwayError(_trouble(answer).reason)
             found += answer.resources
         filed = [each for each in map(Document, found) if each.is_notice and each.current]
-        filed = [each for each in filed if each.identifier(mapping.RECIPIENT) == mapping.recipient_code(recipient)]
+        filed = [each for each in filed if each.identifier(mapping.RECIPIENT) == str(recipient)]
         files = [(each, attached) for each in filed for attached in each.attached]
         answers = await self._client.read([_attached_file(attached) for _, attached in files])
         damaged: set[str] = set()

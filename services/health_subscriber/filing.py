@@ -164,12 +164,11 @@ def others_of_plan(
 
 
 def _for(ours: Sequence[Document], plan_id: UUID, recipient: Recipient, share_id: UUID | None) -> list[Document]:
-    code = mapping.recipient_code(recipient)
     return [
         each
         for each in ours
         if each.identifier(mapping.PLAN) == str(plan_id)
-        and (each.identifier(mapping.RECIPIENT) == code or each.identifier(mapping.SHARE) == str(share_id))
+        and (each.identifier(mapping.RECIPIENT) == str(recipient) or each.identifier(mapping.SHARE) == str(share_id))
     ]
 
 

@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 
 from schemas.base import Closed
 from schemas.plan import Section, SectionLetter
-from services.shared.record_systems.port import Content, File, Recipient
+from services.shared.record_systems.port import Content, File
 
 Resource = dict[str, Any]
 
@@ -101,7 +101,7 @@ class Part:
 
 
 def document_key(content: Content) -> UUID:
-    return uuid5(_NAMESPACE, f"{content.version_id} {recipient_code(content.recipient)} {content.sha256}")
+    return uuid5(_NAMESPACE, f"{content.version_id} {content.recipient} {content.sha256}")
 
 
 def parts(content: Content) -> tuple[Part, ...]:
@@ -118,10 +118,6 @@ def parts(content: Content) -> tuple[Part, ...]:
         Part(number, count, uuid5(key, f"{number} {file.sha256}"), file.name, file.media_type, file.data)
         for number, file in enumerate(content.attachments, 2)
     )
-
-
-def recipient_code(recipient: Recipient) -> str:
-    return f"{recipient.scheme}:{recipient.value}"
 
 
 def instruction(share_id: UUID, seq: int) -> Resource:
@@ -164,7 +160,7 @@ def document_reference(
             {"system": PLAN, "value": str(content.plan_id)},
             {"system": VERSION, "value": str(content.version_id)},
             {"system": RENDERING, "value": content.sha256},
-            {"system": RECIPIENT, "value": recipient_code(content.recipient)},
+            {"system": RECIPIENT, "value": str(content.recipient)},
             {"system": PART, "value": f"{part.number}/{part.count}"},
             # What a clinician quotes when ringing the council; meaningful within that council alone.
             {"system": f"urn:ehcp:case-reference:{content.council.la_code}", "value": content.case_reference},
@@ -205,7 +201,7 @@ def council_of(content: Content) -> Resource:
 
 
 def flag_key(content: Content) -> str:
-    return str(uuid5(_NAMESPACE, f"flag {content.plan_id} {recipient_code(content.recipient)}"))
+    return str(uuid5(_NAMESPACE, f"flag {content.plan_id} {content.recipient}"))
 
 
 def flag(content: Content, patient: str) -> Resource:
@@ -218,7 +214,7 @@ def flag(content: Content, patient: str) -> Resource:
             {"system": SHARE, "value": str(content.share_id)},
             instruction(content.share_id, content.seq),
             {"system": PLAN, "value": str(content.plan_id)},
-            {"system": RECIPIENT, "value": recipient_code(content.recipient)},
+            {"system": RECIPIENT, "value": str(content.recipient)},
         ],
         "status": "active",
         "category": [

@@ -20,6 +20,7 @@ import asyncpg
 import structlog
 
 from schemas.base import Closed
+from schemas.identifiers import CodeScheme
 from schemas.receipts import Status
 from services.health_subscriber import mesh_messages as wire
 from services.health_subscriber import store
@@ -98,7 +99,7 @@ class Options(Closed):
     shared_key: str
     """The environment's key, which MESH gives with the mailbox."""
     mailboxes: dict[str, str]
-    """The recipients' mailboxes by ODS code."""
+    """The recipients' mailboxes by ODS code; of a service that shares a trust's code as ``camhs/ods:RNA``."""
     workflows: Workflows = Workflows()
     poll_seconds: float = 60
     certificate_file: Path | None = None
@@ -111,7 +112,9 @@ def build_mesh(entry: SystemSettings, pool: "asyncpg.Pool[asyncpg.Record]", rece
     options = options_of(entry, Options)
     if not entry.url or not entry.secret:
         raise RecordSystemsFileError(f"{entry.name}: MESH needs its url and, as secret, our mailbox's password")
-    if entry.recipients != "*" and (without := [c.value for c in entry.recipients if c.value not in options.mailboxes]):
+    if entry.recipients != "*" and (
+        without := [name for each in entry.recipients if (name := _in_mailboxes(str(each))) not in options.mailboxes]
+    ):
         raise RecordSystemsFileError(f"{entry.name}: options/mailboxes lacks the mailbox of {', '.join(without)}")
     account = Account(
         entry.url, options.mailbox, entry.secret, options.shared_key,
@@ -124,6 +127,11 @@ def build_mesh(entry: SystemSettings, pool: "asyncpg.Pool[asyncpg.Record]", rece
     return MeshRecord(
         pool, receipts, entry.name, mailbox, options.mailboxes, options.workflows, poll_seconds=options.poll_seconds
     )
+
+
+def _in_mailboxes(recipient: str) -> str:
+    """A trust by its bare ODS code; with a kind, whoever shares it."""
+    return recipient.removeprefix(f"{CodeScheme.ODS}:")
 
 
 @dataclass(slots=True)
@@ -230,7 +238,7 @@ class MeshRecord:
     ) -> list[_Sending | Refused]:
         made: list[_Sending | Refused] = []
         for each in batch:
-            to = self._mailboxes.get(each.recipient.value)
+            to = self._mailboxes.get(_in_mailboxes(str(each.recipient)))
             made.append(make(each, to) if to else Refused(NO_MAILBOX))
         control = _Batch(until=asyncio.get_running_loop().time() + _BUDGET_SECONDS)
         new = await self._begin([each for each in made if isinstance(each, _Sending)])

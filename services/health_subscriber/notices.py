@@ -71,7 +71,7 @@ def communication(
             {"system": mapping.PLAN, "value": str(content.plan_id)},
             {"system": mapping.VERSION, "value": str(content.version_id)},
             {"system": mapping.RENDERING, "value": content.sha256},
-            {"system": mapping.RECIPIENT, "value": mapping.recipient_code(content.recipient)},
+            {"system": mapping.RECIPIENT, "value": str(content.recipient)},
             {"system": f"urn:ehcp:case-reference:{content.council.la_code}", "value": content.case_reference},
         ],
         "status": "completed",

@@ -25,7 +25,7 @@ from joserfc.jwk import RSAKey
 from jsonschema import Draft6Validator
 
 from schemas.base import RecipientKind
-from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.identifiers import CodeScheme, RecipientName
 from schemas.plan import Child
 from services.health_subscriber.fhir import FhirRecord, build_fhir
 from services.health_subscriber.filing import OTHER_PATIENT, Stop
@@ -991,7 +991,7 @@ class TestSettings:
         entry = SystemSettings(
             name="rna",
             kind="fhir",
-            recipients=(OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),),
+            recipients=(RecipientName(scheme=CodeScheme.ODS, value="RNA"),),
             url="http://record.trust.example/fhir",
         )
         with pytest.raises(RecordSystemsFileError, match="https://"):

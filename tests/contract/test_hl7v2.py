@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from hl7.mllp import open_hl7_connection  # type: ignore[import-untyped]
 
 from schemas.base import Channel
-from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.identifiers import CodeScheme, RecipientName
 from schemas.notices import Notice, NoticeKind
 from schemas.plan import SectionLetter
 from schemas.receipts import Status, satisfies
@@ -420,7 +420,7 @@ class TestSubscriber:
         self, postgres_server: RunningPostgres, engine: Engine
     ) -> None:
         async with subscriber_on(postgres_server, await books(postgres_server)) as base:
-            recipients = (OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),)
+            recipients = (RecipientName(scheme=CodeScheme.ODS, value="RNA"),)
             settings = SystemSettings(name="engine", kind="hl7v2", recipients=recipients)
             systems = Systems((settings,), {"hl7v2": lambda _: a_receiver(base.pool, engine)})
             parking = Parking(base.pool, systems, base.receipts, lambda: None, base.looks)

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from schemas.base import RecipientKind
 from schemas.identifiers import CodeScheme
-from services.shared.record_systems.inbox import Inbox, InboxKeys, address
+from services.shared.record_systems.inbox import Inbox, InboxKeys
 from services.shared.record_systems.port import Content, Recipient, Sent
 from services.shared.sealing.sealing import new_key
 from tests.support.contents import content
@@ -41,10 +41,10 @@ class TestAsEveryRecordSystem(RecordSystemSuite):
 
     async def files(self, record: str) -> list[bytes]:
         share_id = UUID(record.removeprefix("inbox/"))
-        row = await self.pool.fetchrow("SELECT seq, content FROM delivery.inbox WHERE share_id = $1", share_id)
+        row = await self.pool.fetchrow("SELECT seq, recipient, content FROM delivery.inbox WHERE share_id = $1", share_id)
         if row is None or row["content"] is None:
             return []
         async with self.pool.acquire() as connection:
-            keys = await self.keys.of(connection, [address(self.recipient)])
-        opened = orjson.loads(keys[address(self.recipient)].open(row["content"], f"inbox:{share_id}:{row['seq']}"))
+            key = (await self.keys.of(connection, [row["recipient"]]))[row["recipient"]]
+        opened = orjson.loads(key.open(row["content"], f"inbox:{share_id}:{row['seq']}"))
         return [base64.b64decode(each["data"]) for each in opened["files"]]

@@ -22,7 +22,7 @@ from joserfc.jwk import OKPKey
 from jsonschema import Draft6Validator
 
 from schemas.base import RecipientKind
-from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.identifiers import CodeScheme, RecipientName
 from schemas.receipts import HostedBy, Status
 from schemas.receipts import Receipt as SignedReceipt
 from services.health_subscriber.matching import Doubt
@@ -59,7 +59,7 @@ from tests.support.waiting import until
 
 pytestmark = [pytest.mark.contract, pytest.mark.asyncio]
 
-MAILBOXES = {"RNA": TRUST, "RXK": OTHER, "RZZ": "NOBODYHERE1"}
+MAILBOXES = {"RNA": TRUST, "youth_offending_service/ods:RNA": TRUST, "RXK": OTHER, "RZZ": "NOBODYHERE1"}
 RXK = Recipient(RecipientKind.TRUST, CodeScheme.ODS, "RXK", "Sandwell and West Birmingham Hospitals")
 RZZ = Recipient(RecipientKind.TRUST, CodeScheme.ODS, "RZZ", "A trust whose mailbox was closed")
 WORKFLOWS = Workflows()
@@ -505,7 +505,7 @@ async def a_subscriber(
         subscriber_on(postgres_server, owner_dsn) as base,
         a_record(base.pool, url, receipts=base.receipts, clock=clock, timeout=5) as mesh,
     ):
-        entry = SystemSettings(name="mesh", kind="mesh", recipients=(OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),))
+        entry = SystemSettings(name="mesh", kind="mesh", recipients=(RecipientName(scheme=CodeScheme.ODS, value="RNA"),))
         systems = Systems((entry,), {"mesh": lambda _: mesh})
         yield replace(base, systems=systems, parking=Parking(base.pool, systems, base.receipts, lambda: None, base.looks)), mesh
 

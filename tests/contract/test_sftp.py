@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from schemas.base import RecipientKind
-from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.identifiers import CodeScheme, RecipientName
 from schemas.manifest import sha256
 from schemas.notices import Notice, NoticeKind
 from services.cli.machine.ports import HOST
@@ -46,6 +46,7 @@ pytestmark = [pytest.mark.contract, pytest.mark.asyncio]
 
 COLLEGE = Recipient(RecipientKind.SCHOOL, CodeScheme.URN, "993202", "Oakfield")
 ACADEMY = Recipient(RecipientKind.SCHOOL, CodeScheme.URN, "993207", "Ashwood")
+SHARING = Recipient(RecipientKind.KEY_WORKER_SERVICE, CodeScheme.URN, "993202", "Key workers at Oakfield")
 OTHER = Recipient(RecipientKind.SCHOOL, CodeScheme.URN, "993206", "Elmwood")
 HEX = set("0123456789abcdef")
 
@@ -88,7 +89,8 @@ async def one(adapter: SftpServer, each: Content) -> object:
 
 
 def folder_of(server: SftpServerRunning, recipient: Recipient = COLLEGE) -> Path:
-    return server.folder / f"{recipient.scheme.value}-{recipient.value}"
+    sharing = "" if recipient.kind is RecipientKind.SCHOOL else f"{recipient.kind.value}-"
+    return server.folder / f"{sharing}{recipient.scheme.value}-{recipient.value}"
 
 
 def lying_there(server: SftpServerRunning, each: Content) -> dict[str, Any]:
@@ -170,6 +172,47 @@ FILED = "taken over from "
 async def test_which_server_this_run_is_against(server: SftpServerRunning, record_property: Any) -> None:
     record_property("sftp server", server.kind)
     assert server.kind in ("OpenSSH", "asyncssh")
+
+
+async def test_who_shares_a_code_has_a_folder_and_receipts_of_its_own(server: SftpServerRunning, adapter: SftpServer) -> None:
+    own = a_version()
+    other = a_version(recipient=SHARING, plan_id=own.plan_id, version_id=own.version_id, document=pdf("other's"))
+    await adapter.deliver([own, other])
+    theirs = server.folder / "key_worker_service-urn-993202"
+    [described] = theirs.glob(f"*-{own.version_id}-*.json")
+    assert json.loads(described.read_bytes())["share_id"] == str(other.share_id)
+    write_receipt(server, own)
+    assert isinstance(await one(adapter, own), Filed)
+    assert await one(adapter, other) == Sent(f"{theirs.name}/{described.stem}")
+    assert await adapter.holds(SHARING, [own.plan_id]) == {}
+
+
+async def test_what_was_put_into_the_other_s_folder_before_is_found_by_its_share(
+    server: SftpServerRunning, adapter: SftpServer
+) -> None:
+    """Version 0.1 knew a recipient by its code alone, so both lay in one folder."""
+    own = a_version()
+    other = a_version(recipient=SHARING, plan_id=own.plan_id, version_id=own.version_id, document=pdf("other's"))
+    formerly = replace(other, recipient=COLLEGE)
+    await adapter.deliver([own, formerly])
+    [receipt] = list(folder_of(server).glob(f"*-{own.version_id}-{other.sha256[:8]}.json"))
+    filed = json.loads(receipt.read_bytes())
+    (folder_of(server) / filed["receipt"]).write_text(
+        json.dumps(
+            {
+                "outcome": "filed", "record": "EDM-1", "share_id": filed["share_id"], "manifest": filed["manifest"],
+                "files": {each["file"]: each["sha256"] for each in (filed["document"], *filed["attachments"])},
+            }
+        )
+    )  # fmt: skip
+    assert await one(adapter, other) == Filed("EDM-1", other.sha256)
+    assert not isinstance(await one(adapter, replace(other, share_id=uuid4())), Filed), "another share's receipt"
+
+    [gone] = await adapter.recall([Recall(other.share_id, 2, own.plan_id, SHARING, (own.version_id,))])
+    assert isinstance(gone, Awaiting)
+    left = {each.name for each in folder_of(server).glob(f"*-{own.version_id}-*")}
+    assert len(left) == 3
+    assert all(f"-{own.sha256[:8]}" in name for name in left), "the other's own copy of that version stays"
 
 
 async def test_a_version_lies_in_the_recipient_s_folder_whole_and_described(
@@ -537,7 +580,7 @@ async def test_something_that_speaks_no_ssh() -> None:
 
 # --- settings
 
-RECIPIENTS = (OrganisationCode(scheme=CodeScheme.URN, value="993202"),)
+RECIPIENTS = (RecipientName(scheme=CodeScheme.URN, value="993202"),)
 
 
 @pytest.mark.parametrize(

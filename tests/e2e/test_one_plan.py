@@ -69,6 +69,30 @@ async def test_a_person_opens_and_an_officer_sends_and_both_become_receipts(exch
     assert await until(lambda: holder(exchange, plan, "parent", "sent"), within=20, what="the sending is known")
 
 
+async def test_of_a_detained_child_two_services_of_one_council_have_each_its_own_copy(exchange: Exchange) -> None:
+    child = new_child()
+    await exchange.add_patient(child.patient)
+    line = child.first()
+    line["version"]["detained_at"] = {"scheme": "urn", "value": "993299"}
+    [issued] = await exchange.issue([line])
+    plan = issued["plan_id"]
+    social_care = await until(lambda: holder(exchange, plan, "social_care", "filed"), within=60, what="filed by social care")
+    youths = await until(lambda: holder(exchange, plan, "youth_offending_service", "sent"), within=60, what="in the inbox")
+
+    reader = await exchange.headers("inbox-youth_offending_service-la-332", issuer="social_care_subscriber")
+    pages = exchange.url("social_care_subscriber")
+    listed = await exchange.http.get(f"{pages}/v1/inbox", headers=reader)
+    assert youths["share_id"] in {each["share_id"] for each in listed.json()["items"]}
+    item = await exchange.http.get(f"{pages}/v1/inbox/{youths['share_id']}", headers=reader)
+    assert item.json()["child"]["family_name"] == "Okonjo-Testley"
+    assert await until(lambda: holder(exchange, plan, "youth_offending_service", "opened"), within=60, what="opened")
+    stated = await exchange.http.post(
+        f"{pages}/v1/recalls/{social_care['share_id']}/removed", headers=reader,
+        json={"seq": social_care["seq"], "how": "deleted", "removed_on": "2026-01-16", "by": "J. Worker"},
+    )  # fmt: skip
+    assert stated.status_code == 404
+
+
 async def test_the_trusts_copy_is_the_bytes_that_the_council_issued(exchange: Exchange) -> None:
     child = new_child()
     patient = await exchange.add_patient(child.patient)

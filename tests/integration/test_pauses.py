@@ -13,6 +13,9 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
+from schemas.base import RecipientKind
+from schemas.events import RecipientCode
+from schemas.identifiers import CodeScheme
 from schemas.receipts import Status
 from services.cli.main import app
 from services.shared.delivery import store_pauses
@@ -224,6 +227,22 @@ async def test_the_operator_pauses_sees_and_resumes(subscriber: SubscriberStub, 
         await subscriber.until_said(wish, Status.WAITING)
     assert (await ehcp("resume", "ods:RNA")).stdout == "ods:RNA is delivered to again: 1 go on now\n"
     assert (await ehcp("resume", "ods:RNA")).stdout == "ods:RNA was not paused\n"
+
+
+async def test_who_shares_a_code_is_paused_by_its_own_name(
+    subscriber: SubscriberStub, ehcp: Callable[..., Awaitable[Result]]
+) -> None:
+    trust, camhs = wanted(), wanted(RecipientCode(kind=RecipientKind.CAMHS, scheme=CodeScheme.ODS, value="RNA"))
+    subscriber.council.wants(trust)
+    await subscriber.park(camhs)
+    done = await ehcp("pause", "camhs/ods:RNA", "--reason", "their server moves", "--by", "Ann")
+    assert (done.exit_code, done.stdout[:26]) == (0, "camhs/ods:RNA is paused by")
+    await subscriber.park(trust)
+    async with subscriber.dispatching():
+        await subscriber.until_said(trust, Status.FILED)
+    rows = json.loads((await ehcp("list", "--json")).stdout)["recipients"]
+    assert {row["recipient"]: row["pause"] is not None for row in rows} == {"camhs/ods:RNA": True, "ods:RNA": False}
+    assert (await ehcp("resume", "camhs/ods:RNA")).stdout == "camhs/ods:RNA is delivered to again: 0 go on now\n"
 
 
 @pytest.mark.parametrize(

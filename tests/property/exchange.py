@@ -21,7 +21,7 @@ from schemas.base import Channel, RecipientKind
 from schemas.documents import Council as CouncilDetail
 from schemas.documents import ReadAnswer, ReadOutcome, RecipientDetail, Rendering
 from schemas.events import RecipientCode
-from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.identifiers import CodeScheme, RecipientName
 from schemas.manifest import Manifest, section_hash, sha256
 from schemas.plan import Child, Section, SectionLetter
 from schemas.receipts import HostedBy, Receipt, Status
@@ -59,8 +59,8 @@ RECIPIENTS = (TRUST, SCHOOL, PARENT)
 """One for each way of delivery: a record system that confirms, an inbox that a person opens, an officer who sends."""
 
 _SYSTEMS = (
-    SystemSettings(name="record", kind="fhir", recipients=(OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),)),
-    SystemSettings(name="inbox", kind="inbox", recipients=(OrganisationCode(scheme=CodeScheme.URN, value="993201"),)),
+    SystemSettings(name="record", kind="fhir", recipients=(RecipientName(scheme=CodeScheme.ODS, value="RNA"),)),
+    SystemSettings(name="inbox", kind="inbox", recipients=(RecipientName(scheme=CodeScheme.URN, value="993201"),)),
     SystemSettings(name="manual", kind="manual", recipients="*"),
 )
 

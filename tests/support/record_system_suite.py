@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
+from schemas.base import RecipientKind
 from schemas.notices import Notice, NoticeKind
 from services.cli.machine.ports import HOST
 from services.shared.record_systems.port import (
@@ -242,6 +243,28 @@ class RecordSystemSuite:
             asked.insert(at, each.plan_id)
         held = await adapter.holds(there[0].recipient, asked)
         assert {plan: each.sha256 for plan, each in held.items()} == {each.plan_id: each.sha256 for each in there}
+
+    async def test_two_kinds_of_one_code_are_two_records(self, adapter: RecordSystem) -> None:
+        """A trust and its CAMHS, or a council's social care and its youth offending service."""
+        one = self.version(document=pdf("one's"))
+        sharing = replace(one.recipient, kind=RecipientKind.YOUTH_OFFENDING_SERVICE)
+        other = self.version(
+            recipient=sharing, plan_id=one.plan_id, version_id=one.version_id, whose=one.child, document=pdf("other's")
+        )
+        [ones, others] = await self.deliver(adapter, one, other)
+        await adapter.deliver([one])
+        assert (await self.files(ones.record), await self.files(others.record)) == ([pdf("one's")], [pdf("other's")])
+        if self.can_be_asked:
+            for each in (one, other):
+                assert (await adapter.holds(each.recipient, [each.plan_id]))[each.plan_id].sha256 == each.sha256
+        recall = recall_of(other)
+        await adapter.recall([recall])
+        await self.answers(recall)
+        await adapter.recall([recall])
+        assert await self.files(ones.record) == [pdf("one's")]
+        if self.can_be_asked:
+            assert await adapter.holds(sharing, [one.plan_id]) == {}
+            assert (await adapter.holds(one.recipient, [one.plan_id]))[one.plan_id].sha256 == one.sha256
 
 
 def following(before: Content, **more: Any) -> Content:

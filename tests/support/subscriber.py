@@ -22,7 +22,7 @@ from joserfc.jwk import OKPKey
 from schemas.base import RecipientKind
 from schemas.documents import ReadAnswer, ReadOutcome, RecipientDetail, Rendering
 from schemas.events import EventType, RecipientCode, ShareRecalled, ShareReleased, ShareRequested, ShareWithdrawn
-from schemas.identifiers import CodeScheme, OrganisationCode
+from schemas.identifiers import CodeScheme, RecipientName
 from schemas.manifest import Manifest, section_hash
 from schemas.notices import Notice, NoticeKind
 from schemas.plan import Child, Section, SectionLetter
@@ -70,10 +70,10 @@ PARENT = RecipientCode(kind=RecipientKind.PARENT, scheme=CodeScheme.RECIPIENT, v
 NOBODY = RecipientCode(kind=RecipientKind.TRUST, scheme=CodeScheme.ODS, value="RZZ")
 
 SETTINGS = (
-    SystemSettings(name="rna", kind="fhir", recipients=(OrganisationCode(scheme=CodeScheme.ODS, value="RNA"),)),
-    SystemSettings(name="rxk", kind="fhir", recipients=(OrganisationCode(scheme=CodeScheme.ODS, value="RXK"),)),
-    SystemSettings(name="inbox", kind="inbox", recipients=(OrganisationCode(scheme=CodeScheme.URN, value="993201"),)),
-    SystemSettings(name="paper", kind="manual", recipients=(OrganisationCode(scheme=CodeScheme.RECIPIENT, value="parent-1"),)),
+    SystemSettings(name="rna", kind="fhir", recipients=(RecipientName(scheme=CodeScheme.ODS, value="RNA"),)),
+    SystemSettings(name="rxk", kind="fhir", recipients=(RecipientName(scheme=CodeScheme.ODS, value="RXK"),)),
+    SystemSettings(name="inbox", kind="inbox", recipients=(RecipientName(scheme=CodeScheme.URN, value="993201"),)),
+    SystemSettings(name="paper", kind="manual", recipients=(RecipientName(scheme=CodeScheme.RECIPIENT, value="parent-1"),)),
 )
 TOPIC = "ehcp.shares.health.v1"
 TABLES = (

@@ -79,9 +79,15 @@ def read_instruction(data: Json) -> Instruction:
         seq = data["seq"]
         if not isinstance(seq, int) or seq < 1:
             raise WrongMessageError("seq is not a positive whole number")
-        return Instruction(UUID(data["share_id"]), seq, UUID(data["plan_id"]), f"{recipient['scheme']}:{recipient['value']}")
+        return Instruction(UUID(data["share_id"]), seq, UUID(data["plan_id"]), _named(recipient))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise WrongMessageError("share_id, seq, plan_id or recipient is missing or malformed") from None
+
+
+def _named(recipient: Json) -> str:
+    """Whose cases it belongs to: the council's services share its code, and each has its own."""
+    code = f"{recipient['scheme']}:{recipient['value']}"
+    return code if recipient["kind"] == "social_care" else f"{recipient['kind']}/{code}"
 
 
 def read_plan(data: Json) -> ReceivedPlan:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from schemas.identifiers import recipient_name
 from services.cli.doors import Name, TokenFile, Url, door
 from services.cli.exchange import Door, Exchange, Reach, Row
 from services.cli.machine.config import SUBSCRIBERS
@@ -24,7 +25,7 @@ COLUMNS = {
     "next_try_at": "Next try (UTC)",
     "reason": "Paused",
 }
-Code = Annotated[str, typer.Argument(help="As the list shows it, e.g. ods:RNA.")]
+Code = Annotated[str, typer.Argument(help="As the list shows it, e.g. ods:RNA or camhs/ods:RNA.")]
 
 
 @app.command("list")
@@ -100,10 +101,14 @@ def of_recipient(home: Path, code: str, subscriber: str | None, url: str | None,
 
 async def subscriber_of(home: Path, code: str) -> str:
     async with Exchange(Reach.of(home)) as exchange:
-        async for row in exchange.directory(code=code):
-            if row["subscriber"]:
+        async for row in exchange.directory(code=code.rpartition("/")[2]):
+            names = {recipient_name(row["kind"], each["scheme"], each["value"]) for each in row["codes"]}
+            if row["subscriber"] and code in names:
                 return str(row["subscriber"])
-    raise RefusedError(f"The directory has no subscriber for {code}. Write it with its scheme, for example ods:RNA.")
+    raise RefusedError(
+        f"The directory has no subscriber for {code}. Write it as `ehcp recipient list` shows it, for example ods:RNA, or "
+        "camhs/ods:RNA for a service that shares a trust's code."
+    )
 
 
 async def ask(at: Door, method: str = "GET", path: str = "", body: Row | None = None) -> Row:

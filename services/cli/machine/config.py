@@ -5,6 +5,7 @@ not matter; files hold secrets and are readable by this user alone. What all exc
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from schemas.identifiers import recipient_name
 from services.cli.machine.databases import Databases, database_of
 from services.cli.machine.fhir import FhirServer
 from services.cli.machine.folder import DataFolder, write_private
@@ -149,18 +151,23 @@ def inbox_clients(subscriber: str, directory: Mapping[str, Any], keys: KeyRing) 
     readers = []
     for recipient in directory["recipients"]:
         if recipient["subscriber"] == subscriber and recipient["channel"] == "inbox":
-            code = {name: recipient["codes"][0][name] for name in ("scheme", "value")}
-            client_id = f"inbox-{code['scheme']}-{code['value']}"
-            readers.append({"client_id": client_id, "recipient": code, "public_key": keys.public_key(f"client-{client_id}")})
+            [reader, *_] = names_of(recipient)
+            client_id = "inbox-" + re.sub("[/:]", "-", recipient_name(reader["kind"], reader["scheme"], reader["value"]))
+            readers.append({"client_id": client_id, "recipient": reader, "public_key": keys.public_key(f"client-{client_id}")})
     return readers
+
+
+def names_of(recipient: Mapping[str, Any]) -> list[dict[str, str]]:
+    """By each of its codes, with its kind: a council's services share one code."""
+    return [{"kind": recipient["kind"], "scheme": each["scheme"], "value": each["value"]} for each in recipient["codes"]]
 
 
 def record_systems(subscriber: str, directory: Mapping[str, Any], places: Places) -> list[dict[str, Any]]:
     mine = [recipient for recipient in directory["recipients"] if recipient["subscriber"] == subscriber]
     systems: list[dict[str, Any]] = []
     for recipient in mine:
-        codes = [{"scheme": code["scheme"], "value": code["value"]} for code in recipient["codes"]]
-        code = codes[0]["value"]
+        names = names_of(recipient)
+        code = names[0]["value"]
         match recipient["channel"]:
             case "fhir":
                 entry: dict[str, Any] = {"name": f"{code.lower()}-record", "kind": "fhir", "url": places.fhir_url(code)}
@@ -172,7 +179,7 @@ def record_systems(subscriber: str, directory: Mapping[str, Any], places: Places
                 entry |= {"secret": secret, "allow_private": True}
             case _:
                 continue
-        systems.append({**entry, "recipients": codes})
+        systems.append({**entry, "recipients": names})
     everyone_else = "manual" if subscriber == "family" else "inbox"
     return [*systems, {"name": f"{subscriber}-{everyone_else}", "kind": everyone_else, "recipients": "*"}]
 
@@ -216,7 +223,7 @@ def service_environment(service: str, folder: DataFolder, places: Places, keys: 
                 "EHCP_TOKEN_PUBLIC_KEY_FILE": str(keys.public_key_file("token")),
                 "EHCP_ISSUER": publisher,
             }
-        case "school_subscriber" | "health_subscriber" if subscriber is not None:
+        case "school_subscriber" | "health_subscriber" | "social_care_subscriber" if subscriber is not None:
             environment |= {
                 "EHCP_TOKEN_KEY_FILE": str(keys.signing_key(f"{subscriber.name}-token")),
                 "EHCP_ISSUER": places.url(service),

@@ -236,7 +236,7 @@ class Dispatcher:
         batch = await self._leave_paused(batch, claim)
         if withdrawals := [each for each in batch if each.action == states.Action.WITHDRAW]:
             await self._withdraw(system, withdrawals, claim)
-        holds = [each for each in batch if each.action == states.Action.HOLD]
+        holds = await self._move([each for each in batch if each.action == states.Action.HOLD], claim)
         while holds:
             holds = await self._hold(system, holds, claim)
 
@@ -296,7 +296,8 @@ class Dispatcher:
         if not doomed:
             return batch
         recalls = [(each, _recall(each)) for each in doomed]
-        done = await self._in_turn(system.recall if system else None, recalls, claim, last=False)
+        removed = await self._in_turn(system.recall if system else None, recalls, claim, last=False)
+        done = [((each, recall), await self._remove_before(each, recall, out, claim)) for (each, recall), out in removed]
         onwards: list[Claimed] = [each for each in batch if each not in doomed]
         ended: list[tuple[Claimed, AnyOutcome | StillThere, str | None]] = []
         for (each, _), out in done:
@@ -308,19 +309,71 @@ class Dispatcher:
                 onwards.append(replace(each, removal=out))
             else:
                 ended.append((each, out, None))
-        await self._finish(claim, ended, said=[out for _, out in done])
+        await self._finish(claim, ended, said=[out for _, out in removed])
         return onwards
+
+    async def _remove_before(
+        self, each: Claimed, recall: Recall, here: RecallOutcome | Retry, claim: _Claim
+    ) -> RecallOutcome | Retry:
+        """What is removed here is removed only when it is gone from wherever this share was held before."""
+        if not isinstance(here, Removed):
+            return here
+        for lane in each.former_lanes:
+            system = self._systems.system(lane)
+            if system is None:
+                return Awaiting(f"a copy may lie in {lane}, which this subscriber has no longer")
+            for _, before in await self._call(system.recall, [(each, replace(recall, record=None))], claim):
+                if isinstance(before, Retry):
+                    return replace(before, away=False)  # it says nothing of the record system that serves it now
+                if not isinstance(before, Removed):
+                    return before
+                here = Removed(f"{here.record}; {lane}: {before.record}")
+        return here
+
+    async def _move(self, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
+        """Nothing is put into a record system that does not serve its recipient, or not any more; returns the rest.
+
+        What must be removed lies where it was held, so it goes before its share moves on.
+        """
+        stay: list[Claimed] = []
+        moved: list[tuple[Claimed, str]] = []
+        ended: list[tuple[Claimed, AnyOutcome, str | None]] = []
+        for each in batch:
+            recipient = _recipient(each)
+            lane = self._systems.lane_of(str(recipient))
+            if lane == claim.lane:
+                stay.append(each)
+            elif lane is None:
+                ended.append((each, Refused(f"this subscriber has no record system for {recipient}"), None))
+            elif each.removal is not None and not isinstance(each.removal, Removed):
+                ended.append((each, Retry(f"{lane} serves it now; it waits for what must be removed here"), None))
+            else:
+                moved.append((each, lane))
+        if moved:
+            by_hand = [lane for _, lane in moved if self._systems.is_manual(lane)]
+            async with self._pool.acquire() as connection, connection.transaction():
+                done = await store.move(connection, claim.claim_id, moved, by_hand)
+                waiting = [
+                    Draft(each.share_id, each.seq, Status.WAITING, UUID(each.instruction["version_id"]))
+                    for each, lane in moved if each.share_id in done and lane in by_hand
+                ]  # fmt: skip
+                await self._receipts.write(connection, waiting)
+            log.info("recipients_moved", lane=claim.lane, shares=len(done))
+            self.wake()
+        if ended:
+            await self._finish(claim, ended)
+        return stay
 
     async def _leave_paused(self, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
         """Put off what is for a recipient that is paused, and tell the council; returns the rest."""
-        put_off = [(each, paused) for each in batch if (paused := claim.pauses.get(_code(each)))]
+        put_off = [(each, paused) for each in batch if (paused := claim.pauses.get(str(_recipient(each))))]
         if not put_off:
             return batch
         await self._finish(claim, [(each, paused, None) for each, paused in put_off])
         if claim.lane in self._paced:  # the record system got none of them: others of the lane need not wait for that
             self._paced[claim.lane] -= self._systems.seconds_each(claim.lane) * len(put_off)
             self.wake()
-        return [each for each in batch if _code(each) not in claim.pauses]
+        return [each for each in batch if str(_recipient(each)) not in claim.pauses]
 
     async def _in_turn(
         self,
@@ -395,7 +448,7 @@ class Dispatcher:
             results.append(result)
             drafts.append(draft)
         answer = self._answers(claim.lane, said)
-        put_off = {each.share_id: _code(each) for each, outcome, _ in outcomes if isinstance(outcome, Paused)}
+        put_off = {each.share_id: str(_recipient(each)) for each, outcome, _ in outcomes if isinstance(outcome, Paused)}
         wait = 0.1
         while True:
             try:
@@ -450,8 +503,8 @@ def _judge(
 ) -> Content | Retry | Refused | Conflict | Restricted:
     match answer.outcome:
         case ReadOutcome.OK if (rendering := answer.rendering) is not None:
-            code = each.instruction["recipient"]
-            if (rendering.recipient.scheme, rendering.recipient.value) != (code["scheme"], code["value"]):
+            who, named = rendering.recipient, each.instruction["recipient"]
+            if (who.kind, who.scheme, who.value) != (named["kind"], named["scheme"], named["value"]):
                 # Nothing but the instruction says whose record system this lane is.
                 return Conflict("the council wants this for another recipient than the instruction names")
             try:
@@ -534,12 +587,6 @@ def _recall(each: Claimed) -> Recall:
     versions = tuple(UUID(version) for version in each.instruction["remove"])
     record = each.held_record if each.held_version_id in versions else None
     return Recall(each.share_id, each.seq, UUID(each.instruction["plan_id"]), _recipient(each), versions, record)
-
-
-def _code(each: Claimed) -> str:
-    """As pauses name recipients: ``ods:RNA``."""
-    code = each.instruction["recipient"]
-    return f"{code['scheme']}:{code['value']}"
 
 
 def _put_off(outcome: Out, paused: Paused | None) -> Out | Paused:

@@ -195,7 +195,10 @@ class Parking:
     async def park(self, connection: Any, instructions: Sequence[Instruction], *, listed: bool = False) -> "Sorted":
         """Within the caller's transaction. ``listed``: they are from the council's list."""
         rows = await store.lock_deliveries(connection, [each.share_id for each in instructions])
-        known = {share_id: Known(_wish(row), Status(row["state"])) for share_id, row in rows.items()}
+        known = {
+            share_id: Known(_wish(row), Status(row["state"]), row["lane"] if row["held_seq"] else None)
+            for share_id, row in rows.items()
+        }
         done = sort_out(known, instructions, self._systems, self._clock(), listed=listed)
         if done.parked:
             await store.save_parked(connection, done.parked)
@@ -235,6 +238,8 @@ class Known:
 
     wish: Wish
     state: Status
+    held_in: str | None = None
+    """The record system in which it was held last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +288,7 @@ def sort_out(
                     drafts.append(Draft(each.share_id, before.seq, Status.SUPERSEDED))
                 if listed:
                     behind.append((each, before is not None))
-                parking, said = _take(each, systems, now)
+                parking, said = _take(each, systems, now, known.get(each.share_id))
                 parked[each.share_id] = parking
                 drafts += said
                 wishes[each.share_id] = each.wish
@@ -303,16 +308,19 @@ def sort_out(
     return Sorted(list(parked.values()), again, doubted, drafts, behind, hurried, too_far)
 
 
-def _take(each: Instruction, systems: Systems, now: datetime) -> tuple[store.Parking, list[Draft]]:
+def _take(each: Instruction, systems: Systems, now: datetime, known: Known | None = None) -> tuple[store.Parking, list[Draft]]:
     """The row of a new wish: due at once, or waiting for a person, or refused because nobody here serves it."""
     lane = systems.lane(each.recipient)
+    if known and known.held_in and systems.system(known.held_in):
+        # What has to end or to go lies there, whoever serves the recipient now; the dispatcher moves on what is to be held.
+        lane = known.held_in
     state, due, drafts = Status.WAITING, None, []
     if each.wish.action is Action.RELEASE:
         # The record is another subscriber's to keep now, so nothing is done to it, and nobody need serve it here.
         state = Status.RELEASED
         drafts = [Draft(each.share_id, each.wish.seq, state)]
     elif lane is None:
-        reason = f"this subscriber has no record system for {each.recipient.scheme}:{each.recipient.value}"
+        reason = f"this subscriber has no record system for {each.recipient}"
         state = Status.REFUSED
         drafts = [Draft(each.share_id, each.wish.seq, state, each.version_id, reason=reason)]
     elif systems.is_manual(lane):

@@ -26,7 +26,13 @@ def make_recipients_router(
     """``wake`` the dispatcher: what is due has changed."""
     router = APIRouter(prefix="/v1/recipients")
     OperatorOf = Annotated[str, Depends(operator)]
-    Code = Annotated[str, Path(pattern=r"^[a-z_]{1,20}:[A-Za-z0-9._-]{1,100}$", description="`ods:RNA`")]
+    Code = Annotated[
+        str,
+        Path(
+            pattern=r"^(?:[a-z_]{1,40}/)?[a-z_]{1,20}:[A-Za-z0-9._-]{1,100}$",
+            description="`ods:RNA`; who shares an organisation's code has its kind before it: `camhs/ods:RNA`",
+        ),
+    ]
 
     @router.get("", summary="Everyone whom this subscriber delivers to, and how their deliveries stand")
     async def recipients(_: OperatorOf) -> Recipients:
@@ -43,7 +49,7 @@ def make_recipients_router(
             )
         )  # fmt: skip
 
-    @router.put("/{code}/pause", summary="Put nothing into this recipient's record until it is resumed")
+    @router.put("/{code:path}/pause", summary="Put nothing into this recipient's record until it is resumed")
     async def pause(code: Code, record: PauseRecord, _: OperatorOf) -> Paused:
         async with pool.acquire() as connection, connection.transaction():
             await _check(connection, systems, code)
@@ -53,7 +59,7 @@ def make_recipients_router(
             log.warning("recipient_paused", recipient=code)
         return Paused(**dict(row))
 
-    @router.delete("/{code}/pause", summary="Deliver to this recipient again")
+    @router.delete("/{code:path}/pause", summary="Deliver to this recipient again")
     async def resume(code: Code, _: OperatorOf) -> Resumed:
         async with pool.acquire() as connection, connection.transaction():
             deliveries = await store_pauses.resume(connection, code)
@@ -75,7 +81,7 @@ async def _check(connection: Any, systems: Systems, code: str) -> None:
     if not systems.names(code) and not await store_pauses.is_known(connection, code):
         raise Problem(
             404, "no-recipient", "This subscriber does not deliver to such a recipient",
-            "Take the code from the list of its recipients, for example ods:RNA.",
+            "Take it from the list of its recipients, for example ods:RNA or camhs/ods:RNA.",
         )  # fmt: skip
 
 

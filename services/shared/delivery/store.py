@@ -13,7 +13,7 @@ from uuid import UUID
 
 from services.shared.delivery.states import OVERTAKEN
 from services.shared.kafka.consume import Record
-from services.shared.record_systems.port import RecallOutcome
+from services.shared.record_systems.port import RecallOutcome, Removed
 
 LEASE_SECONDS = 120
 """Longer than the dispatcher's hard deadline for one batch."""
@@ -59,6 +59,8 @@ class Claimed:
     state: str = "waiting"
     removal: RecallOutcome | None = None
     """What became, in this attempt, of what must go before the right version is held."""
+    former_lanes: Sequence[str] = ()
+    """Record systems in which it was held before this one served its recipient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class SignedReceipt:
 
 async def lock_deliveries(connection: Any, share_ids: Sequence[UUID]) -> dict[UUID, Any]:
     rows = await connection.fetch(
-        "SELECT share_id, seq, action, sha256, state FROM delivery.delivery WHERE share_id = ANY($1)"
+        "SELECT share_id, seq, action, sha256, state, lane, held_seq FROM delivery.delivery WHERE share_id = ANY($1)"
         " ORDER BY share_id FOR UPDATE",
         list(share_ids),
     )
@@ -236,7 +238,7 @@ async def claim(
         UPDATE delivery.delivery d SET claim = $1, claimed_until = now() + make_interval(secs => $4), claimed_by = $5
         WHERE d.share_id = ANY(ARRAY(SELECT share_id FROM first UNION SELECT share_id FROM free))
         RETURNING d.share_id, d.seq, d.action, d.instruction, d.lane, d.held_seq, d.held_version_id, d.attempts,
-            d.removed_seq, d.held_record, d.held_sha256, d.state
+            d.removed_seq, d.held_record, d.held_sha256, d.state, d.former_lanes
         """,
         claim_id, list(busy), per_lane, LEASE_SECONDS, instance, list(fewer), list(fewer.values()), list(resting),
     )  # fmt: skip
@@ -249,6 +251,30 @@ async def renew(connection: Any, claim_id: UUID) -> set[UUID]:
         "UPDATE delivery.delivery SET claimed_until = now() + make_interval(secs => $2) WHERE share_id = ANY(ARRAY("
         " SELECT share_id FROM delivery.delivery WHERE claim = $1 ORDER BY share_id FOR UPDATE)) RETURNING share_id",
         claim_id, LEASE_SECONDS,
+    )  # fmt: skip
+    return {row["share_id"] for row in rows}
+
+
+async def move(connection: Any, claim_id: UUID, moved: Sequence[tuple[Claimed, str]], by_hand: Sequence[str]) -> set[UUID]:
+    """Give what another record system serves now to that one, with what was proved to be removed; returns the shares.
+    Of ``by_hand`` nothing is due."""
+    rows = await connection.fetch(
+        """
+        UPDATE delivery.delivery d SET claim = NULL, claimed_until = NULL, lane = t.lane, state = 'waiting', attempts = 0,
+            former_lanes = CASE WHEN d.held_seq > 0 THEN array_append(array_remove(d.former_lanes, d.lane), d.lane)
+                                ELSE d.former_lanes END,
+            removed_seq = coalesce(t.removed_seq, d.removed_seq), removal = coalesce(t.removal, d.removal),
+            removed = CASE WHEN t.removal IS NOT NULL
+                           THEN ARRAY(SELECT jsonb_array_elements_text(d.instruction->'remove')::uuid) ELSE d.removed END,
+            next_attempt_at = CASE WHEN t.lane <> ALL($7) THEN now() END
+        FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::bigint[], $6::text[])
+            AS t (share_id, seq, lane, removed_seq, removal)
+        WHERE d.share_id = t.share_id AND d.claim = $1 AND d.seq = t.seq
+        RETURNING d.share_id
+        """,
+        claim_id, [each.share_id for each, _ in moved], [each.seq for each, _ in moved], [lane for _, lane in moved],
+        [each.seq if each.removed_seq == each.seq else None for each, _ in moved],
+        [each.removal.record if isinstance(each.removal, Removed) else None for each, _ in moved], list(by_hand),
     )  # fmt: skip
     return {row["share_id"] for row in rows}
 
@@ -434,11 +460,11 @@ async def list_deliveries(connection: Any, state: str | None, after: UUID | None
 
 
 async def list_recalls(connection: Any, recipient: str, after: UUID | None, limit: int) -> list[Any]:
-    """What a recipient (``ods:RNA``) has still to remove, and nobody has proved to be gone."""
+    """What a recipient (``ods:RNA``, ``camhs/ods:RNA``) has still to remove, and nobody has proved to be gone."""
     return list(
         await connection.fetch(
             "SELECT share_id, seq, state, plan_id, instruction FROM delivery.delivery"
-            " WHERE instruction->'recipient'->>'scheme' || ':' || (instruction->'recipient'->>'value') = $1"
+            " WHERE delivery.recipient_name(instruction->'recipient') = $1"
             " AND jsonb_array_length(instruction->'remove') > 0 AND removed_seq IS DISTINCT FROM seq"
             " AND ($2::uuid IS NULL OR share_id > $2) ORDER BY share_id LIMIT $3",
             recipient, after, limit,

@@ -7,7 +7,7 @@ back of a resume, which would leave it lying for ever.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-_RECIPIENT = "instruction->'recipient'->>'scheme' || ':' || (instruction->'recipient'->>'value')"
+_RECIPIENT = "delivery.recipient_name(instruction->'recipient')"
 
 
 async def pause(connection: Any, recipient: str, reason: str, by: str, lanes: Sequence[str]) -> Any:

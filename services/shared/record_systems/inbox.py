@@ -30,11 +30,6 @@ from services.shared.record_systems.port import (
 from services.shared.sealing.sealing import Key, new_key, pack
 
 
-def address(recipient: Recipient) -> str:
-    """How an inbox is named: ``urn:123456``."""
-    return f"{recipient.scheme}:{recipient.value}"
-
-
 class InboxKeys:
     """A key per recipient, made when first needed, wrapped by the subscriber's master key."""
 
@@ -63,13 +58,13 @@ class Inbox:
         if not batch:
             return []
         async with self._pool.acquire() as connection:
-            keys = await self._keys.of(connection, [address(each.recipient) for each in batch])
+            keys = await self._keys.of(connection, [str(each.recipient) for each in batch])
             # A plan goes to several inboxes mostly in one batch, and what their readers see is the same.
             packed = functools.cache(pack)
             rows = [
                 (
-                    each.share_id, each.seq, address(each.recipient), each.plan_id, each.version_id, each.sha256,
-                    keys[address(each.recipient)].seal_packed(packed(_shown(each)), f"inbox:{each.share_id}:{each.seq}"),
+                    each.share_id, each.seq, str(each.recipient), each.plan_id, each.version_id, each.sha256,
+                    keys[str(each.recipient)].seal_packed(packed(_shown(each)), f"inbox:{each.share_id}:{each.seq}"),
                     each.notice.kind if each.notice else None,
                 )
                 for each in batch
@@ -82,7 +77,8 @@ class Inbox:
                                      $8::text[])
                 ON CONFLICT (share_id) DO UPDATE SET seq = excluded.seq, version_id = excluded.version_id,
                     sha256 = excluded.sha256, content = excluded.content, arrived_at = now(), opened_at = NULL,
-                    opened_by = NULL, acknowledged_at = NULL, acknowledged_by = NULL, withdrawn_at = NULL, removed_at = NULL
+                    opened_by = NULL, acknowledged_at = NULL, acknowledged_by = NULL, withdrawn_at = NULL, removed_at = NULL,
+                    recipient = excluded.recipient, sealed_for = NULL
                 WHERE i.seq < excluded.seq
                 """,
                 *map(list, zip(*rows, strict=True)),
@@ -108,17 +104,17 @@ class Inbox:
         await connection.execute(
             "UPDATE delivery.inbox SET content = NULL, removed_at = now(), seq = greatest(seq, $4)"
             " WHERE recipient = $1 AND plan_id = $2 AND version_id = ANY($3) AND content IS NOT NULL",
-            address(recall.recipient), recall.plan_id, list(recall.versions), recall.seq - 1,
+            str(recall.recipient), recall.plan_id, list(recall.versions), recall.seq - 1,
         )  # fmt: skip
         shares = await connection.fetch(
             "SELECT share_id FROM delivery.inbox WHERE recipient = $1 AND plan_id = $2 AND version_id = ANY($3)",
-            address(recall.recipient), recall.plan_id, list(recall.versions),
+            str(recall.recipient), recall.plan_id, list(recall.versions),
         )  # fmt: skip
         readers = await connection.fetch(
             "SELECT reader, min(opened_at) AS at FROM delivery.inbox_opening WHERE version_id = ANY($1)"
             " AND share_id IN (SELECT share_id FROM delivery.inbox WHERE recipient = $2 AND plan_id = $3)"
             " GROUP BY reader ORDER BY 2, 1",
-            list(recall.versions), address(recall.recipient), recall.plan_id,
+            list(recall.versions), str(recall.recipient), recall.plan_id,
         )  # fmt: skip
         there = "removed from the inbox" if shares else "not in the inbox"
         opened = ", ".join(f"{row['reader']} at {row['at'].isoformat(timespec='seconds')}" for row in readers)
@@ -129,7 +125,7 @@ class Inbox:
             "SELECT DISTINCT ON (plan_id) plan_id, version_id, sha256, share_id, withdrawn_at FROM delivery.inbox"
             " WHERE recipient = $1 AND plan_id = ANY($2) AND content IS NOT NULL AND notice IS NULL"
             " ORDER BY plan_id, withdrawn_at NULLS FIRST, arrived_at DESC",
-            address(recipient), list(plans),
+            str(recipient), list(plans),
         )  # fmt: skip
         return {
             row["plan_id"]: Held(
@@ -142,7 +138,7 @@ class Inbox:
         rows = await self._pool.fetch(
             "SELECT version_id, sha256, share_id, withdrawn_at FROM delivery.inbox"
             " WHERE recipient = $1 AND version_id = ANY($2) AND content IS NOT NULL AND notice IS NOT NULL",
-            address(recipient), list(notices),
+            str(recipient), list(notices),
         )  # fmt: skip
         return {
             row["version_id"]: Held(

@@ -145,7 +145,8 @@ def make_inbox_router(
             # A newer version may be parked but not here yet; this copy is read all the same, and is no evidence for it.
             with contextlib.suppress(evidence.EvidenceRefusedError):
                 await evidence.record(connection, receipts, share_id, row["seq"], Status.OPENED, opened_by=caller.client_id)
-            key = (await keys.of(connection, [row["recipient"]]))[row["recipient"]]
+            sealed_for = row["sealed_for"] or row["recipient"]
+            key = (await keys.of(connection, [sealed_for]))[sealed_for]
         content: dict[str, Any] = orjson.loads(key.open(row["content"], f"inbox:{share_id}:{row['seq']}"))
         return content | {"withdrawn_at": row["withdrawn_at"]}
 

@@ -12,7 +12,7 @@ from joserfc.jwk import OKPKey
 from pydantic import TypeAdapter
 
 from schemas.base import Closed
-from schemas.identifiers import OrganisationCode
+from schemas.identifiers import RecipientName
 from services.shared.clock import Clock, utc_now
 from services.shared.delivery.subscriber import Parts, SubscriberSettings
 from services.shared.identity.keys import read_key
@@ -31,7 +31,7 @@ class InboxSettings(SubscriberSettings):
 
 class Reader(Closed):
     client_id: str
-    recipient: OrganisationCode
+    recipient: RecipientName
     public_key: dict[str, Any]
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from schemas.base import RecipientKind
 from schemas.documents import Council, Sections
-from schemas.identifiers import CodeScheme
+from schemas.identifiers import CodeScheme, recipient_name
 from schemas.manifest import Manifest
 from schemas.notices import Notice
 from schemas.plan import Child, SectionLetter
@@ -28,6 +28,14 @@ class Recipient:
     name: str
     email: str | None = None
     address: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """What it is addressed, kept and asked for by: two kinds of one code are two recipients."""
+        return recipient_name(self.kind, self.scheme, self.value)
+
+    @property
+    def code(self) -> str:
+        return f"{self.scheme}:{self.value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from schemas.answers import RecallsPage, RemovedAnswer
 from schemas.evidence import RemovedRecord
+from schemas.identifiers import recipient_name
 from services.shared.clock import utc_now
 from services.shared.delivery import evidence, store
 from services.shared.delivery.receipts import Receipts
@@ -46,7 +47,7 @@ def make_recalls_router(pool: "asyncpg.Pool[asyncpg.Record]", receipts: Receipts
         caller.must_be(CallerKind.RECIPIENT)
         async with pool.acquire() as connection, connection.transaction():
             row = await store.lock_for_evidence(connection, share_id)
-            if row is None or _code(row) != caller.recipient:
+            if row is None or _name(row) != caller.recipient:
                 raise Problem(
                     404, "no-recall", "There is no such recall", "Nothing of this id was recalled from your organisation."
                 )
@@ -75,6 +76,6 @@ async def take_statement(
     return {"share_id": share_id, "seq": record.seq, "status": "held" if held else after["state"], "recorded": new}
 
 
-def _code(row: Any) -> str:
+def _name(row: Any) -> str:
     recipient = row["instruction"]["recipient"]
-    return f"{recipient['scheme']}:{recipient['value']}"
+    return recipient_name(recipient["kind"], recipient["scheme"], recipient["value"])

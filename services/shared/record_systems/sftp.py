@@ -8,6 +8,7 @@ receipts: ``sftp_receipts.py``.
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ _BUDGET_SECONDS = 45.0
 _LONGEST_SECONDS = 30.0
 _AT_A_TIME = 4
 _LONGEST_RECEIPT = 256 * 1024
+_LONGEST_DELIVERY = 64 * 1024 * 1024
 _KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256")
 _STILL_THERE = 30
 """Seconds between two signs of life that an idle connection is asked for."""
@@ -182,10 +184,13 @@ class SftpServer:
 
     async def receipts(self, recipient: Recipient) -> dict[str, tuple[int, int]]:
         """The names in a recipient's ``receipts/``, with when and how large. Raises :class:`RecordAwayError`."""
-        folder = self._path(f"{files.folder(recipient)}/{files.RECEIPTS}")
+        folders = [each for each in (files.former_folder(recipient), files.folder(recipient)) if each]
+        found: list[asyncssh.SFTPName] = []
         try:
             sftp = await self._connected()
-            found = await self._within(self._timeout, sftp, self._read_folder(sftp, folder))
+            for folder in folders:
+                path = self._path(f"{folder}/{files.RECEIPTS}")
+                found += await self._within(self._timeout, sftp, self._read_folder(sftp, path))
         except (AwayError, asyncssh.SFTPError) as error:
             raise RecordAwayError(f"the SFTP server was not asked: {_words(error)}") from None
         return {str(each.filename): (each.attrs.mtime or 0, each.attrs.size or 0) for each in found}
@@ -202,11 +207,21 @@ class SftpServer:
         told = files.proved(receipt, name, content.sha256) if receipt is not None else None
         if told is not None and ended is None and taken_away is None:
             return told
+        if told is None and (before := await self._told_before(content, name, sftp)) is not None:
+            return before
         for each in files.uploads(content):
             await self._put(sftp, content.recipient, each)
         for path in marks:
             await self._remove(sftp, path)
         return told or Sent(f"{folder}/{name}")
+
+    async def _told_before(self, content: Content, name: str, sftp: asyncssh.SFTPClient) -> Outcome | None:
+        """By a receipt in the folder that was shared once."""
+        folder = files.former_folder(content.recipient)
+        receipt = await self._read(sftp, self._path(f"{folder}/{files.RECEIPTS}/{name}.json")) if folder else None
+        if receipt is None or not files.names_share(receipt, content.share_id):
+            return None
+        return files.proved(receipt, name, content.sha256)
 
     async def _withdraw(self, withdrawal: Withdrawal, sftp: asyncssh.SFTPClient) -> WithdrawOutcome:
         upload = files.withdrawn(withdrawal)
@@ -219,6 +234,8 @@ class SftpServer:
         for each in await self._listed(sftp, folder):
             if files.is_of(each, recall.versions):
                 await self._remove(sftp, f"{folder}/{each}")
+        if (before := files.former_folder(recall.recipient)) is not None:
+            await self._remove_of_share(sftp, self._path(before), recall)
         receipt = await self._read(sftp, self._path(files.receipt_path(recall.recipient, name)))
         if receipt is not None and (told := files.removed(receipt)) is not None:
             for each in await self._listed(sftp, f"{folder}/{files.RECEIPTS}"):
@@ -227,6 +244,16 @@ class SftpServer:
             return told
         await self._put(sftp, recall.recipient, files.recalled(recall))
         return Awaiting(f"{files.folder(recall.recipient)}/{name}")
+
+    async def _remove_of_share(self, sftp: asyncssh.SFTPClient, folder: str, recall: Recall) -> None:
+        """From a folder that is another's: what its own JSON says to be of this share, the JSON last."""
+        there = await self._listed(sftp, folder)
+        for described in (each for each in there if each.endswith(".json") and files.is_of(each, recall.versions)):
+            if files.names_share(await self._read(sftp, f"{folder}/{described}", _LONGEST_DELIVERY) or b"", recall.share_id):
+                name = described.removesuffix(".json")
+                parts = [each for each in there if re.fullmatch(rf"{re.escape(name)}(-[0-9]+)?\.[a-z0-9]+", each)]
+                for each in (*(part for part in parts if part != described), described):
+                    await self._remove(sftp, f"{folder}/{each}")
 
     async def _put(self, sftp: asyncssh.SFTPClient, recipient: Recipient, upload: files.Upload) -> None:
         """Write aside, look whether all of it is there, rename. Repeatable: the same name gets the same bytes."""
@@ -264,14 +291,14 @@ class SftpServer:
                 if not await sftp.isdir(self._path(folder)):
                     raise
 
-    async def _read(self, sftp: asyncssh.SFTPClient, path: str) -> bytes | None:
+    async def _read(self, sftp: asyncssh.SFTPClient, path: str, longest: int = _LONGEST_RECEIPT) -> bytes | None:
         """None where there is no such file, or none of a receipt's size."""
         try:
             async with sftp.open(path, "rb") as file:
-                data: Any = await file.read(_LONGEST_RECEIPT + 1)
+                data: Any = await file.read(longest + 1)
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             return None
-        return bytes(data) if len(data) <= _LONGEST_RECEIPT else None
+        return bytes(data) if len(data) <= longest else None
 
     async def _read_folder(self, sftp: asyncssh.SFTPClient, folder: str) -> Sequence[asyncssh.SFTPName]:
         try:

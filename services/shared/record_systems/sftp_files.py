@@ -64,6 +64,10 @@ class _Mark(Open):
     seq: int
 
 
+class _OfShare(Open):
+    share_id: UUID
+
+
 class _Removal(Open):
     """What it says of a recall."""
 
@@ -72,7 +76,17 @@ class _Removal(Open):
 
 
 def folder(recipient: Recipient) -> str:
-    """A recipient's own folder: ``ods-RNA``. Whatever a code holds, it is one step down and no other's."""
+    """A recipient's own folder: ``ods-RNA``, ``camhs-ods-RNA``. Whatever a code holds, it is one step down and no other's."""
+    return _folder_of_code(recipient) if str(recipient) == recipient.code else f"{recipient.kind}-{_folder_of_code(recipient)}"
+
+
+def former_folder(recipient: Recipient) -> str | None:
+    """Where version 0.1 put what is for one who shares another's code: into that one's folder. What lies there is this
+    recipient's only where it names the share."""
+    return None if str(recipient) == recipient.code else _folder_of_code(recipient)
+
+
+def _folder_of_code(recipient: Recipient) -> str:
     return f"{recipient.scheme}-{quote(recipient.value, safe='')}"
 
 
@@ -83,6 +97,12 @@ def delivery_name(content: Content) -> str:
 
 def receipt_path(recipient: Recipient, name: str) -> str:
     return f"{folder(recipient)}/{RECEIPTS}/{name}.json"
+
+
+def names_share(described: bytes, share_id: UUID) -> bool:
+    """Whether a delivery's JSON, or a receipt, is of this share."""
+    told = _read(_OfShare, described)
+    return told is not None and told.share_id == share_id
 
 
 def withdrawn_name(plan_id: UUID, share_id: UUID) -> str:

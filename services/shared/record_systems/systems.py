@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from schemas.base import Closed
 from schemas.events import RecipientCode
-from schemas.identifiers import OrganisationCode
+from schemas.identifiers import RecipientName
 from services.shared.record_systems.port import RecordSystem
 
 AT_ONCE_SECONDS = 5
@@ -27,7 +27,7 @@ class SystemSettings(Closed):
     name: str
     kind: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
     """What the subscriber has an adapter for (``fhir``, ``webhook``, ``inbox``, one of its own …), or ``manual``."""
-    recipients: tuple[OrganisationCode, ...] | Literal["*"]
+    recipients: tuple[RecipientName, ...] | Literal["*"]
     url: str | None = None
     secret: str | None = None
     allow_private: bool = False
@@ -49,7 +49,7 @@ class Systems:
     def __init__(self, entries: tuple[SystemSettings, ...], builders: dict[str, Builder]) -> None:
         """``builders`` makes an adapter by kind; ``manual`` needs none, since nothing is sent by itself."""
         self._lanes: dict[str, str] = {}
-        """By code, as ``ods:RNA``."""
+        """By recipient, as ``ods:RNA`` or ``camhs/ods:RNA``."""
         self._everyone: str | None = None
         self._manual = {entry.name for entry in entries if entry.kind == "manual"}
         self._systems: dict[str, RecordSystem] = {}
@@ -62,18 +62,20 @@ class Systems:
             if entry.recipients == "*":
                 self._everyone = entry.name
             else:
-                self._lanes |= {str(code): entry.name for code in entry.recipients}
+                for name in map(str, entry.recipients):
+                    if (other := self._lanes.setdefault(name, entry.name)) != entry.name:
+                        raise RecordSystemsFileError(f"{name} is named by {other} and by {entry.name}: one of them must go")
 
     def lane(self, recipient: RecipientCode) -> str | None:
-        return self.lane_of(f"{recipient.scheme}:{recipient.value}")
+        return self.lane_of(str(recipient))
 
-    def lane_of(self, code: str) -> str | None:
-        """``code`` as ``ods:RNA``."""
-        return self._lanes.get(code, self._everyone)
+    def lane_of(self, recipient: str) -> str | None:
+        """``recipient`` as ``ods:RNA`` or ``camhs/ods:RNA``."""
+        return self._lanes.get(recipient, self._everyone)
 
-    def names(self, code: str) -> bool:
+    def names(self, recipient: str) -> bool:
         """Whether an entry names this recipient, and not just everyone else."""
-        return code in self._lanes
+        return recipient in self._lanes
 
     def is_manual(self, lane: str) -> bool:
         return lane in self._manual

@@ -134,7 +134,7 @@ class WebhookEndpoint:
         return found
 
     async def _holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
-        query = urlencode([("recipient", f"{recipient.scheme}:{recipient.value}"), *(("plan", plan) for plan in plans)])
+        query = urlencode([("recipient", str(recipient)), *(("plan", plan) for plan in plans)])
         headers = signed(str(new_id()), query, self._keys, self._clock())
         try:
             async with self._slots:
