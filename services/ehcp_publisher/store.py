@@ -478,7 +478,12 @@ async def lock_shares(
                        SELECT c.subscriber, jsonb_agg(DISTINCT t.thing) AS things
                        FROM publisher.recalled_copy c CROSS JOIN unnest(c.things) AS t (thing)
                        WHERE c.share_id = s.share_id
-                       AND audit.proof_of_removal(c.share_id, c.subscriber, c.seq, ARRAY[t.thing]) IS NULL GROUP BY 1
+                       AND audit.proof_of_removal(c.share_id, c.subscriber, c.seq, ARRAY[t.thing]) IS NULL
+                       AND NOT EXISTS (  -- it was given to the recipient after all
+                           SELECT FROM publisher.instruction a WHERE a.share_id = c.share_id AND a.seq > c.seq
+                           AND a.version_id = t.thing AND a.type = 'ehcp.share.requested.v1'
+                       )
+                       GROUP BY 1
                    ) o
                ) AS owed
         FROM publisher.share s JOIN publisher.recipient r USING (recipient_id)

@@ -349,6 +349,17 @@ async def test_a_recipient_that_comes_back_while_a_removal_is_outstanding_is_ask
     assert (await life.shares())[TRUST_NAME]["seq"] == 5, "what is proved is asked no more"
 
 
+async def test_what_was_given_after_all_is_not_asked_for_when_a_newer_version_comes(audit: AuditAtHand) -> None:
+    life = await begin(audit.publisher)
+    await recall(life, "wrong_recipient", shares=[str((await life.shares())[TRUST_NAME]["share_id"])])
+    trust = {"organisation": {"scheme": "ods", "value": "RNA"}, "lawful_basis": "direct care", "reason": "It treats the child."}
+    await life.record("decide", share=True, **trust)
+    await filed(audit, life, TRUST_NAME)
+    newer = await life.amend()
+    said = await life.instruction(TRUST_NAME)
+    assert (said["type"], said["version_id"], said["remove"]) == ("requested", newer["version_id"], [])
+
+
 async def decide_again(publisher: PublisherAtHand) -> None:
     """All plans, as each night."""
     async with council_transaction(publisher.pool, {"332"}) as connection:
