@@ -352,7 +352,11 @@ async def test_a_recipient_that_comes_back_while_a_removal_is_outstanding_is_ask
 async def test_what_was_given_after_all_is_not_asked_for_when_a_newer_version_comes(audit: AuditAtHand) -> None:
     life = await begin(audit.publisher)
     await recall(life, "wrong_recipient", shares=[str((await life.shares())[TRUST_NAME]["share_id"])])
-    trust = {"organisation": {"scheme": "ods", "value": "RNA"}, "lawful_basis": "direct care", "reason": "It treats the child."}
+    trust: dict[str, Any] = {
+        "organisation": {"scheme": "ods", "value": "RNA"},
+        "lawful_basis": "direct care",
+        "reason": "It treats the child.",
+    }
     await life.record("decide", share=True, **trust)
     await filed(audit, life, TRUST_NAME)
     newer = await life.amend()
