@@ -136,7 +136,7 @@ class Events:
             hold = None
             if isinstance(event, Confirm | Recall) and event.version_id:
                 hold = await store_guard.find_hold(connection, plan_id, event.version_id)
-            family = (await store.read_family(connection, [plan_id])).get(plan_id, []) if hold else []
+            family = (await store.read_family(connection, [plan_id])).get(plan_id, ()) if hold else ()
             came_on = await store_events.find_since(connection, plan_id) if isinstance(event, Transfer) else None
             people = await self._deciding.read_people(connection, [plan_id])
             since = await store_events.read_events_since(connection, plan_id, now.version_id) if now and other else []

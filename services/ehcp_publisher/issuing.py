@@ -8,7 +8,7 @@ relay takes it from the outbox to Kafka.
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, assert_never
 from uuid import UUID
@@ -37,7 +37,7 @@ from services.ehcp_publisher.guarding import Guarding, Looked
 from services.ehcp_publisher.idempotency import Answer, Once
 from services.ehcp_publisher.rendering import MAX_TEXT_BYTES, RenderingError
 from services.ehcp_publisher.shares import Decided
-from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan, NewRendering, NewVersion
+from services.ehcp_publisher.store import ALL_SECTIONS, Act, KnownPlan, NewPlan, NewRendering, NewVersion, SealedFamily
 from services.ehcp_publisher.store_guard import NamedChild, NewHold
 from services.ehcp_publisher.wishes import Current, Thing
 from services.shared.identity.tokens import Caller
@@ -98,6 +98,10 @@ class _Prepared:
     decided: Decided | None = None
     by_directory: int = 0
     """The directory's revision by which it was decided."""
+    family: SealedFamily = ()
+    """As it was known."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Whom of it the version names otherwise."""
 
 
 class _Changed:
@@ -136,7 +140,9 @@ class Issuing:
                 [s.plan_id for s in wave.values() if s.plan_id],
                 [(s.first.la_code, s.first.case_reference) for s in wave.values() if s.first],
             )
-            people = await self._deciding.read_people(connection, [plan.plan_id for plan in known]) if known else NO_PEOPLE
+            plan_ids = [plan.plan_id for plan in known]
+            people = await self._deciding.read_people(connection, plan_ids) if known else NO_PEOPLE
+            families_ = await store.read_family(connection, plan_ids) if known else {}
             by_place: dict[object, KnownPlan] = {}
             for plan in known:
                 by_place[plan.plan_id] = by_place[(plan.la_code, plan.case_reference.upper())] = plan
@@ -144,7 +150,9 @@ class Issuing:
         for index, submission in wave.items():
             await asyncio.sleep(0)  # others' requests go between two lines
             try:
-                prepared[index] = await self._prepare(caller, submission, by_place.get(submission.place), people)
+                known_as = by_place.get(submission.place)
+                family = families_.get(known_as.plan_id, ()) if known_as else ()
+                prepared[index] = await self._prepare(caller, submission, known_as, people, family)
             except Problem as problem:
                 results[index] = problem
             except RenderingError:
@@ -161,7 +169,9 @@ class Issuing:
             results |= await self._commit(caller, prepared, once)
         return results
 
-    async def _prepare(self, caller: Caller, submission: Submission, plan: KnownPlan | None, people: People) -> _Prepared:
+    async def _prepare(
+        self, caller: Caller, submission: Submission, plan: KnownPlan | None, people: People, family: SealedFamily
+    ) -> _Prepared:
         """Outside any transaction: hashes, the rendering, the seals."""
         version, first = submission.version, submission.first
         text = versions.text_of(
@@ -220,7 +230,10 @@ class Issuing:
             looked = await self._guarding.read(
                 la_code, child, version.issued_on, version, submission.document, submission.attachments
             )
-            ready = replace(ready, flags=flags, by_directory=by_directory, decided=decided, looked=looked)
+            ready = replace(
+                ready, flags=flags, by_directory=by_directory, decided=decided, looked=looked, family=family,
+                renamed=_renamed(ready, family),
+            )  # fmt: skip
             ready = replace(ready, version=await self._new_version(caller, ready))
         return ready
 
@@ -352,7 +365,7 @@ class Issuing:
                     decision,
                     standing.get(ready.plan_id, []),
                     people,
-                    family.get(ready.plan_id, []),
+                    family.get(ready.plan_id, ()),
                     requested_at,
                     batch,
                 )
@@ -370,7 +383,7 @@ class Issuing:
 
     def _decide_one(
         self, caller: Caller, ready: _Prepared, plan: KnownPlan, decision: versions.Decision, standing: list[store.Share],
-        people: People, family: Sequence[tuple[UUID, bytes]], requested_at: datetime, batch: Batch,
+        people: People, family: SealedFamily, requested_at: datetime, batch: Batch,
     ) -> Result:  # fmt: skip
         match decision:
             case versions.Repeat(issued):
@@ -421,7 +434,7 @@ class Issuing:
                 batch.renewed.append(ready.plan_id)
                 batch.acts.append(_issued(caller, ready, version, current=True))
                 _note_waived(caller, ready, version, batch)
-                doubts = batch.doubts[ready.plan_id] = _renamed(ready, family)
+                doubts = batch.doubts[ready.plan_id] = ready.renamed if family == ready.family else _renamed(ready, family)
                 plan = replace(plan, doubts={**plan.doubts, **doubts})
                 asked_anew = without(people, ready.plan_id, doubts)
                 shared = self._share(caller, ready, plan, version, decision, standing, asked_anew, requested_at, batch)
@@ -472,7 +485,7 @@ class Issuing:
         return {"shares": made.answers, "warnings": warnings, "noted": codes, "share_gaps": gaps}
 
 
-def _renamed(ready: _Prepared, family: Sequence[tuple[UUID, bytes]]) -> dict[str, str]:
+def _renamed(ready: _Prepared, family: SealedFamily) -> dict[str, str]:
     """Whom the version names by a reference that was somebody's of another name."""
     return families.renamed(ready.plan_id, families.opened(ready.key, family), ready.submission.version.family)
 

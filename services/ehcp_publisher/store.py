@@ -417,15 +417,20 @@ async def read_bodies(connection: Any, version_ids: Sequence[UUID]) -> dict[UUID
 # --- recipients and shares ---
 
 
-async def read_family(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, list[tuple[UUID, bytes]]]:
-    """By plan, everyone of its family who was ever to get it: id, and who it is, sealed."""
+SealedFamily = tuple[tuple[UUID, bytes], ...]
+"""Recipient id, and who it is, sealed."""
+
+
+async def read_family(connection: Any, plan_ids: Sequence[UUID]) -> dict[UUID, SealedFamily]:
+    """By plan, everyone of its family who was ever to get it."""
     found: dict[UUID, list[tuple[UUID, bytes]]] = {}
     for row in await connection.fetch(
-        "SELECT plan_id, recipient_id, person FROM publisher.recipient WHERE plan_id = ANY($1) AND person IS NOT NULL",
+        "SELECT plan_id, recipient_id, person FROM publisher.recipient WHERE plan_id = ANY($1) AND person IS NOT NULL"
+        " ORDER BY recipient_id",
         list(plan_ids),
     ):
         found.setdefault(row["plan_id"], []).append((row["recipient_id"], row["person"]))
-    return found
+    return {plan_id: tuple(family) for plan_id, family in found.items()}
 
 
 async def save_recipients(connection: Any, people: Sequence[Person], unknown: Sequence[Known]) -> None:

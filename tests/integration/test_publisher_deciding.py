@@ -64,6 +64,7 @@ from tests.support.publisher import (
     version,
 )
 from tests.support.servers import RunningPostgres
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
@@ -581,6 +582,32 @@ async def test_what_is_held_or_recalled_is_told_to_nobody_who_is_confirmed_meanw
     assert await life.told() == {"review_report": {"Distant School", PARENT, ICB_NAME, SOCIAL_CARE_NAME}}
     body = await life.record("placement_changed", placements=[placed("urn:800056"), placed(PRIMARY)], changed_on="2026-11-01")
     assert body["shares_changed"] == 1, "nobody is told twice, nor of what was recalled"
+
+
+async def test_who_is_confirmed_while_a_version_is_prepared_is_known_to_it(publisher: PublisherAtHand) -> None:
+    """The version was compared with the family as it was: under the plan's lock it is another."""
+    first = {"reference": "M1", "role": "parent", "name": "Ann Hartley", "email": "ann@example.org"}
+    life = await begin(publisher, family=[first])
+    await life.record("family_changed", family=[first | {"name": "Zoe Unrelated"}], changed_on="2026-03-01")
+    (asked,) = (await life.shown())["confirmations"]
+    waits = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND datname = $1"
+    database = await publisher.owner.fetchval("SELECT current_database()")
+
+    async def waiting(number: int) -> bool:
+        return bool(await publisher.owner.fetchval(waits, database) == number)
+
+    async with publisher.owner.acquire() as another:
+        work = another.transaction()
+        await work.start()
+        await another.execute("SELECT FROM publisher.plan WHERE plan_id = $1 FOR UPDATE", UUID(life.plan_id))
+        confirmed = asyncio.create_task(life.record("confirm", recipient_id=asked["recipient_id"], share=True, by=ANOTHER))
+        await until(lambda: waiting(1), what="the confirmation waits for the plan", within=60)
+        amended = asyncio.create_task(life.amend(family=[first]))
+        await until(lambda: waiting(2), what="the version waits for it too", within=60)
+        await work.rollback()
+    await confirmed
+    (warning,) = (await amended)["warnings"]
+    assert "the reference was another name's before" in warning
 
 
 async def test_what_a_second_person_refused_stays_refused_by_the_next_version(publisher: PublisherAtHand) -> None:
