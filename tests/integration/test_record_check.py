@@ -21,8 +21,10 @@ from services.health_subscriber.fhir import FhirRecord
 from services.shared.delivery import record_check, store_checks
 from services.shared.delivery.differences import Difference
 from services.shared.delivery.heartbeats import Heartbeats
+from services.shared.delivery.record_check import RecordCheck
 from services.shared.identity.receipts import signer
 from services.shared.record_systems.port import Held, Recipient, RecordAwayError
+from services.shared.record_systems.systems import Systems
 from tests.support.contents import child, nhs_numbers
 from tests.support.fhir_server import FhirServer
 from tests.support.servers import RunningPostgres
@@ -31,6 +33,7 @@ from tests.support.subscriber import (
     RNA,
     RXK,
     SCHOOL,
+    SETTINGS,
     SubscriberStub,
     Wanted,
     subscriber_on,
@@ -242,6 +245,59 @@ async def test_a_record_that_never_shows_what_it_files_is_written_to_ever_more_s
     await subscriber.record_check().once(full=True)
     await mended(subscriber)
     assert await subscriber.owner.fetchval("SELECT check_at < now() + interval '6 minutes' FROM delivery.delivery")
+
+
+async def test_a_record_that_is_slow_to_say_what_it_holds_holds_up_no_other(subscriber: SubscriberStub) -> None:
+    slow, wish = wanted(RXK), wanted()
+    await filed(subscriber, slow, wish)
+    asked, ask = asyncio.Event(), subscriber.rxk.holds
+
+    async def never(*arguments: Any) -> Any:
+        asked.set()
+        await asyncio.Event().wait()
+        return await ask(*arguments)
+
+    subscriber.rxk.holds = never  # type: ignore[method-assign, assignment]
+    await subscriber.owner.execute("UPDATE delivery.delivery SET check_at = now()")
+    check = subscriber.record_check()
+    running = asyncio.create_task(check.run())
+    try:
+        await asyncio.wait_for(asked.wait(), 60)
+        await until(lambda: _looked_at(subscriber, wish), within=60)
+        subscriber.rna.held.clear()
+        await subscriber.owner.execute("UPDATE delivery.delivery SET check_at = now() WHERE lane = 'rna'")
+        check.look_now()
+        await subscriber.until_said(wish, Status.FAILED, within=60)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def _looked_at(subscriber: SubscriberStub, wish: Wanted) -> bool:
+    later: bool = await subscriber.owner.fetchval(
+        "SELECT check_at > now() FROM delivery.delivery WHERE share_id = $1", wish.share_id
+    )
+    return later
+
+
+async def test_where_nobody_can_be_asked_it_goes_on_all_the_same(subscriber: SubscriberStub) -> None:
+    by_hand = Systems(tuple(each for each in SETTINGS if each.kind == "manual"), {})
+    check = RecordCheck(subscriber.pool, by_hand, subscriber.receipts, lambda: None)
+    running = asyncio.create_task(check.run())
+    done, _ = await asyncio.wait([running], timeout=0.1)
+    running.cancel()
+    assert not done
+
+
+async def test_a_record_is_asked_no_faster_than_it_takes_deliveries(
+    subscriber: SubscriberStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_check, "AT_ONCE", 2)
+    await filed(subscriber, *(wanted() for _ in range(4)))
+    monkeypatch.setattr(subscriber.systems, "per_minute", lambda _lane: 240)
+    began = asyncio.get_running_loop().time()
+    assert (await subscriber.record_check().once(full=True)).checked == 4
+    assert asyncio.get_running_loop().time() - began >= 1
 
 
 async def test_500_silent_losses_in_a_real_record_are_all_found_in_one_reconciliation(

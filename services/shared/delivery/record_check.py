@@ -3,7 +3,8 @@
 A copy is looked at a minute after it was filed, and then every night at a time of its own: what was emptied, changed or lost
 behind our back is found although no message ever told of it. Each difference has a name, becomes a signed receipt (*filed*,
 then found *missing*) and work for the dispatcher. A record system that cannot be asked says nothing: silence is not absence.
-Where one is slow, it rests for as long as it took to answer, so that asking never takes more than half of its time.
+One that was asked rests for as long as it took to answer, and as its rate says: asking never takes more than half of its time,
+and holds up no other.
 """
 
 import asyncio
@@ -79,26 +80,34 @@ class RecordCheck:
         self._not_before: dict[str, float] = {}
         self._unread_until: dict[UUID, float] = {}
         """Copies that could not be read while others could: they stay due, and do not stand before the others for ever."""
-        self._look_now = asyncio.Event()
+        self._look_now = {lane: asyncio.Event() for lane in systems.lanes()}
 
     def look_now(self) -> None:
         """Something is due before its time: a look has found a difference."""
-        self._look_now.set()
+        for event in self._look_now.values():
+            event.set()
 
     async def run(self) -> None:
-        """Until cancelled; raises when the database fails, to be started again."""
-        while True:
-            self._look_now.clear()
-            await self.once()
-            await woken(self._look_now, self._every)
+        """Until cancelled; raises when the database fails, to be started again. Each record system at its own pace."""
+        async with asyncio.TaskGroup() as group:
+            for lane, event in self._look_now.items():
+                group.create_task(self._run_lane(lane, event), name=f"check:{lane}")
+            await asyncio.Event().wait()  # where people deliver there is nothing to ask, and a loop that ends ends the service
 
-    async def once(self, *, full: bool = False) -> Outcome:
+    async def _run_lane(self, lane: str, look_now: asyncio.Event) -> None:
+        while True:
+            look_now.clear()
+            await self.once(lanes=[lane])
+            await woken(look_now, self._every)
+
+    async def once(self, *, full: bool = False, lanes: Sequence[str] | None = None) -> Outcome:
         """Look at what is due; ``full``: at everything, whenever it was looked at last."""
         outcome = Outcome()
         # Fixed at the beginning: what was looked at is due again only after this.
         until = None if full else self._clock()
         now = asyncio.get_running_loop().time()
-        lanes = [lane for lane in self._systems.lanes() if full or self._not_before.get(lane, 0.0) <= now]
+        lanes = self._systems.lanes() if lanes is None else lanes
+        lanes = [lane for lane in lanes if full or self._not_before.get(lane, 0.0) <= now]
         # All come to their end before a failure is told: nothing of this round goes on behind the next one.
         ended = await asyncio.gather(*(self._check_lane(lane, until, outcome) for lane in lanes), return_exceptions=True)
         for error in ended:
@@ -134,7 +143,7 @@ class RecordCheck:
                 outcome.not_asked.append(lane)
                 self._not_before[lane] = loop.time() + NOT_AGAIN_SECONDS
                 return
-            await asyncio.sleep(loop.time() - began)
+            await asyncio.sleep(max(loop.time() - began, self._systems.seconds_each(lane) * len(batch)))
 
     async def _check(self, system: RecordSystem, batch: Sequence[Believed], outcome: Outcome) -> None:
         """Raises :class:`RecordAwayError`; what was answered before that is kept."""
