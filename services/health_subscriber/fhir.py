@@ -15,10 +15,12 @@ from hashlib import sha256
 from uuid import UUID
 
 import httpx2
+import structlog
 
 from schemas.base import Closed
 from services.health_subscriber import filing, mapping, notices
 from services.health_subscriber.fhir_client import (
+    ASK_AGAIN,
     Answer,
     ChangedMeanwhileError,
     FhirClient,
@@ -58,6 +60,9 @@ _BUDGET_SECONDS = 70.0
 """For one batch, below the dispatcher's deadline: what is done by then is reported, the rest is tried again later."""
 _PLANS_IN_A_SEARCH = 25
 
+log = structlog.get_logger()
+
+_ASK_UNFIT_SECONDS = 60.0
 _NEVER_RIGHT = Retry("the record does not keep what it confirmed")
 _OUT_OF_TIME = Retry("the record is too slow for the whole batch")
 _DAMAGED = Retry("a file read back from the record is not the one that was filed")
@@ -148,6 +153,23 @@ class FhirRecord:
 
     async def close(self) -> None:
         await self._client.close()
+
+    @property
+    def unfit(self) -> str | None:
+        """Why nothing can be filed there just now, without anything personal."""
+        return self._client.unfit
+
+    async def watch(self) -> None:
+        """Ask the server what it can do: at the start, whether or not something is to be delivered, and then every day; more
+        often while the answer will not do. A fault of one record must not end the process that serves the others."""
+        while True:
+            try:
+                await self._client.ask()
+            except FhirError:
+                pass  # said by `unfit`
+            except Exception:
+                log.exception("fhir_server_not_asked")
+            await asyncio.sleep(_ASK_UNFIT_SECONDS if self.unfit else ASK_AGAIN.total_seconds())
 
     async def deliver(self, batch: Sequence[Content]) -> list[Outcome]:
         until = time.monotonic() + self._budget
@@ -336,7 +358,7 @@ class FhirRecord:
     async def _step(self, pending: Sequence[_Delivery], until: float) -> None:
         if not pending:
             return
-        capabilities = await self._client.capabilities()  # known by now: `_look` asked for it
+        capabilities = self._client.known  # `_look` asked for it
         writing: list[tuple[_Delivery, Resource]] = []
         proving: list[tuple[_Delivery, AsWanted]] = []
         for delivery in pending:

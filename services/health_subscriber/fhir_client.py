@@ -14,15 +14,19 @@ import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx2
 import orjson
+import structlog
 
 from services.shared.clock import Clock, utc_now
 from services.shared.record_systems.guarded_http import retry_after
 from services.shared.record_systems.port import Refused, Retry
+
+log = structlog.get_logger()
 
 Resource = dict[str, Any]
 
@@ -39,6 +43,7 @@ _BATCH_BYTES = 4 * 1024 * 1024
 _ALONE_BYTES = 1024 * 1024
 """A larger file is read by itself and raw: inside a Bundle it would be base64 inside JSON."""
 _PAGES = 50
+ASK_AGAIN = timedelta(days=1)
 
 
 class FhirError(Exception):
@@ -113,6 +118,10 @@ class FhirClient:
         self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
         self._capabilities: Capabilities | None = None
+        self._ask_at: datetime | None = None
+        """When the server is asked again what it can do; None is now."""
+        self.unfit: str | None = "it has not been asked yet what it can do"
+        """Why nothing can be filed there, as far as the last answer, or its lack, says; None where all is well."""
         self._http = httpx2.AsyncClient(
             auth=auth,
             headers=_HEADERS,
@@ -129,18 +138,44 @@ class FhirClient:
         await self._http.aclose()
 
     async def capabilities(self) -> Capabilities:
-        """What the server says of itself, read once, before anything else. Raises FhirError where that will not do."""
-        if self._capabilities is None:
+        """What the server says of itself: read before anything else, once a day, and after every outage, since a server that
+        was away may come back as another. Raises FhirError where that will not do."""
+        if self._capabilities is None or self._ask_at is None or self._clock() >= self._ask_at:
+            self._capabilities = await self.ask()
+        return self._capabilities
+
+    @property
+    def known(self) -> Capabilities:
+        """As they were read last; somebody has asked before."""
+        assert self._capabilities is not None
+        return self._capabilities
+
+    async def ask(self) -> Capabilities:
+        """Read it now. Raises FhirError."""
+        try:
             statement = _resource(await self._send("GET", "metadata"), "CapabilityStatement")
             _check_statement(statement)
-            rests = [each for each in statement.get("rest") or [] if each.get("mode") == "server"]
-            interactions = {each.get("code") for rest in rests for each in rest.get("interaction") or []}
-            binaries = [each for rest in rests for each in rest.get("resource") or [] if each.get("type") == "Binary"]
-            self._capabilities = Capabilities(
-                assign_binary_ids=any(each.get("updateCreate") is True for each in binaries),
-                batch="batch" in interactions,
-            )
+        except FhirError as error:
+            self._judged(error.outcome.reason)
+            raise
+        rests = [each for each in statement.get("rest") or [] if each.get("mode") == "server"]
+        interactions = {each.get("code") for rest in rests for each in rest.get("interaction") or []}
+        binaries = [each for rest in rests for each in rest.get("resource") or [] if each.get("type") == "Binary"]
+        self._capabilities = Capabilities(
+            assign_binary_ids=any(each.get("updateCreate") is True for each in binaries),
+            batch="batch" in interactions,
+        )
+        self._ask_at = self._clock() + ASK_AGAIN
+        self._judged(None)
         return self._capabilities
+
+    def _judged(self, unfit: str | None) -> None:
+        if unfit != self.unfit:
+            if unfit is None:
+                log.info("fhir_server_fit", host=self._base.host)
+            else:
+                log.warning("fhir_server_unfit", host=self._base.host, reason=unfit)
+        self.unfit = unfit
 
     async def read(self, wanted: Sequence[Search | ReadFile]) -> list[Answer]:
         """Answers in order, each what was found or what went wrong; never raises for what the server did.
@@ -271,9 +306,11 @@ class FhirClient:
             async with self._slots, asyncio.timeout(self._timeout):
                 response = await self._http.request(method, url, content=content, headers=sent)
         except (TimeoutError, httpx2.TimeoutException):
+            self._ask_at = None
             silent = Retry(f"the record did not answer within {self._timeout:g} seconds", away=True)
             raise FhirError(silent, unreachable=True) from None
         except (httpx2.TransportError, httpx2.DecodingError) as error:
+            self._ask_at = None
             away = Retry(f"the record is not reachable ({type(error).__name__})", away=True)
             raise FhirError(away, unreachable=True) from None
         if response.is_success or (absent_is_fine and response.status_code in (404, 410)):

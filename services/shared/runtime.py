@@ -45,6 +45,8 @@ class Service:
     progress: list[Progress] = field(default_factory=list)
     work: dict[str, Work] = field(default_factory=dict)
     close: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    troubles: list[Callable[[], str | None]] = field(default_factory=list)
+    """What is wrong beyond this process, in words without anything personal: it is ready all the same, and says so."""
 
 
 MAX_BODY = 2**20
@@ -101,7 +103,8 @@ def _add_health(service: Service, tasks: list[asyncio.Task[None]]) -> None:
             await service.pool.fetchval("SELECT 1")
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
             return Response("database away", 503)
-        return Response("ready", 200)
+        said = [trouble for each in service.troubles if (trouble := each()) is not None]
+        return Response("; ".join(["ready", *said]), 200)
 
     @service.app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from tests.support.contents import RNA, child, content, decision, invitation, nh
 from tests.support.fault_proxy import FaultProxy, Request
 from tests.support.fhir_server import SERVER, FhirServer
 from tests.support.record_system_suite import HttpSuite
+from tests.support.waiting import until
 
 NHS = "https://fhir.nhs.uk/Id/nhs-number"
 FIRST, SECOND = date(2026, 3, 12), date(2026, 6, 1)
@@ -577,6 +578,10 @@ class TestTrouble:
         assert chart.count("Binary") == binaries + 30
 
 
+async def _says(record: FhirRecord, beginning: str | None) -> bool:
+    return (record.unfit or "").startswith(beginning) if beginning else record.unfit is None
+
+
 class TestOtherServers:
     """What R4 leaves open, done the other way: shown by changing the CapabilityStatement that the adapter goes by."""
 
@@ -620,6 +625,45 @@ class TestOtherServers:
         [current] = chart.current(patient)
         assert chart.text(current) == pdf("second")
         assert len(chart.documents(patient)) == 2
+
+    async def test_it_is_asked_at_the_start_and_what_will_not_do_is_known(self, proxy: FaultProxy, behind: FhirRecord) -> None:
+        proxy.spoil(fault_proxy.reset)
+        watching = asyncio.create_task(behind.watch())
+        try:
+            await until(lambda: _says(behind, "the record is not reachable"), within=60, what="it is known to be away")
+            proxy.heal()
+            proxy.spoil(fault_proxy.status(200, b'{"resourceType": "CapabilityStatement", "fhirVersion": "5.0.0"}'))
+            assert await behind.deliver([content(whose=new_child())]) == [
+                Retry("the record speaks FHIR 5.0.0; plans are filed in R4 (4.0)")
+            ]
+            assert behind.unfit == "the record speaks FHIR 5.0.0; plans are filed in R4 (4.0)"
+            assert not watching.done()
+        finally:
+            watching.cancel()
+        proxy.heal()
+        again = asyncio.create_task(behind.watch())
+        try:
+            await until(lambda: _says(behind, None), within=60, what="it is known to be right")
+        finally:
+            again.cancel()
+
+    async def test_it_is_asked_again_after_a_day_and_after_an_outage(self, proxy: FaultProxy, chart: Chart) -> None:
+        now = datetime(2026, 11, 2, tzinfo=UTC)
+        record = FhirRecord(f"http://127.0.0.1:{proxy.port}/RNA/fhir/R4", timeout=5.0, clock=lambda: now)
+        whose = new_child()
+        chart.add(whose)
+
+        async def asked() -> int:
+            assert isinstance(await deliver(record, content(whose=whose)), Filed)
+            return sum(request.path.endswith("/metadata") for request in proxy.requests)
+
+        assert [await asked(), await asked()] == [1, 1]
+        now += timedelta(days=1)
+        assert await asked() == 2
+        proxy.spoil(fault_proxy.reset, lambda request: not request.path.endswith("/metadata"), times=1)
+        assert isinstance(await deliver(record, content(whose=whose)), Retry)
+        assert await asked() == 3
+        await record.close()
 
     async def test_a_conflict_said_as_409_is_decided_again(self, behind: FhirRecord, proxy: FaultProxy, chart: Chart) -> None:
         whose = new_child()

@@ -205,6 +205,8 @@ async def ready(service: str, remembered: dict[str, int], folder: DataFolder) ->
         raise UnwellError(f"stuck: {live.text[:200]}", f"it makes no progress; see {log}, then restart it")
     if able.is_error:
         raise UnwellError(f"not ready: {able.text[:200]}", f"see {log}")
+    if trouble := able.text.partition("; ")[2]:
+        raise UnwellError(f"runs, but {trouble[:400]}", f"see {log}; ask whoever runs it")
     return url
 
 
