@@ -446,7 +446,9 @@ async def test_what_is_wanted_again_after_its_removal_must_be_removed_again(subs
 # --- recall: the inbox --------------------------------------------------------------------------------------------------
 
 
-async def test_access_to_a_recalled_item_ends_at_once_and_who_had_opened_it_is_told(subscriber: SubscriberStub) -> None:
+async def test_access_to_a_recalled_item_ends_at_once_and_those_who_had_opened_it_say_when_nothing_is_left(
+    subscriber: SubscriberStub,
+) -> None:
     wish = wanted(SCHOOL)
     gone = wish.recall()
     await lives(subscriber, wish)
@@ -457,13 +459,24 @@ async def test_access_to_a_recalled_item_ends_at_once_and_who_had_opened_it_is_t
     answer = await reader(subscriber).get(f"/v1/inbox/{wish.share_id}")
     assert (answer.status_code, answer.json()["title"]) == (410, "This item is no longer here")
     assert (await reader(subscriber).get("/v1/inbox")).json()["items"] == []
-    await lives(subscriber, gone)
-    receipt = (await subscriber.signed(wish))[-1]
-    assert receipt.status is Status.RECALLED
-    assert receipt.record is not None
-    assert receipt.record.startswith("removed from the inbox; had been opened by school-office at ")
-    assert ", senco at " in receipt.record
+    async with subscriber.dispatching():
+        told = await subscriber.until_said(gone, Status.WAITING)
+    assert told.reason is not None
+    assert told.reason.startswith(
+        "what was recalled is still there: removed from the inbox, but had been opened by school-office at "
+    )
+    assert ", senco at " in told.reason
     assert await subscriber.owner.fetchval("SELECT content FROM delivery.inbox WHERE share_id = $1", wish.share_id) is None
+
+    # What was opened may have been printed: it ends when the school says that nothing is left.
+    [asked] = (await reader(subscriber).get("/v1/recalls")).json()["recalls"]
+    assert (asked["share_id"], asked["state"]) == (str(wish.share_id), "waiting")
+    statement = {"seq": 2, "how": "destroyed", "removed_on": "2026-09-03", "by": "Mrs Green, SENCO"}
+    answer = await reader(subscriber).post(f"/v1/recalls/{wish.share_id}/removed", statement)
+    assert answer.json()["status"] == "recalled"
+    receipt = (await subscriber.signed(wish))[-1]
+    assert (receipt.status, receipt.record) == (Status.RECALLED, "destroyed on 2026-09-03, recorded by Mrs Green, SENCO")
+    assert (await reader(subscriber).get("/v1/recalls")).json()["recalls"] == []
 
 
 async def test_a_named_person_acknowledges_what_was_opened_and_the_council_is_told(subscriber: SubscriberStub) -> None:
@@ -521,7 +534,9 @@ async def test_a_wrong_version_is_out_of_reach_while_the_right_one_is_on_its_way
     await lives(subscriber, again)
     item = (await reader(subscriber).get(f"/v1/inbox/{right.share_id}")).json()
     assert item["version"] == 1
-    assert (await subscriber.signed(right))[-1].status is Status.OPENED
+    opened = (await subscriber.signed(right))[-1]
+    # It had been read, and may have been printed: that it is gone is for the school to say.
+    assert (opened.status, opened.removal) == (Status.OPENED, None)
 
 
 async def test_access_ends_with_the_share_and_the_list_says_so(subscriber: SubscriberStub) -> None:

@@ -537,6 +537,8 @@ def record(
     version = UUID(each.instruction["version_id"]) if each.action == states.Action.HOLD else each.held_version_id
     held_version = None if isinstance(outcome, Removed) else version
     removal = outcome.removal if isinstance(outcome, StillThere) else each.removal
+    if isinstance(outcome, Awaiting):
+        removal = outcome
     if each.action == states.Action.RECALL:
         version = UUID(each.instruction["remove"][0])
     where = outcome.record if isinstance(outcome, Filed | Collected | Sent | Withdrawn | Removed) else None

@@ -2,7 +2,7 @@
 
 Lives in the subscriber's database. What people read is sealed under a key per recipient. An item holds the newest version
 only; a newer one takes its place and must be opened anew. A notice is an item of its own. A recalled item loses its content;
-that it was there, and who had opened it, stays.
+that it was there, and who had opened it, stays. Where somebody had, the recall waits for people to say that no print is left.
 """
 
 import base64
@@ -15,6 +15,7 @@ import asyncpg
 import orjson
 
 from services.shared.record_systems.port import (
+    Awaiting,
     Content,
     Held,
     Outcome,
@@ -95,10 +96,11 @@ class Inbox:
 
     async def recall(self, batch: Sequence[Recall]) -> list[RecallOutcome]:
         async with self._pool.acquire() as connection, connection.transaction():
-            return [Removed(await self._remove(connection, each)) for each in batch]
+            return [await self._remove(connection, each) for each in batch]
 
-    async def _remove(self, connection: Any, recall: Recall) -> str:
-        """What of it lay in this recipient's inbox loses its content; returns who had opened it, by account, never by name."""
+    async def _remove(self, connection: Any, recall: Recall) -> RecallOutcome:
+        """What of it lay in this recipient's inbox loses its content. Who had opened it is told by account, never by name: they
+        may have printed or kept it, so that only people can say that nothing is left."""
         # The seq rises to just below the recall's: what was on its way before comes too late, what the same instruction
         # wants held instead does not.
         await connection.execute(
@@ -118,7 +120,9 @@ class Inbox:
         )  # fmt: skip
         there = "removed from the inbox" if shares else "not in the inbox"
         opened = ", ".join(f"{row['reader']} at {row['at'].isoformat(timespec='seconds')}" for row in readers)
-        return f"{there}; " + (f"had been opened by {opened}" if opened else "was never opened")
+        if opened:
+            return Awaiting(f"{there}, but had been opened by {opened}, and may have been printed or kept")
+        return Removed(f"{there}; was never opened")
 
     async def holds(self, recipient: Recipient, plans: Sequence[UUID]) -> dict[UUID, Held]:
         rows = await self._pool.fetch(
