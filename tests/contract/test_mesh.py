@@ -543,7 +543,7 @@ async def settled(subscriber: SubscriberStub, wish: Wanted, condition: Callable[
             await subscriber.make_due(wish)
         return condition(await subscriber.signed(wish))
 
-    await until(so, within=20, what="the receipts are as they should be")
+    await until(so, within=60, what="the receipts are as they should be")
 
 
 class TestEvidence:
@@ -761,7 +761,7 @@ class TestService:
             async def set_aside() -> bool:
                 return bool(await base.owner.fetchval("SELECT 1 FROM delivery.dead_letter WHERE key = $1", message_id.encode()))
 
-            await until(set_aside, within=30, what="the message in our mailbox was taken up")
+            await until(set_aside, within=60, what="the message in our mailbox was taken up")
 
 
 class TestSettings:

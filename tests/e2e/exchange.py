@@ -141,7 +141,7 @@ class Exchange:
         async def seen() -> bool:
             return supervisor.status[part].restarts > before
 
-        await until(seen, within=10, what=f"the death of {part} is seen")
+        await until(seen, within=60, what=f"the death of {part} is seen")
 
     async def ready(self, part: str) -> None:
         assert self.machine.supervisor is not None

@@ -53,7 +53,7 @@ async def test_a_person_opens_and_an_officer_sends_and_both_become_receipts(exch
     assert item.json()["child"]["family_name"] == "Okonjo-Testley"
     file = await exchange.http.get(f"{exchange.url('school_subscriber')}/v1/inbox/{share}/files/0", headers=reader)
     assert file.content.startswith(b"%PDF-")
-    assert await until(lambda: holder(exchange, plan, "school", "opened"), within=20, what="the opening is known")
+    assert await until(lambda: holder(exchange, plan, "school", "opened"), within=60, what="the opening is known")
 
     other_school = await exchange.headers("inbox-urn-993203", issuer="school_subscriber")
     refused = await exchange.http.get(f"{exchange.url('school_subscriber')}/v1/inbox/{share}", headers=other_school)
@@ -66,7 +66,7 @@ async def test_a_person_opens_and_an_officer_sends_and_both_become_receipts(exch
     assert sent.status_code == 200, sent.text
     again = await exchange.http.post(address, json=body, headers=await exchange.headers())
     assert again.json()["recorded"] is False
-    assert await until(lambda: holder(exchange, plan, "parent", "sent"), within=20, what="the sending is known")
+    assert await until(lambda: holder(exchange, plan, "parent", "sent"), within=60, what="the sending is known")
 
 
 async def test_of_a_detained_child_two_services_of_one_council_have_each_its_own_copy(exchange: Exchange) -> None:
@@ -111,10 +111,10 @@ async def test_the_trusts_copy_is_the_bytes_that_the_council_issued(exchange: Ex
 async def test_doubt_about_the_child_is_refused_with_a_reason_that_names_nobody(exchange: Exchange) -> None:
     unknown = new_child()
     [issued] = await exchange.issue([unknown.first()])
-    trust = await until(lambda: holder(exchange, issued["plan_id"], "trust", "refused"), within=30, what="refused")
+    trust = await until(lambda: holder(exchange, issued["plan_id"], "trust", "refused"), within=60, what="refused")
     assert unknown.nhs_number not in trust["reason"]
     assert "Okonjo" not in trust["reason"]
-    others = await until(lambda: holder(exchange, issued["plan_id"], "social_care", "filed"), within=30)
+    others = await until(lambda: holder(exchange, issued["plan_id"], "social_care", "filed"), within=60)
     assert others["held_version"] == 1
 
 

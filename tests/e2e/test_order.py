@@ -25,7 +25,7 @@ async def test_two_one_three_three_ends_with_three(exchange: Exchange) -> None:
             [answer] = await exchange.issue([{"plan_id": first["plan_id"], "version": child.version(number)}])
             assert answer["version"] == number
         trust = (await exchange.holders(first["plan_id"]))["trust"]
-        records = await until(lambda: of_share(exchange, trust["share_id"], 3), within=30, what="three instructions")
+        records = await until(lambda: of_share(exchange, trust["share_id"], 3), within=60, what="three instructions")
         by_seq = dict(enumerate(records[:3], start=1))
         await forget_topic(exchange)
         await send(exchange, [by_seq[seq] for seq in (2, 1, 3, 3)])

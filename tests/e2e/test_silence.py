@@ -24,14 +24,14 @@ async def test_silence_becomes_an_alert_that_the_receipt_clears(exchange: Exchan
             "UPDATE publisher.unsatisfied SET due_at = now() - interval '1 hour' WHERE share_id = $1::text::uuid",
             share,
         )
-        raised = await until(lambda: alerts(exchange, share, cleared=False), within=30, what="the alert is raised")
+        raised = await until(lambda: alerts(exchange, share, cleared=False), within=60, what="the alert is raised")
         assert len(raised) == 1
-        missed = await until(lambda: holder(exchange, issued["plan_id"], "trust", "missed"), within=10, what="shown as missed")
+        missed = await until(lambda: holder(exchange, issued["plan_id"], "trust", "missed"), within=60, what="shown as missed")
         assert missed["satisfied"] is False
     finally:
         exchange.go_on("health_subscriber")
     await until(lambda: holder(exchange, issued["plan_id"], "trust", "filed"), within=60, what="filed after all")
-    cleared = await until(lambda: alerts(exchange, share, cleared=True), within=30, what="the alert is cleared")
+    cleared = await until(lambda: alerts(exchange, share, cleared=True), within=60, what="the alert is cleared")
     assert len(cleared) == 1
     acts = await exchange.query("audit", "SELECT act FROM audit.pending WHERE share_id = $1::text::uuid ORDER BY id", share)
     named = [row["act"] for row in acts]

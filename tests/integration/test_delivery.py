@@ -669,7 +669,7 @@ async def test_when_it_answers_again_nothing_waits_out_its_own_back_off(
         await subscriber.park(newcomer)
         dispatcher.wake()
         for wish in [newcomer, *wishes]:
-            await subscriber.until_said(wish, Status.FILED, within=30)
+            await subscriber.until_said(wish, Status.FILED, within=60)
 
 
 async def test_what_failed_for_its_own_reasons_is_not_hurried(subscriber: SubscriberStub) -> None:

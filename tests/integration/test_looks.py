@@ -77,7 +77,7 @@ async def answers(subscriber: SubscriberStub, *wishes: Wanted, count: int | None
         )  # fmt: skip
         return rows if len(rows) >= (count or len(ids)) else None
 
-    rows = await until(there, within=30, what="the looks are answered")
+    rows = await until(there, within=60, what="the looks are answered")
     assert rows is not None
     newest = {row["key"]: verify_holding(row["value"], subscriber.key) for row in rows}
     return [newest[each] for each in ids]

@@ -181,7 +181,7 @@ async def test_one_that_is_put_off_while_somebody_resumes_is_not_left_lying(
             # It sees no delivery that is put off: there is none yet. The dispatcher still reads that the recipient is paused.
             assert await store_pauses.resume(connection, "ods:RNA") == 0
             await stack.enter_async_context(subscriber.dispatching())
-            await until(waits, within=15, what="the dispatcher waits for the pause's row")
+            await until(waits, within=60, what="the dispatcher waits for the pause's row")
         await subscriber.until_said(wish, Status.FILED)
     assert [status for _, status in await subscriber.said(wish)] == [Status.FILED]
 
@@ -200,7 +200,7 @@ async def test_a_pause_says_nothing_of_whether_the_record_answers(subscriber: Su
         async def rested() -> bool:
             return not breaker.rests(asyncio.get_running_loop().time())
 
-        await until(rested, within=30, what="the record system has been left alone long enough")
+        await until(rested, within=60, what="the record system has been left alone long enough")
         await subscriber.park(later)
         dispatcher.wake()
         await subscriber.until_said(later, Status.WAITING)

@@ -168,11 +168,11 @@ async def test_a_topic_that_is_not_there_yet_waits_alone(kafka_server: RunningKa
     relay.ask_again_after = 1
     await outbox.put([(name, key, b"1"), (there, key, b"2"), (name, key, b"3")])
     async with Reader(kafka_server, there) as reader, running(relay):
-        assert await reader.until(key, 1, within=15) == [b"2"]
+        assert await reader.until(key, 1, within=60) == [b"2"]
         await until(lambda: _waiting(outbox, 2))
         assert [row["refused"] for row in await outbox.left()] == [None, None]
         await outbox.put([(there, key, b"4")])
-        assert await reader.until(key, 2, within=15) == [b"2", b"4"]
+        assert await reader.until(key, 2, within=60) == [b"2", b"4"]
         with kafka_server.admin() as admin:
             await asyncio.to_thread(admin.create_topics([NewTopic(name, 1, 1)])[name].result, 30)
         async with Reader(kafka_server, name) as late:

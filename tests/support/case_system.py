@@ -46,7 +46,7 @@ class CaseSystem:
             "--data", str(self.folder / "data"), "--secret-file", str(secret),
             cwd=REPOSITORY, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        await until(self._ready, within=30, what="the case system is ready")
+        await until(self._ready, within=60, what="the case system is ready")
 
     async def _ready(self) -> bool:
         assert self.process is not None

@@ -89,7 +89,7 @@ async def _openssh(
             sshd, "-D", "-e", "-f", str(home / "config"), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
         )
     try:
-        await until(lambda: _listens(process, server.port, home / "log"), within=15, what="sshd listens")
+        await until(lambda: _listens(process, server.port, home / "log"), within=60, what="sshd listens")
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -423,7 +423,7 @@ class SubscriberStub:
         async def said() -> bool:
             return any((seq, status) == (wish.seq, status) and status in statuses for seq, status in await self.said(wish))
 
-        await until(said, within=15, what=f"a receipt that ends seq {wish.seq}")
+        await until(said, within=60, what=f"a receipt that ends seq {wish.seq}")
 
     async def until_in_flight(self) -> None:
         """The record system of ``RNA`` has been called."""
@@ -431,7 +431,7 @@ class SubscriberStub:
         async def called() -> bool:
             return bool(self.rna.batches)
 
-        await until(called, within=15, what="a delivery is in flight")
+        await until(called, within=60, what="a delivery is in flight")
 
     async def make_due(self, wish: Wanted) -> None:
         """As if the back-off had passed."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def until(probe: Callable[[], Awaitable[T]], *, within: float = 30, what: str = "") -> T:
+async def until(probe: Callable[[], Awaitable[T]], *, within: float = 60, what: str = "") -> T:
     """The first true answer of ``probe``. Fails with ``what`` and the last answer when none comes in time (seconds)."""
     deadline = time.monotonic() + within
     while True:
