@@ -49,7 +49,7 @@ async def at_once() -> bool:
     return True
 
 
-async def until(condition: Callable[[], bool], within: float = 30) -> None:
+async def until(condition: Callable[[], bool], within: float = 60) -> None:
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.02)
@@ -62,7 +62,7 @@ Start = Callable[..., Awaitable[tuple[Supervisor, list[Event]]]]
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     running: list[Supervisor] = []
 
-    async def begin(*parts: Part, within: float = 30) -> tuple[Supervisor, list[Event]]:
+    async def begin(*parts: Part, within: float = 60) -> tuple[Supervisor, list[Event]]:
         events: list[Event] = []
         supervisor = Supervisor(parts, run_file=tmp_path / "run.json", tell=events.append)
         running.append(supervisor)

@@ -101,7 +101,7 @@ class Reader:
     async def __aexit__(self, *_: object) -> None:
         await self._consumer.stop()
 
-    async def until(self, key: str, count: int, within: float = 30) -> list[bytes]:
+    async def until(self, key: str, count: int, within: float = 60) -> list[bytes]:
         """The values of this key once there are so many."""
         async with asyncio.timeout(within):
             while len(self.by_key[key]) < count:

@@ -409,7 +409,7 @@ class SubscriberStub:
         rows = await self.owner.fetch("SELECT value FROM delivery.outbox WHERE key = $1 ORDER BY id", str(wish.share_id))
         return [row["value"] for row in rows]
 
-    async def until_said(self, wish: Wanted, status: Status, within: float = 15) -> Receipt:
+    async def until_said(self, wish: Wanted, status: Status, within: float = 60) -> Receipt:
         """The receipt of this wish with this status."""
 
         async def said() -> Receipt | None:
