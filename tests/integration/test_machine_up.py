@@ -173,7 +173,7 @@ async def test_an_officer_records_that_a_plan_was_sent(machine: Machine) -> None
 
     before = await share()
     assert before["status"] == "waiting"
-    record = ("sent", before["share_id"], "--on", "2026-01-12", "--how", "post", "--by", "A. Officer")
+    record = ("sent", before["share_id"], "--on", "2026-01-12", "--how", "post", "--by", "A. Officer", "--note", "Signed for")
     rehearsed = await machine(*record, "--dry-run")
     assert rehearsed.code == 0
     assert (await share())["status"] == "waiting"
@@ -186,7 +186,7 @@ async def test_an_officer_records_that_a_plan_was_sent(machine: Machine) -> None
     async with asyncio.timeout(60):
         while (await share())["status"] != "sent":
             await asyncio.sleep(0.1)
-    assert (await share())["held_record"].endswith("recorded by A. Officer; the plan was restricted then")
+    assert (await share())["held_record"].endswith("recorded by A. Officer; the plan was restricted then; note: Signed for")
     assert (await machine("record", "lift", before["plan_id"], "--reason", "hidden_address", *by)).code == 0
 
 
