@@ -509,6 +509,15 @@ class TestProof:
         for resource in sent:
             errors = list(r4(resource["resourceType"]).iter_errors(resource))
             assert errors == []
+        # Also of attachments, of what a newer version took the place of, and of what was withdrawn or recalled.
+        documents = [each for each in sent if each["resourceType"] == "DocumentReference"]
+        assert {each["status"] for each in documents} == {"current", "superseded", "entered-in-error"}
+        for each in documents:
+            assert [element for element in UK_CORE_MUST_SUPPORT if not each.get(element)] == []
+
+
+UK_CORE_MUST_SUPPORT = ("identifier", "status", "type", "category", "subject", "date", "author", "description", "content")
+"""Of UKCore-DocumentReference 2.2.0."""
 
 
 @lru_cache
