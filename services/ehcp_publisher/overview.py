@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from schemas.lifecycle import Objection
 from services.ehcp_publisher import store, store_events, versions
@@ -16,7 +17,10 @@ from services.ehcp_publisher.deciding import Deciding
 from services.ehcp_publisher.store import Act, KnownPlan
 from services.shared.identity.tokens import Caller
 from services.shared.postgres.pool import Row, council_transaction
+from services.shared.sealing.sealing import SealError
 from services.shared.web.problems import Problem
+
+log = structlog.get_logger()
 
 
 class Overview:
@@ -52,10 +56,16 @@ class Overview:
             return await store_events.list_transferred(connection, sorted(caller.la_codes))
 
     def _settings(self, plan: KnownPlan, now: versions.Issued | None, bodies: dict[UUID, bytes]) -> list[Row]:
-        version = self._deciding.version_of(plan, now.version_id, bodies[now.version_id]) if now else None
+        try:
+            version = self._deciding.version_of(plan, now.version_id, bodies[now.version_id]) if now else None
+            placements = self._deciding.circumstances_of(plan, version).placements
+        except (SealError, ValueError):
+            # The other plans of the page are to be seen all the same.
+            log.error("plan_not_shown", plan_id=str(plan.plan_id), reason="what is stored of it cannot be opened")
+            return []
         return [
             {"scheme": each.setting.scheme, "value": each.setting.value, "from": each.from_, "until": each.until}
-            for each in self._deciding.circumstances_of(plan, version).placements
+            for each in placements
             if each.setting
         ]
 

@@ -875,6 +875,20 @@ async def test_a_plan_that_cannot_be_opened_keeps_nobody_elses_from_being_judged
     assert ["views_not_current" in codes for codes in flagged] == [False, True]
 
 
+async def test_a_plan_that_cannot_be_opened_is_listed_without_its_settings(publisher: PublisherAtHand) -> None:
+    life = await begin(publisher)
+    listed = f"/v1/plans?case_reference={life.sent['case_reference']}"
+    [before] = (await get(publisher, listed))["plans"]
+    change = "UPDATE publisher.plan SET circumstances = $2 WHERE plan_id = $1"
+    await publisher.owner.execute(change, UUID(life.plan_id), b"spoilt")
+    try:
+        [found] = (await get(publisher, listed))["plans"]
+    finally:
+        await publisher.owner.execute(change, UUID(life.plan_id), None)
+    assert before["settings"] != []
+    assert found == before | {"settings": []}
+
+
 async def test_a_night_goes_on_where_it_was_interrupted(publisher: PublisherAtHand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.ehcp_publisher.nightly.PAGE", 1)
     for _ in range(2):
