@@ -16,7 +16,7 @@ from services.shared.delivery.differences import Difference
 from services.shared.identity.tokens import Caller, CallerKind
 from services.shared.record_systems.inbox_api import make_inbox_router
 from services.shared.record_systems.manual import make_manual_router
-from services.shared.record_systems.port import Awaiting, Refused, Retry
+from services.shared.record_systems.port import Awaiting, RecallOutcome, Refused, Retry
 from services.shared.record_systems.recalls_api import make_recalls_router
 from services.shared.runtime import make_app
 from tests.support.contents import child, decision, invitation
@@ -46,6 +46,17 @@ async def lives(subscriber: SubscriberStub, *wishes: Wanted) -> None:
             await subscriber.park(wish)
             dispatcher.wake()
             await subscriber.until_said_one_of(wish, ends)
+
+
+async def right_beside_wrong(subscriber: SubscriberStub, outcome: RecallOutcome | Retry) -> tuple[Wanted, Wanted]:
+    """A version that was filed, and the next, parked, which wants it removed; the record system says ``outcome`` to that."""
+    wrong = wanted()
+    right = replace(wrong.next(), remove=(wrong.version_id,))
+    await lives(subscriber, wrong)
+    subscriber.council.wants(right)
+    subscriber.rna.decide_recall = lambda _: outcome
+    await subscriber.park(right)
+    return wrong, right
 
 
 @dataclass
@@ -303,12 +314,7 @@ async def test_where_only_people_can_remove_it_their_word_ends_it(subscriber: Su
 async def test_the_right_version_does_not_wait_for_people_to_remove_the_wrong_one_and_both_are_proved(
     subscriber: SubscriberStub, outcome: Any
 ) -> None:
-    wrong = wanted()
-    right = replace(wrong.next(), remove=(wrong.version_id,))
-    await lives(subscriber, wrong)
-    subscriber.council.wants(right)
-    subscriber.rna.decide_recall = lambda _: outcome
-    await subscriber.park(right)
+    wrong, right = await right_beside_wrong(subscriber, outcome)
     trust = pages(subscriber, Caller("records-office", CallerKind.RECIPIENT, recipient="ods:RNA"))
     async with subscriber.dispatching():
         filed = await subscriber.until_said(right, Status.FILED)
@@ -346,12 +352,7 @@ async def test_the_right_version_does_not_wait_for_people_to_remove_the_wrong_on
 async def test_the_right_version_that_is_lost_is_filed_again_while_the_wrong_one_is_still_to_go(
     subscriber: SubscriberStub, outcome: Any
 ) -> None:
-    wrong = wanted()
-    right = replace(wrong.next(), remove=(wrong.version_id,))
-    await lives(subscriber, wrong)
-    subscriber.council.wants(right)
-    subscriber.rna.decide_recall = lambda _: outcome
-    await subscriber.park(right)
+    wrong, right = await right_beside_wrong(subscriber, outcome)
     async with subscriber.dispatching() as dispatcher:
         await subscriber.until_said(right, Status.FILED)
         subscriber.rna.held.clear()
@@ -374,12 +375,7 @@ async def test_the_right_version_that_is_lost_is_filed_again_while_the_wrong_one
 
 
 async def test_silence_about_removals_alone_is_silence(subscriber: SubscriberStub) -> None:
-    wrong = wanted()
-    right = replace(wrong.next(), remove=(wrong.version_id,))
-    await lives(subscriber, wrong)
-    subscriber.council.wants(right)
-    subscriber.rna.decide_recall = lambda _: Retry("it answered 500")
-    await subscriber.park(right)
+    _, right = await right_beside_wrong(subscriber, Retry("it answered 500"))
     async with subscriber.dispatching() as dispatcher:
         await subscriber.until_said(right, Status.FILED)
         subscriber.rna.decide_recall = lambda _: Retry("nobody answered", away=True)
@@ -400,12 +396,7 @@ async def test_silence_about_removals_alone_is_silence(subscriber: SubscriberStu
 async def test_a_removal_that_failed_is_tried_again_beside_the_right_version_which_is_not_delivered_twice(
     subscriber: SubscriberStub,
 ) -> None:
-    wrong = wanted()
-    right = replace(wrong.next(), remove=(wrong.version_id,))
-    await lives(subscriber, wrong)
-    subscriber.council.wants(right)
-    subscriber.rna.decide_recall = lambda _: Retry("it answered 500")
-    await subscriber.park(right)
+    _, right = await right_beside_wrong(subscriber, Retry("it answered 500"))
     async with subscriber.dispatching() as dispatcher:
         first = await subscriber.until_said(right, Status.FILED)
         assert first.next_try_at is not None

@@ -315,20 +315,26 @@ class Dispatcher:
     async def _remove_before(
         self, each: Claimed, recall: Recall, here: RecallOutcome | Retry, claim: _Claim
     ) -> RecallOutcome | Retry:
-        """What is removed here is removed only when it is gone from wherever this share was held before."""
-        if not isinstance(here, Removed):
-            return here
+        """It goes from wherever this share was held before too, whatever is said here; removed is what is gone from all."""
+        said: list[RecallOutcome | Retry] = [here]
         for lane in each.former_lanes:
             system = self._systems.system(lane)
             if system is None:
-                return Awaiting(f"a copy may lie in {lane}, which this subscriber has no longer")
+                said.append(Awaiting(f"a copy may lie in {lane}, which this subscriber has no longer"))
+                continue
             for _, before in await self._call(system.recall, [(each, replace(recall, record=None))], claim):
-                if isinstance(before, Retry):
-                    return replace(before, away=False)  # it says nothing of the record system that serves it now
-                if not isinstance(before, Removed):
-                    return before
-                here = Removed(f"{here.record}; {lane}: {before.record}")
-        return here
+                match before:
+                    case Removed():
+                        said.append(Removed(f"{lane}: {before.record}"))
+                    case Retry():  # it says nothing of the record system that serves it now
+                        said.append(replace(before, away=False))
+                    case _:
+                        said.append(before)
+        # What is to be tried again goes before what people must do: they are asked all the same.
+        for kind in (Retry, Refused, Awaiting):
+            if (first := next((out for out in said if isinstance(out, kind)), None)) is not None:
+                return first
+        return Removed("; ".join(out.record for out in said if isinstance(out, Removed)))
 
     async def _move(self, batch: list[Claimed], claim: _Claim) -> list[Claimed]:
         """Nothing is put into a record system that does not serve its recipient, or not any more; returns the rest.
